@@ -1,0 +1,13 @@
+//! The protocol between Warren routers, as pure state machines.
+//!
+//! Lives here: identities and cryptography, links, the ring, tunnels, garlic, sessions and
+//! services. Does not live here: sockets, clocks, files, threads or global randomness; all of
+//! these come in as arguments (see ARCHITECTURE.md, "Sans-IO").
+//!
+//! Every machine has the same verbs: `handle_input(now, input)`, `handle_timeout(now)`,
+//! `poll_output() -> Option<Output>` and `poll_timeout() -> Option<Time>`.
+
+pub mod id;
+pub mod rng;
+pub mod time;
+pub mod wire;
