@@ -9,6 +9,7 @@
 
 pub mod crypto;
 pub mod id;
+pub mod plane;
 pub mod rng;
 pub mod time;
 pub mod wire;

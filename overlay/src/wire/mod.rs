@@ -1,5 +1,11 @@
 //! Bytes on the wire: the cursor, and the plain bounded types that two routers exchange.
 
+mod contact;
 mod cursor;
+mod descriptor;
+mod message;
 
+pub use contact::{Address, Contact, Prefix};
 pub use cursor::{Reader, WireError, Writer};
+pub use descriptor::{Admission, DESCRIPTOR_MINUTES_MAX, DescriptorFields, RouterDescriptor};
+pub use message::{BUILD_LEN, BUILD_REPLY_LEN, LinkMessage, SEALED_LEASE_LEN};

@@ -1,0 +1,313 @@
+//! A router's signed self-description.
+//!
+//! Lives here: its bytes, its signature, and the checks that cost little. Does not live here: the
+//! admission work behind its location, which is checked lazily (`ring/admission.rs`).
+
+use std::fmt;
+
+use super::{Address, Contact, Reader, WireError, Writer, contact::Prefix};
+use crate::{
+    crypto::{
+        kdf,
+        sign::{self, IdentityKey},
+    },
+    id::{Location, NetworkId, RouterId},
+    time::Wall,
+};
+
+/// Signature context of router descriptors.
+const CONTEXT: &str = "warren router descriptor 1";
+/// The only format there is.
+const VERSION: u8 = 1;
+/// A descriptor is good for at most three days, so that forgotten routers fade.
+pub const DESCRIPTOR_MINUTES_MAX: u32 = 3 * 24 * 60;
+
+/// The proof of the work that a place on the ring costs (PROTOCOL P2).
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Admission {
+    /// The nonce that was found.
+    pub nonce: u64,
+    /// The Argon2id output claimed for it; the location follows from this.
+    pub output: [u8; 32],
+}
+
+impl fmt::Debug for Admission {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("_")
+    }
+}
+
+/// What a router says of itself, before signing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DescriptorFields {
+    /// The network it belongs to.
+    pub network: NetworkId,
+    /// X25519 key of its links.
+    pub link_key: [u8; 32],
+    /// X25519 half of today's tunnel key.
+    pub tunnel_dh: [u8; 32],
+    /// ML-KEM-768 half of today's tunnel key.
+    pub tunnel_kem: Box<[u8; 1184]>,
+    /// Where it listens: 1 to 4 addresses.
+    pub addresses: Vec<Address>,
+    /// Capability bits; none is defined yet, so this is zero.
+    pub capabilities: u16,
+    /// Bandwidth offered to others, in kbit/s.
+    pub bandwidth_kbps: u32,
+    /// Declared family: routers that name the same 16 bytes are run by the same people.
+    pub family: Option<[u8; 16]>,
+    /// Its work.
+    pub admission: Admission,
+    /// When it was signed.
+    pub published: Wall,
+    /// When it stops being true, at most three days later.
+    pub expiry: Wall,
+}
+
+/// A router's signed self-description (spec/link.md, "Router descriptor").
+///
+/// | bytes    | field |
+/// |----------|-------|
+/// | 1        | version, 1 |
+/// | 32       | network id |
+/// | 32       | identity, Ed25519 |
+/// | 32       | link key, X25519 |
+/// | 32       | tunnel key, X25519 |
+/// | 1,184    | tunnel key, ML-KEM-768 |
+/// | 1        | number of addresses n, 1 to 4 |
+/// | 19 n     | addresses |
+/// | 2        | capabilities |
+/// | 4        | bandwidth offered, kbit/s |
+/// | 16       | family; zero when none is declared |
+/// | 8 + 32   | admission nonce and output |
+/// | 4 + 4    | published, expiry: minutes since the Unix epoch |
+/// | 64       | signature over all before it |
+#[derive(Clone, PartialEq, Eq)]
+pub struct RouterDescriptor {
+    id: RouterId,
+    fields: DescriptorFields,
+    signature: [u8; 64],
+}
+
+impl RouterDescriptor {
+    /// Longest encoding in bytes: four addresses.
+    pub const LEN_MAX: usize = 1_448 + 4 * Address::LEN;
+
+    /// Signs `fields` as the router that owns `key`.
+    ///
+    /// # Errors
+    /// When the number of addresses or the lifetime is out of bounds.
+    pub fn sign(fields: DescriptorFields, key: &IdentityKey) -> Result<Self, WireError> {
+        fields.check()?;
+        let mut this = Self { id: key.id(), fields, signature: [0; 64] };
+        this.signature = key.sign(CONTEXT, &this.signed_bytes());
+        Ok(this)
+    }
+
+    /// Reads a descriptor of `network` and checks its signature.
+    ///
+    /// # Errors
+    /// On any other spelling than `encode`'s, on a foreign network, and on a bad signature.
+    pub fn decode(bytes: &[u8], network: NetworkId) -> Result<Self, WireError> {
+        let mut r = Reader::new(bytes);
+        if r.u8("descriptor version")? != VERSION {
+            return Err(WireError::Bad("descriptor version"));
+        }
+        if NetworkId(r.array("descriptor network")?) != network {
+            return Err(WireError::Bad("descriptor network"));
+        }
+        let id = RouterId(r.array("descriptor identity")?);
+        let link_key = r.array("descriptor link key")?;
+        let tunnel_dh = r.array("descriptor tunnel key")?;
+        let tunnel_kem = Box::new(r.array("descriptor tunnel key")?);
+        let count = r.u8("descriptor addresses")?;
+        if !(1..=4).contains(&count) {
+            return Err(WireError::Bad("descriptor addresses"));
+        }
+        let addresses = (0..count).map(|_| Address::decode(&mut r)).collect::<Result<_, _>>()?;
+        let fields = DescriptorFields {
+            network,
+            link_key,
+            tunnel_dh,
+            tunnel_kem,
+            addresses,
+            capabilities: r.u16("descriptor capabilities")?,
+            bandwidth_kbps: r.u32("descriptor bandwidth")?,
+            family: Some(r.array("descriptor family")?).filter(|family| *family != [0; 16]),
+            admission: Admission {
+                nonce: r.u64("descriptor nonce")?,
+                output: r.array("descriptor admission")?,
+            },
+            published: Wall::from_minutes(r.u32("descriptor published")?),
+            expiry: Wall::from_minutes(r.u32("descriptor expiry")?),
+        };
+        let signature = r.array("descriptor signature")?;
+        r.finish()?;
+        fields.check()?;
+        let this = Self { id, fields, signature };
+        if !sign::verify(&id, CONTEXT, &this.signed_bytes(), &signature) {
+            return Err(WireError::Bad("descriptor signature"));
+        }
+        Ok(this)
+    }
+
+    /// The bytes that `decode` reads.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = self.signed_bytes();
+        bytes.extend_from_slice(&self.signature);
+        bytes
+    }
+
+    fn signed_bytes(&self) -> Vec<u8> {
+        let f = &self.fields;
+        let mut w = Writer::with_capacity(Self::LEN_MAX);
+        w.u8(VERSION).bytes(f.network.as_bytes()).bytes(self.id.as_bytes());
+        w.bytes(&f.link_key).bytes(&f.tunnel_dh).bytes(&f.tunnel_kem[..]);
+        w.u8(u8::try_from(f.addresses.len()).unwrap_or(u8::MAX));
+        for address in &f.addresses {
+            address.encode(&mut w);
+        }
+        w.u16(f.capabilities).u32(f.bandwidth_kbps).bytes(&f.family.unwrap_or_default());
+        w.u64(f.admission.nonce).bytes(&f.admission.output);
+        w.u32(f.published.minutes()).u32(f.expiry.minutes());
+        w.into_bytes()
+    }
+
+    /// Who it describes.
+    pub const fn id(&self) -> RouterId {
+        self.id
+    }
+
+    /// What it says.
+    pub const fn fields(&self) -> &DescriptorFields {
+        &self.fields
+    }
+
+    /// What is needed to dial it: its first address.
+    pub fn contact(&self) -> Contact {
+        Contact {
+            id: self.id,
+            link_key: self.fields.link_key,
+            address: self.address(),
+            expiry: self.fields.expiry,
+        }
+    }
+
+    /// Its first address.
+    pub fn address(&self) -> Address {
+        *self.fields.addresses.first().expect("checked: at least one address")
+    }
+
+    /// The prefix its first address lies in.
+    pub fn prefix(&self) -> Prefix {
+        self.address().prefix()
+    }
+
+    /// Its place on the ring, as far as its claimed work is true (PROTOCOL P2).
+    pub fn location(&self) -> Location {
+        let f = &self.fields;
+        let parts = [&f.network.0[..], &self.id.0, &f.admission.output];
+        Location(u64::from_be_bytes(kdf::derive("warren location 1", &parts)))
+    }
+
+    /// Whether it holds at `wall`, with ten minutes of grace for clocks.
+    pub fn is_current(&self, wall: Wall) -> bool {
+        self.fields.published <= wall.plus(10) && wall <= self.fields.expiry.plus(10)
+    }
+}
+
+impl DescriptorFields {
+    fn check(&self) -> Result<(), WireError> {
+        if !(1..=4).contains(&self.addresses.len()) {
+            return Err(WireError::Bad("descriptor addresses"));
+        }
+        let lifetime = self.expiry.minutes().checked_sub(self.published.minutes());
+        if lifetime.is_none_or(|minutes| minutes > DESCRIPTOR_MINUTES_MAX) {
+            return Err(WireError::Bad("descriptor expiry"));
+        }
+        if self.family == Some([0; 16]) {
+            return Err(WireError::Bad("descriptor family"));
+        }
+        Ok(())
+    }
+}
+
+/// Mute: it is somebody.
+impl fmt::Debug for RouterDescriptor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RouterDescriptor(_)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::rng::Rng;
+
+    const NETWORK: NetworkId = NetworkId([9; 32]);
+
+    fn descriptor(seed: u8, addresses: usize, family: Option<[u8; 16]>) -> RouterDescriptor {
+        let mut rng = Rng::from_seed([seed; 32]);
+        let key = IdentityKey::generate(&mut rng);
+        let address = |i| std::net::SocketAddr::from(([127, i, 0, 1], 9000)).into();
+        let fields = DescriptorFields {
+            network: NETWORK,
+            link_key: rng.bytes(),
+            tunnel_dh: rng.bytes(),
+            tunnel_kem: Box::new(rng.bytes()),
+            addresses: (0..u8::try_from(addresses).unwrap()).map(address).collect(),
+            capabilities: 0,
+            bandwidth_kbps: 8_000,
+            family,
+            admission: Admission { nonce: 7, output: rng.bytes() },
+            published: Wall::from_minutes(1_000),
+            expiry: Wall::from_minutes(1_000 + DESCRIPTOR_MINUTES_MAX),
+        };
+        RouterDescriptor::sign(fields, &key).unwrap()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+        #[test]
+        fn decode_undoes_encode(seed: u8, addresses in 1usize..=4, family: bool) {
+            let it = descriptor(seed, addresses, family.then_some([3; 16]));
+            prop_assert_eq!(RouterDescriptor::decode(&it.encode(), NETWORK), Ok(it));
+        }
+
+        #[test]
+        fn any_changed_byte_is_refused(at: prop::sample::Index, with in 1u8..) {
+            let mut bytes = descriptor(1, 2, None).encode();
+            let at = at.index(bytes.len());
+            bytes[at] ^= with;
+            prop_assert!(RouterDescriptor::decode(&bytes, NETWORK).is_err());
+        }
+
+        #[test]
+        fn a_truncated_descriptor_is_refused(at: prop::sample::Index) {
+            let bytes = descriptor(1, 1, None).encode();
+            let short = &bytes[..at.index(bytes.len())];
+            prop_assert!(RouterDescriptor::decode(short, NETWORK).is_err());
+        }
+    }
+
+    #[test]
+    fn a_descriptor_of_another_network_is_refused() {
+        let bytes = descriptor(1, 1, None).encode();
+        assert!(RouterDescriptor::decode(&bytes, NetworkId([8; 32])).is_err());
+    }
+
+    #[test]
+    fn the_longest_descriptor_has_the_documented_length() {
+        assert_eq!(descriptor(1, 4, None).encode().len(), RouterDescriptor::LEN_MAX);
+    }
+
+    #[test]
+    fn a_lifetime_over_three_days_cannot_be_signed() {
+        let mut rng = Rng::from_seed([1; 32]);
+        let mut fields = descriptor(1, 1, None).fields().clone();
+        fields.expiry = fields.expiry.plus(1);
+        assert!(RouterDescriptor::sign(fields, &IdentityKey::generate(&mut rng)).is_err());
+    }
+}

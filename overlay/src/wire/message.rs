@@ -1,0 +1,264 @@
+//! What two linked routers say to each other besides cells.
+//!
+//! Lives here: the message kinds and their bytes. Does not live here: frames (`link/frame.rs`),
+//! ring messages (`ring/wire.rs`), what anybody does on receipt. All fields are written afresh on
+//! every link; nothing that a previous hop chose is copied onward (PROTOCOL P5).
+
+use std::sync::Arc;
+
+use super::{Reader, RouterDescriptor, WireError, Writer};
+use crate::id::{NetworkId, TunnelId};
+
+/// Bytes of a build message: 4 slots of 1,344 (PROTOCOL P6).
+pub const BUILD_LEN: usize = 4 * 1_344;
+/// Bytes of a build reply: 4 slots of 64.
+pub const BUILD_REPLY_LEN: usize = 4 * 64;
+/// Bytes of a lease id sealed to a gateway (PROTOCOL P8).
+pub const SEALED_LEASE_LEN: usize = 64;
+
+/// A control message on a link (spec/link.md, "Control messages").
+///
+/// | bytes | field |
+/// |-------|-------|
+/// | 1     | kind |
+/// | 2     | body length in bytes, big-endian |
+/// | n     | body |
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LinkMessage {
+    /// Kind 0: this many zero bytes. Hides how much is said, keeps an idle link alive.
+    Padding(u16),
+    /// Kind 1: this side is leaving; nothing follows.
+    Goodbye,
+    /// Kind 2: the receiver may send `cells` more cells on the lane.
+    Credit {
+        /// The lane.
+        tunnel: TunnelId,
+        /// How many more, 1 to 4,096.
+        cells: u16,
+    },
+    /// Kind 3: the lane is closed. There is one reason.
+    Teardown {
+        /// The lane.
+        tunnel: TunnelId,
+    },
+    /// Kind 4: one tunnel build, as the receiver must see it.
+    Build {
+        /// The new lane, numbered by the sender.
+        tunnel: TunnelId,
+        /// Four slots.
+        message: Box<[u8; BUILD_LEN]>,
+    },
+    /// Kind 5: the answer to a build, on its way back.
+    BuildReply {
+        /// The lane that the build opened.
+        tunnel: TunnelId,
+        /// Four reply slots.
+        reply: Box<[u8; BUILD_REPLY_LEN]>,
+    },
+    /// Kind 6: open a splice leg to one of the receiver's leases.
+    SpliceOpen {
+        /// The new lane, numbered by the sender.
+        tunnel: TunnelId,
+        /// The lease id, sealed to the receiver's splice key.
+        sealed: [u8; SEALED_LEASE_LEN],
+    },
+    /// Kind 7: whether the leg stands.
+    SpliceReply {
+        /// The lane that the open named.
+        tunnel: TunnelId,
+        /// Yes or no; there is no reason.
+        accepted: bool,
+    },
+    /// Kind 8: the sender's own descriptor, when it changed.
+    Descriptor(Arc<RouterDescriptor>),
+}
+
+impl LinkMessage {
+    /// Longest encoding in bytes, head included.
+    pub const LEN_MAX: usize = 8_192;
+    /// The most zero bytes one padding message holds.
+    pub const PADDING_MAX: u16 = 1_024;
+
+    /// Appends head and body.
+    pub fn encode(&self, w: &mut Writer) {
+        let mut body = Writer::default();
+        let kind = match self {
+            Self::Padding(len) => {
+                body.bytes(&vec![0; usize::from(*len)]);
+                0
+            }
+            Self::Goodbye => 1,
+            Self::Credit { tunnel, cells } => {
+                body.u32(tunnel.0).u16(*cells);
+                2
+            }
+            Self::Teardown { tunnel } => {
+                body.u32(tunnel.0);
+                3
+            }
+            Self::Build { tunnel, message } => {
+                body.u32(tunnel.0).bytes(&message[..]);
+                4
+            }
+            Self::BuildReply { tunnel, reply } => {
+                body.u32(tunnel.0).bytes(&reply[..]);
+                5
+            }
+            Self::SpliceOpen { tunnel, sealed } => {
+                body.u32(tunnel.0).bytes(sealed);
+                6
+            }
+            Self::SpliceReply { tunnel, accepted } => {
+                body.u32(tunnel.0).u8(u8::from(*accepted));
+                7
+            }
+            Self::Descriptor(descriptor) => {
+                body.bytes(&descriptor.encode());
+                8
+            }
+        };
+        let body = body.into_bytes();
+        w.u8(kind).u16(u16::try_from(body.len()).expect("bodies are under 64 KiB")).bytes(&body);
+    }
+
+    /// Reads one message of a link in `network`.
+    ///
+    /// # Errors
+    /// On unknown kinds, wrong lengths and any value that `encode` does not write.
+    pub fn decode(r: &mut Reader<'_>, network: NetworkId) -> Result<Self, WireError> {
+        let kind = r.u8("message kind")?;
+        let len = usize::from(r.u16("message length")?);
+        let mut r = Reader::new(r.slice(len, "message body")?);
+        let message = match kind {
+            0 => {
+                let zeros = r.rest();
+                let len = u16::try_from(zeros.len()).unwrap_or(u16::MAX);
+                if len > Self::PADDING_MAX || zeros.iter().any(|byte| *byte != 0) {
+                    return Err(WireError::Bad("padding"));
+                }
+                Self::Padding(len)
+            }
+            1 => Self::Goodbye,
+            2 => {
+                let tunnel = tunnel_id(&mut r)?;
+                let cells = r.u16("credit cells")?;
+                if !(1..=4_096).contains(&cells) {
+                    return Err(WireError::Bad("credit cells"));
+                }
+                Self::Credit { tunnel, cells }
+            }
+            3 => Self::Teardown { tunnel: tunnel_id(&mut r)? },
+            4 => Self::Build { tunnel: tunnel_id(&mut r)?, message: Box::new(r.array("build")?) },
+            5 => Self::BuildReply {
+                tunnel: tunnel_id(&mut r)?,
+                reply: Box::new(r.array("build reply")?),
+            },
+            6 => Self::SpliceOpen { tunnel: tunnel_id(&mut r)?, sealed: r.array("sealed lease")? },
+            7 => {
+                let tunnel = tunnel_id(&mut r)?;
+                let accepted = match r.u8("splice reply")? {
+                    0 => false,
+                    1 => true,
+                    _ => return Err(WireError::Bad("splice reply")),
+                };
+                Self::SpliceReply { tunnel, accepted }
+            }
+            8 => Self::Descriptor(Arc::new(RouterDescriptor::decode(r.rest(), network)?)),
+            _ => return Err(WireError::Bad("message kind")),
+        };
+        r.finish()?;
+        Ok(message)
+    }
+}
+
+/// Lane numbers count from 1 on both sides, so zero and a bare top bit name no lane.
+fn tunnel_id(r: &mut Reader<'_>) -> Result<TunnelId, WireError> {
+    match r.u32("tunnel id")? {
+        0 | 0x8000_0000 => Err(WireError::Bad("tunnel id")),
+        id => Ok(TunnelId(id)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const NETWORK: NetworkId = NetworkId([9; 32]);
+
+    fn decoded(bytes: &[u8]) -> Result<LinkMessage, WireError> {
+        let mut r = Reader::new(bytes);
+        let message = LinkMessage::decode(&mut r, NETWORK)?;
+        r.finish().map(|()| message)
+    }
+
+    fn encoded(message: &LinkMessage) -> Vec<u8> {
+        let mut w = Writer::default();
+        message.encode(&mut w);
+        w.into_bytes()
+    }
+
+    fn any_message() -> impl Strategy<Value = LinkMessage> {
+        let tunnel = (1u32..100, any::<bool>())
+            .prop_map(|(n, responder)| TunnelId(n | u32::from(responder) << 31));
+        let tunnel = tunnel.boxed();
+        prop_oneof![
+            (0..=LinkMessage::PADDING_MAX).prop_map(LinkMessage::Padding),
+            Just(LinkMessage::Goodbye),
+            (tunnel.clone(), 1u16..=4_096)
+                .prop_map(|(tunnel, cells)| LinkMessage::Credit { tunnel, cells }),
+            tunnel.clone().prop_map(|tunnel| LinkMessage::Teardown { tunnel }),
+            (tunnel.clone(), any::<u8>()).prop_map(|(tunnel, fill)| LinkMessage::Build {
+                tunnel,
+                message: Box::new([fill; BUILD_LEN])
+            }),
+            (tunnel.clone(), any::<u8>()).prop_map(|(tunnel, fill)| LinkMessage::BuildReply {
+                tunnel,
+                reply: Box::new([fill; BUILD_REPLY_LEN])
+            }),
+            (tunnel.clone(), any::<u8>()).prop_map(|(tunnel, fill)| LinkMessage::SpliceOpen {
+                tunnel,
+                sealed: [fill; SEALED_LEASE_LEN]
+            }),
+            (tunnel, any::<bool>())
+                .prop_map(|(tunnel, accepted)| LinkMessage::SpliceReply { tunnel, accepted }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn decode_undoes_encode(message in any_message()) {
+            prop_assert_eq!(decoded(&encoded(&message)), Ok(message));
+        }
+
+        #[test]
+        fn no_two_byte_strings_mean_the_same_message(
+            message in any_message(), at: prop::sample::Index, with: u8,
+        ) {
+            let mut bytes = encoded(&message);
+            let at = if at.index(2) == 0 { at.index(bytes.len().min(10)) } else { at.index(bytes.len()) };
+            bytes[at] = with;
+            if let Ok(other) = decoded(&bytes) {
+                prop_assert_eq!(encoded(&other), bytes);
+            }
+        }
+
+        #[test]
+        fn a_truncated_message_is_refused(message in any_message(), at: prop::sample::Index) {
+            let bytes = encoded(&message);
+            prop_assert!(decoded(&bytes[..at.index(bytes.len())]).is_err());
+        }
+
+        #[test]
+        fn random_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = decoded(&bytes);
+        }
+    }
+
+    #[test]
+    fn credit_has_the_documented_bytes() {
+        let message = LinkMessage::Credit { tunnel: TunnelId(0x8000_0007), cells: 64 };
+        assert_eq!(encoded(&message), [2, 0, 6, 0x80, 0, 0, 7, 0, 64]);
+    }
+}
