@@ -1,1 +1,4 @@
-//! placeholder
+//! The Warren router as a library: settings, the control plane, and the single-threaded
+//! composition of all machines that both the simulator and the driver run.
+
+pub mod config;

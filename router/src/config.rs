@@ -1,0 +1,297 @@
+//! Settings: as written in a file, overridden by flags, then checked.
+//!
+//! Lives here: the file's shape and defaults (`config/warren.toml` is the same thing annotated; a
+//! test compares them), and the checked `Config` that all other code takes. Does not live here:
+//! what is made once and kept (identity, network, services: `driver/home.rs`).
+
+use std::net::SocketAddr;
+
+use serde::Deserialize;
+
+/// `warren.toml` as written. Unknown keys are errors, not silence.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(default, deny_unknown_fields)]
+pub struct ConfigFile {
+    /// `[link]`
+    pub link: LinkFile,
+    /// `[proxy]`
+    pub proxy: ProxyFile,
+    /// `[api]`
+    pub api: ApiFile,
+    /// `[tunnels]`
+    pub tunnels: TunnelsFile,
+    /// `[ring]`
+    pub ring: RingFile,
+    /// `[limits]`
+    pub limits: LimitsFile,
+}
+
+/// `[link]`: where other routers reach this one.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(default, deny_unknown_fields)]
+pub struct LinkFile {
+    /// Address and TCP port; port 0 is drawn once per installation.
+    pub listen: SocketAddr,
+    /// The address to tell others; empty means what `listen` says.
+    pub announce: String,
+}
+
+/// `[proxy]`: the mixed port.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(default, deny_unknown_fields)]
+pub struct ProxyFile {
+    /// Address and TCP port.
+    pub listen: SocketAddr,
+    /// Whether `listen` may be reachable by others.
+    pub expose: bool,
+}
+
+/// `[api]`: the router's own page, health and metrics.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(default, deny_unknown_fields)]
+pub struct ApiFile {
+    /// Address and TCP port; loopback only.
+    pub listen: SocketAddr,
+}
+
+/// `[tunnels]`
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(default, deny_unknown_fields)]
+pub struct TunnelsFile {
+    /// Hops per tunnel, 1 to 4. Default 3.
+    pub hops: u8,
+}
+
+/// `[ring]`
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(default, deny_unknown_fields)]
+pub struct RingFile {
+    /// Neighbours to keep, 4 to 64. Default 20.
+    pub degree: u8,
+}
+
+/// `[limits]`
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(default, deny_unknown_fields)]
+pub struct LimitsFile {
+    /// Bandwidth claimed in the descriptor, kbit/s. Default 100,000.
+    pub bandwidth_kbps: u32,
+}
+
+impl Default for LinkFile {
+    fn default() -> Self {
+        Self { listen: ([0, 0, 0, 0], 0).into(), announce: String::new() }
+    }
+}
+
+impl Default for ProxyFile {
+    fn default() -> Self {
+        Self { listen: ([127, 0, 0, 1], 7731).into(), expose: false }
+    }
+}
+
+impl Default for ApiFile {
+    fn default() -> Self {
+        Self { listen: ([127, 0, 0, 1], 7730).into() }
+    }
+}
+
+impl Default for TunnelsFile {
+    fn default() -> Self {
+        Self { hops: 3 }
+    }
+}
+
+impl Default for RingFile {
+    fn default() -> Self {
+        Self { degree: 20 }
+    }
+}
+
+impl Default for LimitsFile {
+    fn default() -> Self {
+        Self { bandwidth_kbps: 100_000 }
+    }
+}
+
+/// Why settings cannot be used. Each text says how to mend it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// The file is no TOML, or has a key that means nothing.
+    #[error("{0}")]
+    Syntax(String),
+    /// A value is out of its range.
+    #[error("{key} = {value} is out of range: use {range}")]
+    Range {
+        /// Section and key.
+        key: &'static str,
+        /// What was written.
+        value: String,
+        /// What may be written.
+        range: &'static str,
+    },
+    /// The proxy would be open to others.
+    #[error(
+        "proxy.listen = {0} can be reached by others: use a loopback address, \
+         or set proxy.expose = true if you mean it"
+    )]
+    Exposed(SocketAddr),
+    /// The API would be open to others.
+    #[error("api.listen = {0} can be reached by others: use a loopback address")]
+    ApiExposed(SocketAddr),
+    /// Not an address.
+    #[error("link.announce = \"{0}\" is no address: write it like 203.0.113.7:40001")]
+    Announce(String),
+}
+
+/// Settings that were checked. Code past `main` takes only this type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Where other routers reach this one.
+    pub link: SocketAddr,
+    /// The address to tell others, when it is not `link`.
+    pub announce: Option<SocketAddr>,
+    /// The mixed port.
+    pub proxy: SocketAddr,
+    /// The router's own page.
+    pub api: SocketAddr,
+    /// Hops per tunnel, 1 to 4.
+    pub hops: u8,
+    /// Neighbours to keep.
+    pub degree: u8,
+    /// Bandwidth claimed, kbit/s.
+    pub bandwidth_kbps: u32,
+}
+
+impl ConfigFile {
+    /// Reads `warren.toml`.
+    ///
+    /// # Errors
+    /// On anything that is not a known key with a value of the right kind; the text suggests the
+    /// nearest known key.
+    pub fn parse(text: &str) -> Result<Self, ConfigError> {
+        toml::from_str(text).map_err(|error| {
+            let mut message = error.to_string();
+            if let Some(hint) = suggestion(error.message()) {
+                message.push_str(&hint);
+            }
+            ConfigError::Syntax(message)
+        })
+    }
+
+    /// Checks every value.
+    ///
+    /// # Errors
+    /// When a value is out of range or would open a door that should be shut.
+    pub fn resolve(&self) -> Result<Config, ConfigError> {
+        in_range("tunnels.hops", self.tunnels.hops, 1, 4, "1 to 4")?;
+        in_range("ring.degree", self.ring.degree, 4, 64, "4 to 64")?;
+        if !self.proxy.listen.ip().is_loopback() && !self.proxy.expose {
+            return Err(ConfigError::Exposed(self.proxy.listen));
+        }
+        if !self.api.listen.ip().is_loopback() {
+            return Err(ConfigError::ApiExposed(self.api.listen));
+        }
+        let announce = match self.link.announce.as_str() {
+            "" => None,
+            text => {
+                Some(text.parse().map_err(|_| ConfigError::Announce(self.link.announce.clone()))?)
+            }
+        };
+        Ok(Config {
+            link: self.link.listen,
+            announce,
+            proxy: self.proxy.listen,
+            api: self.api.listen,
+            hops: self.tunnels.hops,
+            degree: self.ring.degree,
+            bandwidth_kbps: self.limits.bandwidth_kbps,
+        })
+    }
+}
+
+fn in_range(
+    key: &'static str,
+    value: u8,
+    least: u8,
+    most: u8,
+    range: &'static str,
+) -> Result<(), ConfigError> {
+    if (least..=most).contains(&value) {
+        return Ok(());
+    }
+    Err(ConfigError::Range { key, value: value.to_string(), range })
+}
+
+/// For "unknown field `hop`, expected ..." the expected name that shares most letters in order.
+fn suggestion(message: &str) -> Option<String> {
+    let mut quoted = message.split('`').skip(1).step_by(2);
+    let unknown = quoted.next()?;
+    if !message.starts_with("unknown field") {
+        return None;
+    }
+    let (score, best) =
+        quoted.map(|known| (common(unknown, known), known)).max_by_key(|(score, _)| *score)?;
+    (2 * score >= unknown.len()).then(|| format!("did you mean `{best}`?"))
+}
+
+/// Length of the longest common subsequence, in bytes. Names are short.
+fn common(a: &str, b: &str) -> usize {
+    let mut row = vec![0; b.len() + 1];
+    for x in a.bytes() {
+        let mut diagonal = 0;
+        for (y, at) in b.bytes().zip(1..) {
+            let (left, up) = (row.get(at - 1).copied(), row.get(at).copied());
+            let (left, up) = (left.unwrap_or(0), up.unwrap_or(0));
+            let here = if x == y { diagonal + 1 } else { up.max(left) };
+            diagonal = up;
+            if let Some(cell) = row.get_mut(at) {
+                *cell = here;
+            }
+        }
+    }
+    row.last().copied().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shipped_file_says_just_the_defaults() {
+        let shipped = include_str!("../../config/warren.toml");
+        assert_eq!(ConfigFile::parse(shipped), Ok(ConfigFile::default()));
+        // Every default is written out in it, so that nobody must read code to know a key.
+        let value: toml::Table = shipped.parse().unwrap();
+        let keys: usize = value.values().map(|section| section.as_table().unwrap().len()).sum();
+        assert_eq!(keys, 8);
+    }
+
+    #[test]
+    fn the_defaults_are_valid() {
+        assert!(ConfigFile::default().resolve().is_ok());
+    }
+
+    #[test]
+    fn an_unknown_key_is_an_error_with_a_suggestion() {
+        let error = ConfigFile::parse("[tunnels]\nhop = 3\n").unwrap_err().to_string();
+        assert!(error.contains("did you mean `hops`?"), "{error}");
+        let error = ConfigFile::parse("[tunels]\nhops = 3\n").unwrap_err().to_string();
+        assert!(error.contains("did you mean `tunnels`?"), "{error}");
+    }
+
+    #[test]
+    fn a_public_proxy_needs_an_explicit_opt_in() {
+        let open = "[proxy]\nlisten = \"0.0.0.0:7731\"\n";
+        let file = ConfigFile::parse(open).unwrap();
+        assert!(matches!(file.resolve(), Err(ConfigError::Exposed(_))));
+        let file = ConfigFile::parse(&format!("{open}expose = true\n")).unwrap();
+        assert!(file.resolve().is_ok());
+    }
+
+    #[test]
+    fn five_hops_are_too_many() {
+        let file = ConfigFile::parse("[tunnels]\nhops = 5\n").unwrap();
+        assert!(file.resolve().unwrap_err().to_string().contains("1 to 4"));
+    }
+}
