@@ -16,5 +16,7 @@
 pub mod aead;
 pub mod kdf;
 pub mod kem;
+pub mod onion;
 pub mod secret;
 pub mod sign;
+mod uiv;
