@@ -12,4 +12,5 @@ pub mod id;
 pub mod plane;
 pub mod rng;
 pub mod time;
+pub mod tunnel;
 pub mod wire;
