@@ -16,6 +16,7 @@
 pub mod aead;
 pub mod kdf;
 pub mod kem;
+pub mod noise;
 pub mod onion;
 pub mod secret;
 pub mod sign;
