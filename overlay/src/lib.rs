@@ -8,6 +8,7 @@
 //! `poll_output() -> Option<Output>` and `poll_timeout() -> Option<Time>`.
 
 pub mod crypto;
+pub mod garlic;
 pub mod id;
 pub mod plane;
 pub mod rng;

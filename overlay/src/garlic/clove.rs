@@ -1,0 +1,674 @@
+//! One clove: a message between a tunnel's owner and its end hop.
+//!
+//! Lives here: the kinds and their bytes. Does not live here: how cloves share cells
+//! (`packer.rs`), what anybody does on receipt (`end_hop.rs`, `carrier.rs`).
+
+use std::fmt;
+
+use crate::{
+    id::{Key, SpliceId},
+    wire::{Contact, Reader, SEALED_LEASE_LEN, WireError, Writer},
+};
+
+use super::{
+    cell::DATA_MAX,
+    flow::{GRANT_STEP, SPLICE_WINDOW_MAX},
+};
+
+/// Bytes of a clove's head: kind 1, body length 2.
+pub(crate) const HEAD_LEN: usize = 3;
+/// Longest clove of any kind in bytes, head included: what a reassembly buffer may ever hold.
+///
+/// A block of 32 KiB and 2 KiB around it. No kind of today comes near.
+pub const CLOVE_MAX: usize = 34 * 1_024;
+
+/// The two lengths a record comes in, in bytes (DESIGN section 8).
+const RECORD_LENS: [usize; 2] = [2_048, 4_096];
+
+/// A record as bytes: 2,048 or 4,096 of them, not yet verified by anyone.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RecordBytes(Box<[u8]>);
+
+impl RecordBytes {
+    /// Takes the bytes if they have one of a record's two lengths.
+    pub fn new(bytes: impl Into<Box<[u8]>>) -> Option<Self> {
+        let bytes = bytes.into();
+        RECORD_LENS.contains(&bytes.len()).then_some(Self(bytes))
+    }
+
+    /// The bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The bytes, owned.
+    pub fn into_bytes(self) -> Box<[u8]> {
+        self.0
+    }
+}
+
+/// Mute: what somebody stores or reads goes into no log.
+impl fmt::Debug for RecordBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("_")
+    }
+}
+
+/// What became of a request for a record (DESIGN section 5).
+///
+/// | code | then | meaning |
+/// |------|------|---------|
+/// | 0    | record, 2,048 or 4,096 | found |
+/// | 1    | copies 1 | stored |
+/// | 2    |      | not found |
+/// | 3    | left 1 | no route |
+/// | 4    | seconds 2 | busy |
+/// | 5    | seconds 2 | recently failed |
+/// | 6    |      | stale |
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RecordAnswer {
+    /// The record.
+    Found(RecordBytes),
+    /// It is kept now, in so many places.
+    Stored {
+        /// How many holders said yes.
+        copies: u8,
+    },
+    /// Those who should hold it were asked and do not.
+    NotFound,
+    /// The search ended before it reached those who should hold it.
+    NoRoute {
+        /// How much of the hop budget was left.
+        left: u8,
+    },
+    /// Not now.
+    Busy {
+        /// Ask again after this many seconds.
+        retry_s: u16,
+    },
+    /// The same was asked and failed not long ago.
+    RecentlyFailed {
+        /// It will not be tried again for this many seconds.
+        until_s: u16,
+    },
+    /// A newer version is held.
+    Stale,
+}
+
+impl RecordAnswer {
+    fn encode(&self, w: &mut Writer) {
+        match self {
+            Self::Found(record) => w.u8(0).bytes(record.as_bytes()),
+            Self::Stored { copies } => w.u8(1).u8(*copies),
+            Self::NotFound => w.u8(2),
+            Self::NoRoute { left } => w.u8(3).u8(*left),
+            Self::Busy { retry_s } => w.u8(4).u16(*retry_s),
+            Self::RecentlyFailed { until_s } => w.u8(5).u16(*until_s),
+            Self::Stale => w.u8(6),
+        };
+    }
+
+    fn decode(r: &mut Reader<'_>) -> Result<Self, WireError> {
+        Ok(match r.u8("answer code")? {
+            0 => Self::Found(record(r)?),
+            1 => Self::Stored { copies: r.u8("copies")? },
+            2 => Self::NotFound,
+            3 => Self::NoRoute { left: r.u8("hops left")? },
+            4 => Self::Busy { retry_s: r.u16("retry after")? },
+            5 => Self::RecentlyFailed { until_s: r.u16("failed until")? },
+            6 => Self::Stale,
+            _ => return Err(WireError::Bad("answer code")),
+        })
+    }
+}
+
+fn record(r: &mut Reader<'_>) -> Result<RecordBytes, WireError> {
+    RecordBytes::new(r.rest()).ok_or(WireError::Bad("record length"))
+}
+
+/// One clove (docs/spec/garlic.md, section 1, has the bytes of each kind).
+///
+/// | bytes | field |
+/// |-------|-------|
+/// | 1     | kind; 0 is padding and not a clove |
+/// | 2     | body length in bytes, big-endian |
+/// | n     | body |
+///
+/// Splice ids are never zero. `Debug` shows kinds and numbers of things, never contents.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Clove {
+    /// Kind 1, owner to end hop: find a record. Body: request 4, key 32.
+    RecordGet {
+        /// Chosen by the owner; unique among its open requests.
+        request: u32,
+        /// The record's address.
+        key: Key,
+    },
+    /// Kind 2, owner to end hop: store a record. Body: request 4, record.
+    RecordPut {
+        /// Chosen by the owner; unique among its open requests.
+        request: u32,
+        /// What to store.
+        record: RecordBytes,
+    },
+    /// Kind 3, end hop to owner: what became of it. Body: request 4, code 1, by code.
+    RecordAnswer {
+        /// Which request.
+        request: u32,
+        /// What became of it.
+        answer: RecordAnswer,
+    },
+    /// Kind 16, owner to end hop: join this tunnel to a gateway. Body: splice 4, contact 87,
+    /// sealed lease 64.
+    SpliceOpen {
+        /// The new splice, numbered by the owner.
+        splice: SpliceId,
+        /// The gateway.
+        contact: Contact,
+        /// The lease id, sealed to the gateway's splice key (PROTOCOL P8).
+        sealed: [u8; SEALED_LEASE_LEN],
+    },
+    /// Kind 17, end hop to owner: the gateway took the lease. Body: splice 4.
+    SpliceOpened {
+        /// Which.
+        splice: SpliceId,
+    },
+    /// Kind 18, both ways: the sender's last word about a splice. Body: splice 4.
+    SpliceClosed {
+        /// Which.
+        splice: SpliceId,
+    },
+    /// Kind 19, both ways: one piece of a splice's bytes, for one credit. Body: splice 4, data 1
+    /// to 1,001. Never spans cells.
+    SpliceData {
+        /// Which.
+        splice: SpliceId,
+        /// The bytes.
+        data: Vec<u8>,
+    },
+    /// Kind 20, both ways: the receiver may send so many more pieces. Body: splice 4, cells 2.
+    SpliceCredit {
+        /// Which.
+        splice: SpliceId,
+        /// A multiple of 16, 16 to 512.
+        cells: u16,
+    },
+    /// Kind 21, gateway to service: somebody used the lease. Body: splice 4.
+    SpliceIncoming {
+        /// The new splice, numbered by the gateway.
+        splice: SpliceId,
+    },
+    /// Kind 32, service to end hop: be a gateway for this lease. Body: request 4, lease 16.
+    LeaseRequest {
+        /// Chosen by the owner; unique among its open requests.
+        request: u32,
+        /// The lease id, random.
+        lease: [u8; 16],
+    },
+    /// Kind 33, gateway to service: agreed. Body: request 4, splice key 32.
+    LeaseGranted {
+        /// Which request.
+        request: u32,
+        /// The X25519 key to which clients seal the lease id.
+        splice_key: [u8; 32],
+    },
+    /// Kind 34, gateway to service: no. Body: request 4.
+    LeaseRefused {
+        /// Which request.
+        request: u32,
+    },
+}
+
+/// Kinds as they are written.
+pub(crate) mod kind {
+    pub(crate) const PADDING: u8 = 0;
+    pub(super) const RECORD_GET: u8 = 1;
+    pub(super) const RECORD_PUT: u8 = 2;
+    pub(super) const RECORD_ANSWER: u8 = 3;
+    pub(super) const SPLICE_OPEN: u8 = 16;
+    pub(super) const SPLICE_OPENED: u8 = 17;
+    pub(super) const SPLICE_CLOSED: u8 = 18;
+    pub(crate) const SPLICE_DATA: u8 = 19;
+    pub(super) const SPLICE_CREDIT: u8 = 20;
+    pub(super) const SPLICE_INCOMING: u8 = 21;
+    pub(super) const LEASE_REQUEST: u8 = 32;
+    pub(super) const LEASE_GRANTED: u8 = 33;
+    pub(super) const LEASE_REFUSED: u8 = 34;
+}
+
+/// Checks a head before anything is allocated for the body.
+///
+/// # Errors
+/// An unknown kind, or a length that no body of that kind has.
+pub(crate) fn check_head(kind: u8, len: usize) -> Result<(), WireError> {
+    let [small, large] = RECORD_LENS;
+    let fits = match kind {
+        kind::RECORD_GET | kind::LEASE_GRANTED => len == 36,
+        kind::RECORD_PUT => len == 4 + small || len == 4 + large,
+        kind::RECORD_ANSWER => (5..=7).contains(&len) || len == 5 + small || len == 5 + large,
+        kind::SPLICE_OPEN => len == 4 + Contact::LEN + SEALED_LEASE_LEN,
+        kind::SPLICE_OPENED | kind::SPLICE_CLOSED | kind::SPLICE_INCOMING | kind::LEASE_REFUSED => {
+            len == 4
+        }
+        kind::SPLICE_DATA => (5..=4 + DATA_MAX).contains(&len),
+        kind::SPLICE_CREDIT => len == 6,
+        kind::LEASE_REQUEST => len == 20,
+        _ => return Err(WireError::Bad("clove kind")),
+    };
+    if fits { Ok(()) } else { Err(WireError::Bad("clove length")) }
+}
+
+impl Clove {
+    /// Appends head and body.
+    pub fn encode(&self, w: &mut Writer) {
+        w.u8(self.kind()).u16(self.body_len());
+        match self {
+            Self::RecordGet { request, key } => w.u32(*request).bytes(key.as_bytes()),
+            Self::RecordPut { request, record } => w.u32(*request).bytes(record.as_bytes()),
+            Self::RecordAnswer { request, answer } => {
+                answer.encode(w.u32(*request));
+                w
+            }
+            Self::SpliceOpen { splice, contact, sealed } => {
+                contact.encode(w.u32(splice.0));
+                w.bytes(sealed)
+            }
+            Self::SpliceOpened { splice }
+            | Self::SpliceClosed { splice }
+            | Self::SpliceIncoming { splice } => w.u32(splice.0),
+            Self::SpliceData { splice, data } => w.u32(splice.0).bytes(data),
+            Self::SpliceCredit { splice, cells } => w.u32(splice.0).u16(*cells),
+            Self::LeaseRequest { request, lease } => w.u32(*request).bytes(lease),
+            Self::LeaseGranted { request, splice_key } => w.u32(*request).bytes(splice_key),
+            Self::LeaseRefused { request } => w.u32(*request),
+        };
+    }
+
+    /// Reads one clove, head and body.
+    ///
+    /// # Errors
+    /// Anything that [`Clove::encode`] does not write: each clove has one spelling.
+    pub fn decode(r: &mut Reader<'_>) -> Result<Self, WireError> {
+        let kind = r.u8("clove kind")?;
+        let len = usize::from(r.u16("clove length")?);
+        check_head(kind, len)?;
+        Self::decode_body(kind, r.slice(len, "clove body")?)
+    }
+
+    /// Reads the body of a clove whose head said `kind`.
+    pub(crate) fn decode_body(kind: u8, body: &[u8]) -> Result<Self, WireError> {
+        let mut r = Reader::new(body);
+        let clove = match kind {
+            kind::RECORD_GET => {
+                Self::RecordGet { request: r.u32("request")?, key: Key(r.array("record key")?) }
+            }
+            kind::RECORD_PUT => {
+                Self::RecordPut { request: r.u32("request")?, record: record(&mut r)? }
+            }
+            kind::RECORD_ANSWER => Self::RecordAnswer {
+                request: r.u32("request")?,
+                answer: RecordAnswer::decode(&mut r)?,
+            },
+            kind::SPLICE_OPEN => Self::SpliceOpen {
+                splice: splice(&mut r)?,
+                contact: Contact::decode(&mut r)?,
+                sealed: r.array("sealed lease")?,
+            },
+            kind::SPLICE_OPENED => Self::SpliceOpened { splice: splice(&mut r)? },
+            kind::SPLICE_CLOSED => Self::SpliceClosed { splice: splice(&mut r)? },
+            kind::SPLICE_DATA => {
+                Self::SpliceData { splice: splice(&mut r)?, data: data(&mut r)?.to_vec() }
+            }
+            kind::SPLICE_CREDIT => {
+                Self::SpliceCredit { splice: splice(&mut r)?, cells: grant(&mut r)? }
+            }
+            kind::SPLICE_INCOMING => Self::SpliceIncoming { splice: splice(&mut r)? },
+            kind::LEASE_REQUEST => {
+                Self::LeaseRequest { request: r.u32("request")?, lease: r.array("lease")? }
+            }
+            kind::LEASE_GRANTED => Self::LeaseGranted {
+                request: r.u32("request")?,
+                splice_key: r.array("splice key")?,
+            },
+            kind::LEASE_REFUSED => Self::LeaseRefused { request: r.u32("request")? },
+            _ => return Err(WireError::Bad("clove kind")),
+        };
+        r.finish()?;
+        Ok(clove)
+    }
+
+    fn kind(&self) -> u8 {
+        match self {
+            Self::RecordGet { .. } => kind::RECORD_GET,
+            Self::RecordPut { .. } => kind::RECORD_PUT,
+            Self::RecordAnswer { .. } => kind::RECORD_ANSWER,
+            Self::SpliceOpen { .. } => kind::SPLICE_OPEN,
+            Self::SpliceOpened { .. } => kind::SPLICE_OPENED,
+            Self::SpliceClosed { .. } => kind::SPLICE_CLOSED,
+            Self::SpliceData { .. } => kind::SPLICE_DATA,
+            Self::SpliceCredit { .. } => kind::SPLICE_CREDIT,
+            Self::SpliceIncoming { .. } => kind::SPLICE_INCOMING,
+            Self::LeaseRequest { .. } => kind::LEASE_REQUEST,
+            Self::LeaseGranted { .. } => kind::LEASE_GRANTED,
+            Self::LeaseRefused { .. } => kind::LEASE_REFUSED,
+        }
+    }
+
+    fn body_len(&self) -> u16 {
+        let len = match self {
+            Self::RecordGet { .. } | Self::LeaseGranted { .. } => 36,
+            Self::RecordPut { record, .. } => 4 + record.0.len(),
+            Self::RecordAnswer { answer, .. } => {
+                5 + match answer {
+                    RecordAnswer::Found(record) => record.0.len(),
+                    RecordAnswer::Stored { .. } | RecordAnswer::NoRoute { .. } => 1,
+                    RecordAnswer::Busy { .. } | RecordAnswer::RecentlyFailed { .. } => 2,
+                    RecordAnswer::NotFound | RecordAnswer::Stale => 0,
+                }
+            }
+            Self::SpliceOpen { .. } => 4 + Contact::LEN + SEALED_LEASE_LEN,
+            Self::SpliceOpened { .. }
+            | Self::SpliceClosed { .. }
+            | Self::SpliceIncoming { .. }
+            | Self::LeaseRefused { .. } => 4,
+            Self::SpliceData { data, .. } => 4 + data.len(),
+            Self::SpliceCredit { .. } => 6,
+            Self::LeaseRequest { .. } => 20,
+        };
+        u16::try_from(len).unwrap_or(u16::MAX)
+    }
+
+    /// The request that this clove makes or answers.
+    pub fn request(&self) -> Option<u32> {
+        match self {
+            Self::RecordGet { request, .. }
+            | Self::RecordPut { request, .. }
+            | Self::RecordAnswer { request, .. }
+            | Self::LeaseRequest { request, .. }
+            | Self::LeaseGranted { request, .. }
+            | Self::LeaseRefused { request } => Some(*request),
+            _ => None,
+        }
+    }
+
+    /// Whether an owner asks this and an end hop answers it.
+    pub(crate) const fn asks(&self) -> bool {
+        matches!(self, Self::RecordGet { .. } | Self::RecordPut { .. } | Self::LeaseRequest { .. })
+    }
+
+    /// Whether this is an end hop's answer to what an owner asked.
+    pub(crate) const fn answers(&self) -> bool {
+        matches!(
+            self,
+            Self::RecordAnswer { .. } | Self::LeaseGranted { .. } | Self::LeaseRefused { .. }
+        )
+    }
+}
+
+/// The id at the head of a splice clove's body.
+pub(crate) fn splice(r: &mut Reader<'_>) -> Result<SpliceId, WireError> {
+    match r.u32("splice id")? {
+        0 => Err(WireError::Bad("splice id")),
+        id => Ok(SpliceId(id)),
+    }
+}
+
+/// The rest of a splice data clove's body.
+pub(crate) fn data<'a>(r: &mut Reader<'a>) -> Result<&'a [u8], WireError> {
+    let data = r.rest();
+    if (1..=DATA_MAX).contains(&data.len()) { Ok(data) } else { Err(WireError::Bad("splice data")) }
+}
+
+fn grant(r: &mut Reader<'_>) -> Result<u16, WireError> {
+    let cells = r.u16("granted cells")?;
+    let fits = cells > 0 && u32::from(cells) <= SPLICE_WINDOW_MAX;
+    if fits && u32::from(cells).is_multiple_of(GRANT_STEP) {
+        Ok(cells)
+    } else {
+        Err(WireError::Bad("granted cells"))
+    }
+}
+
+impl fmt::Debug for Clove {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match self {
+            Self::RecordGet { .. } => "RecordGet",
+            Self::RecordPut { .. } => "RecordPut",
+            Self::RecordAnswer { .. } => "RecordAnswer",
+            Self::SpliceOpen { .. } => "SpliceOpen",
+            Self::SpliceOpened { .. } => "SpliceOpened",
+            Self::SpliceClosed { .. } => "SpliceClosed",
+            Self::SpliceData { .. } => "SpliceData",
+            Self::SpliceCredit { .. } => "SpliceCredit",
+            Self::SpliceIncoming { .. } => "SpliceIncoming",
+            Self::LeaseRequest { .. } => "LeaseRequest",
+            Self::LeaseGranted { .. } => "LeaseGranted",
+            Self::LeaseRefused { .. } => "LeaseRefused",
+        };
+        write!(f, "{name}(..)")
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::net::SocketAddr;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{id::RouterId, time::Wall, wire::Address};
+
+    fn encoded(clove: &Clove) -> Vec<u8> {
+        let mut w = Writer::default();
+        clove.encode(&mut w);
+        w.into_bytes()
+    }
+
+    fn decoded(bytes: &[u8]) -> Result<Clove, WireError> {
+        let mut r = Reader::new(bytes);
+        let clove = Clove::decode(&mut r)?;
+        r.finish().map(|()| clove)
+    }
+
+    pub(crate) fn contact() -> Contact {
+        Contact {
+            id: RouterId([1; 32]),
+            link_key: [2; 32],
+            address: Address::from("127.0.0.1:9000".parse::<SocketAddr>().unwrap()),
+            expiry: Wall::from_minutes(7),
+        }
+    }
+
+    fn any_record() -> impl Strategy<Value = RecordBytes> {
+        (any::<bool>(), any::<u8>()).prop_map(|(large, fill)| {
+            RecordBytes::new(vec![fill; if large { 4_096 } else { 2_048 }]).unwrap()
+        })
+    }
+
+    fn any_answer() -> impl Strategy<Value = RecordAnswer> {
+        prop_oneof![
+            any_record().prop_map(RecordAnswer::Found),
+            any::<u8>().prop_map(|copies| RecordAnswer::Stored { copies }),
+            Just(RecordAnswer::NotFound),
+            any::<u8>().prop_map(|left| RecordAnswer::NoRoute { left }),
+            any::<u16>().prop_map(|retry_s| RecordAnswer::Busy { retry_s }),
+            any::<u16>().prop_map(|until_s| RecordAnswer::RecentlyFailed { until_s }),
+            Just(RecordAnswer::Stale),
+        ]
+    }
+
+    pub(crate) fn any_clove() -> impl Strategy<Value = Clove> {
+        let splice = || (1u32..).prop_map(SpliceId);
+        let sealed = (any::<[u8; 32]>(), any::<[u8; 32]>()).prop_map(|(a, b)| {
+            let mut sealed = [0; 64];
+            sealed[..32].copy_from_slice(&a);
+            sealed[32..].copy_from_slice(&b);
+            sealed
+        });
+        prop_oneof![
+            (any::<u32>(), any::<[u8; 32]>())
+                .prop_map(|(request, key)| Clove::RecordGet { request, key: Key(key) }),
+            (any::<u32>(), any_record())
+                .prop_map(|(request, record)| Clove::RecordPut { request, record }),
+            (any::<u32>(), any_answer())
+                .prop_map(|(request, answer)| Clove::RecordAnswer { request, answer }),
+            (splice(), sealed).prop_map(|(splice, sealed)| Clove::SpliceOpen {
+                splice,
+                contact: contact(),
+                sealed
+            }),
+            splice().prop_map(|splice| Clove::SpliceOpened { splice }),
+            splice().prop_map(|splice| Clove::SpliceClosed { splice }),
+            (splice(), prop::collection::vec(any::<u8>(), 1..=DATA_MAX))
+                .prop_map(|(splice, data)| Clove::SpliceData { splice, data }),
+            (splice(), 1u16..=32)
+                .prop_map(|(splice, n)| Clove::SpliceCredit { splice, cells: 16 * n }),
+            splice().prop_map(|splice| Clove::SpliceIncoming { splice }),
+            (any::<u32>(), any::<[u8; 16]>())
+                .prop_map(|(request, lease)| Clove::LeaseRequest { request, lease }),
+            (any::<u32>(), any::<[u8; 32]>())
+                .prop_map(|(request, splice_key)| Clove::LeaseGranted { request, splice_key }),
+            any::<u32>().prop_map(|request| Clove::LeaseRefused { request }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn decode_undoes_encode(clove in any_clove()) {
+            prop_assert_eq!(decoded(&encoded(&clove)), Ok(clove));
+        }
+
+        /// Heads and the first fields are where two spellings would hide; the rest is contents.
+        #[test]
+        fn no_two_byte_strings_mean_the_same_clove(
+            clove in any_clove(), at: prop::sample::Index, with: u8,
+        ) {
+            let mut bytes = encoded(&clove);
+            let head = bytes.len().min(10);
+            let at = if at.index(2) == 0 { at.index(head) } else { at.index(bytes.len()) };
+            bytes[at] = with;
+            if let Ok(other) = decoded(&bytes) {
+                prop_assert_eq!(encoded(&other), bytes);
+            }
+        }
+
+        #[test]
+        fn a_truncated_or_longer_clove_is_refused(clove in any_clove(), cut: prop::sample::Index) {
+            let mut bytes = encoded(&clove);
+            prop_assert!(decoded(&bytes[..cut.index(bytes.len())]).is_err());
+            bytes.push(0);
+            prop_assert!(decoded(&bytes).is_err());
+        }
+
+        #[test]
+        fn random_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), kind in 0u8..40) {
+            let mut bytes = bytes;
+            if let Some(first) = bytes.first_mut() {
+                *first = kind;
+            }
+            let _ = decoded(&bytes);
+        }
+
+        #[test]
+        fn no_clove_is_longer_than_the_bound(clove in any_clove()) {
+            prop_assert!(encoded(&clove).len() <= CLOVE_MAX);
+        }
+    }
+
+    #[test]
+    fn cloves_have_the_documented_bytes() {
+        let splice = SpliceId(0x0102_0304);
+        let request = 0x0a0b_0c0d;
+        let vectors: [(Clove, &[u8]); 12] = [
+            (
+                Clove::RecordAnswer { request, answer: RecordAnswer::Stored { copies: 3 } },
+                &[3, 0, 6, 10, 11, 12, 13, 1, 3],
+            ),
+            (
+                Clove::RecordAnswer { request, answer: RecordAnswer::NotFound },
+                &[3, 0, 5, 10, 11, 12, 13, 2],
+            ),
+            (
+                Clove::RecordAnswer { request, answer: RecordAnswer::NoRoute { left: 9 } },
+                &[3, 0, 6, 10, 11, 12, 13, 3, 9],
+            ),
+            (
+                Clove::RecordAnswer { request, answer: RecordAnswer::Busy { retry_s: 258 } },
+                &[3, 0, 7, 10, 11, 12, 13, 4, 1, 2],
+            ),
+            (
+                Clove::RecordAnswer {
+                    request,
+                    answer: RecordAnswer::RecentlyFailed { until_s: 258 },
+                },
+                &[3, 0, 7, 10, 11, 12, 13, 5, 1, 2],
+            ),
+            (
+                Clove::RecordAnswer { request, answer: RecordAnswer::Stale },
+                &[3, 0, 5, 10, 11, 12, 13, 6],
+            ),
+            (Clove::SpliceOpened { splice }, &[17, 0, 4, 1, 2, 3, 4]),
+            (Clove::SpliceClosed { splice }, &[18, 0, 4, 1, 2, 3, 4]),
+            (
+                Clove::SpliceData { splice, data: b"hi".to_vec() },
+                &[19, 0, 6, 1, 2, 3, 4, b'h', b'i'],
+            ),
+            (Clove::SpliceCredit { splice, cells: 272 }, &[20, 0, 6, 1, 2, 3, 4, 1, 16]),
+            (Clove::SpliceIncoming { splice }, &[21, 0, 4, 1, 2, 3, 4]),
+            (Clove::LeaseRefused { request }, &[34, 0, 4, 10, 11, 12, 13]),
+        ];
+        for (clove, bytes) in vectors {
+            assert_eq!(encoded(&clove), bytes, "{clove:?}");
+            assert_eq!(decoded(bytes), Ok(clove));
+        }
+    }
+
+    #[test]
+    fn longer_cloves_have_the_documented_bytes() {
+        let request = 0x0a0b_0c0d;
+        let with = |head: &[u8], rest: &[u8]| [head, &[10, 11, 12, 13], rest].concat();
+        let get = Clove::RecordGet { request, key: Key([5; 32]) };
+        assert_eq!(encoded(&get), with(&[1, 0, 36], &[5; 32]));
+        let record = RecordBytes::new(vec![6; 2_048]).unwrap();
+        let put = Clove::RecordPut { request, record: record.clone() };
+        assert_eq!(encoded(&put), with(&[2, 8, 4], &[6; 2_048]));
+        let found = Clove::RecordAnswer { request, answer: RecordAnswer::Found(record) };
+        assert_eq!(encoded(&found), with(&[3, 8, 5], &[&[0][..], &[6; 2_048]].concat()));
+        let ask = Clove::LeaseRequest { request, lease: [7; 16] };
+        assert_eq!(encoded(&ask), with(&[32, 0, 20], &[7; 16]));
+        let granted = Clove::LeaseGranted { request, splice_key: [8; 32] };
+        assert_eq!(encoded(&granted), with(&[33, 0, 36], &[8; 32]));
+
+        let open = Clove::SpliceOpen { splice: SpliceId(9), contact: contact(), sealed: [3; 64] };
+        let mut expected = vec![16, 0, 155, 0, 0, 0, 9];
+        expected.extend_from_slice(&[1; 32]);
+        expected.extend_from_slice(&[2; 32]);
+        expected.extend_from_slice(&[4, 127, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        expected.extend_from_slice(&[0x23, 0x28, 0, 0, 0, 7]);
+        expected.extend_from_slice(&[3; 64]);
+        assert_eq!(encoded(&open), expected);
+    }
+
+    #[test]
+    fn what_no_encoder_writes_is_refused() {
+        for bytes in [
+            &[0, 0, 0][..],                 // padding is no clove
+            &[4, 0, 0],                     // unknown kind
+            &[17, 0, 4, 0, 0, 0, 0],        // splice 0
+            &[19, 0, 4, 0, 0, 0, 1],        // no data
+            &[20, 0, 6, 0, 0, 0, 1, 0, 0],  // a grant of nothing
+            &[20, 0, 6, 0, 0, 0, 1, 0, 17], // not a multiple of 16
+            &[20, 0, 6, 0, 0, 0, 1, 2, 16], // more than the cap
+            &[3, 0, 6, 0, 0, 0, 1, 2, 0],   // an answer with something after it
+            &[3, 0, 5, 0, 0, 0, 1, 7],      // unknown code
+        ] {
+            assert!(decoded(bytes).is_err(), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn debug_shows_the_kind_alone() {
+        let clove = Clove::SpliceData { splice: SpliceId(1), data: b"secret".to_vec() };
+        assert_eq!(format!("{clove:?}"), "SpliceData(..)");
+    }
+}

@@ -1,0 +1,23 @@
+//! Garlic: what travels inside a tunnel, between its owner and its end hop (docs/spec/garlic.md).
+
+mod carrier;
+mod cell;
+mod clove;
+mod end_hop;
+mod flow;
+mod hop_splice;
+mod lease;
+mod owned;
+mod packer;
+#[cfg(test)]
+mod tests;
+
+pub use carrier::{Carrier, CarrierOutput, OwnTunnelName, SpliceNo};
+pub use cell::{DATA_MAX, leg_cell, leg_data};
+pub use clove::{CLOVE_MAX, Clove, RecordAnswer, RecordBytes};
+pub use end_hop::{
+    EndHop, EndHopCommand, EndHopError, EndHopEvent, EndHopOutput, REQUESTS_MAX, SPLICES_MAX,
+};
+pub use flow::{GRANT_STEP, SPLICE_WINDOW_MAX, SPLICE_WINDOW_START, STALL_MAX};
+pub use lease::{LeaseBook, LeaseRefusal, seal_lease};
+pub use packer::{CloveReader, CloveWriter, Piece};
