@@ -10,8 +10,10 @@ use warren_overlay::{
         aead::Aead,
         kem::{self, KemSecret},
         onion::{Direction, LayerKeys, OwnerBackward, OwnerForward, RelayBackward, RelayForward},
+        puzzle::{Difficulty, Params, Search, output},
         secret::Secret,
     },
+    id::{NetworkId, RouterId},
     rng::Rng,
 };
 
@@ -25,6 +27,21 @@ fn nanoseconds(name: &str, per: u32, mut work: impl FnMut()) {
         best = best.min(start.elapsed().as_secs_f64() * 1e6);
     }
     println!("{name}: {:.0} ns", best / f64::from(per));
+}
+
+fn puzzle(params: Params) {
+    let ids = (NetworkId([1; 32]), RouterId([2; 32]));
+    let mut search = Search::new(ids.0, ids.1, params, Difficulty(255), 0).expect("valid");
+    let start = Instant::now();
+    for _ in 0..20 {
+        search.step();
+    }
+    println!("puzzle, a search step, {params:?}: {:.1} ms", start.elapsed().as_secs_f64() * 50.0);
+    let start = Instant::now();
+    for nonce in 0..20 {
+        let _ = output(&ids.0, &ids.1, nonce, params);
+    }
+    println!("puzzle, a check, {params:?}: {:.1} ms", start.elapsed().as_secs_f64() * 50.0);
 }
 
 fn main() {
@@ -55,4 +72,6 @@ fn main() {
     nanoseconds("kem, encapsulate", 1, || drop(kem::encapsulate(&mut rng, key.public())));
     let (ciphertext, _) = kem::encapsulate(&mut rng, key.public()).expect("our own key");
     nanoseconds("kem, decapsulate", 1, || drop(key.decapsulate(&ciphertext)));
+    puzzle(Params::STANDARD);
+    puzzle(Params { memory_kib: 16 * 1024, passes: 2 });
 }

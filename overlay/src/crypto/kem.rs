@@ -274,6 +274,40 @@ mod tests {
         }
     }
 
+    /// ML-KEM of another library (aws-lc-rs, FIPS 140-3 code), both ways.
+    #[test]
+    fn a_second_implementation_agrees() {
+        use aws_lc_rs::kem::{DecapsulationKey, EncapsulationKey, ML_KEM_768};
+        for seed in 0..20 {
+            let ours = KemSecret::generate(&mut rng(seed));
+            let theirs = EncapsulationKey::new(&ML_KEM_768, ours.public()).unwrap();
+            let (ciphertext, secret) = theirs.encapsulate().unwrap();
+            let ciphertext = ciphertext.as_ref().try_into().unwrap();
+            assert_eq!(ours.decapsulate(ciphertext).expose_secret(), secret.as_ref());
+
+            let theirs = DecapsulationKey::generate(&ML_KEM_768).unwrap();
+            let public = theirs.encapsulation_key().unwrap().key_bytes().unwrap();
+            let public = public.as_ref().try_into().unwrap();
+            let (ciphertext, secret) = encapsulate(&mut rng(seed), public).unwrap();
+            let opened = theirs.decapsulate(ciphertext.as_slice().into()).unwrap();
+            assert_eq!(secret.expose_secret(), opened.as_ref());
+        }
+    }
+
+    /// Frozen: key, ciphertext and secret that follow from fixed randomness.
+    #[test]
+    fn encapsulation_stays_as_it_was_frozen() {
+        let key =
+            KemSecret::from_bytes(Secret::take(&mut std::array::from_fn(|i| i.to_le_bytes()[0])));
+        let (ciphertext, secret) = encapsulate(&mut rng(5), key.public()).unwrap();
+        let all =
+            kdf::hash("warren test kem 1", &[key.public(), &ciphertext, secret.expose_secret()]);
+        assert_eq!(
+            HEX.encode(&all),
+            "ccf54c5213848de342244266f685a9244acfc260a39c9601fb914793de30e7d5"
+        );
+    }
+
     #[test]
     fn each_half_of_a_hybrid_counts() {
         let (initiator, responder) =

@@ -14,10 +14,15 @@
 //! ```
 
 pub mod aead;
+pub mod blind;
 pub mod kdf;
 pub mod kem;
 pub mod noise;
 pub mod onion;
+pub mod puzzle;
 pub mod secret;
 pub mod sign;
 mod uiv;
+
+#[cfg(test)]
+mod domain_tests;
