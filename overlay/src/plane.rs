@@ -12,7 +12,12 @@
 //!
 //! A *lane* is a tunnel or a splice leg on one link: one id, both directions, credits each way.
 
-use crate::id::{EndNo, LinkNo, SpliceId, TunnelId};
+use crate::{
+    crypto::onion::{RelayBackward, RelayForward},
+    garlic::{EndHop, EndHopCommand, EndHopEvent},
+    id::{EndNo, LinkNo, SpliceId, TunnelId},
+    wire::LinkMessage,
+};
 
 /// Bytes of a cell after its header: tag 16, payload 1,008.
 pub const CELL_BODY_LEN: usize = 1_024;
@@ -61,4 +66,108 @@ pub enum PartMessage {
         /// How many.
         cells: u32,
     },
+}
+
+/// A middle hop's onion layer for the direction that a link receives.
+#[derive(Debug)]
+pub enum TransitHalf {
+    /// Away from the tunnel's owner.
+    Forward(RelayForward),
+    /// Towards the owner.
+    Backward(RelayBackward),
+}
+
+impl TransitHalf {
+    /// Applies the layer in place. About 0.4 us.
+    pub fn relay(&mut self, cell: &mut CellBody) {
+        match self {
+            Self::Forward(layer) => layer.relay(cell),
+            Self::Backward(layer) => layer.relay(cell),
+        }
+    }
+}
+
+/// What a link does with the cells of a lane.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "lanes travel boxed, and most are of the large kind")]
+pub enum Lane {
+    /// A middle hop: cells get their layer and go on to `tunnel` on link `to`, which in turn feeds
+    /// this lane's egress.
+    Transit {
+        /// The layer of the arriving direction.
+        half: TransitHalf,
+        /// The counterpart's link.
+        to: LinkNo,
+        /// The counterpart's lane.
+        tunnel: TunnelId,
+    },
+    /// This router owns the tunnel.
+    ToEnd {
+        /// Who holds its layers.
+        end: EndNo,
+    },
+    /// This router is the tunnel's end hop.
+    EndHop(Box<EndHop>),
+    /// A splice leg: cells go to a splice of the `EndHop` at `tunnel` on link `to`, which in turn
+    /// feeds this lane's egress.
+    Leg {
+        /// The link of the tunnel.
+        to: LinkNo,
+        /// The tunnel.
+        tunnel: TunnelId,
+        /// The splice.
+        splice: SpliceId,
+    },
+}
+
+/// What the control plane tells a link.
+#[derive(Debug)]
+pub enum LinkCommand {
+    /// Send a control message.
+    Send(LinkMessage),
+    /// Open a lane, granting its start window; or replace what an open lane does, keeping credits.
+    Open {
+        /// Its number.
+        tunnel: TunnelId,
+        /// What it does.
+        lane: Box<Lane>,
+    },
+    /// Close a lane; late cells are dropped.
+    Close {
+        /// Its number.
+        tunnel: TunnelId,
+        /// Whether to send a teardown.
+        tell: bool,
+    },
+    /// For the `EndHop` of a lane.
+    EndHop {
+        /// Its lane.
+        tunnel: TunnelId,
+        /// What it should do.
+        command: EndHopCommand,
+    },
+    /// Say goodbye, send what is queued, then close.
+    Goodbye,
+}
+
+/// What a link tells the control plane.
+#[derive(Debug)]
+pub enum LinkEvent {
+    /// A control message that is not the link's own business.
+    Message(LinkMessage),
+    /// A lane ended: teardown by the peer, an unrecognised cell or a stuck queue. It is gone here,
+    /// and the peer knows.
+    LaneClosed {
+        /// Its number.
+        tunnel: TunnelId,
+    },
+    /// From the `EndHop` of a lane.
+    EndHop {
+        /// Its lane.
+        tunnel: TunnelId,
+        /// What happened.
+        event: EndHopEvent,
+    },
+    /// The link is over, and with it all its lanes.
+    Closed,
 }
