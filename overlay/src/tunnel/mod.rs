@@ -12,5 +12,8 @@
 //! ```
 
 pub mod build;
+pub mod guards;
+pub mod select;
 #[cfg(test)]
 mod testkit;
+pub mod transit;
