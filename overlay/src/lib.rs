@@ -10,6 +10,7 @@
 pub mod crypto;
 pub mod garlic;
 pub mod id;
+pub mod link;
 pub mod plane;
 pub mod rng;
 pub mod time;

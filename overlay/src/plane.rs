@@ -126,6 +126,9 @@ pub enum LinkCommand {
     /// Send a control message.
     Send(LinkMessage),
     /// Open a lane, granting its start window; or replace what an open lane does, keeping credits.
+    ///
+    /// The side that opens gives this before it sends the message that makes the peer open its half.
+    /// What the peer grants before this side opens is kept for it for 60 s.
     Open {
         /// Its number.
         tunnel: TunnelId,
@@ -146,17 +149,22 @@ pub enum LinkCommand {
         /// What it should do.
         command: EndHopCommand,
     },
-    /// Say goodbye, send what is queued, then close.
+    /// Say goodbye once what waits of control messages is sent, then end the link. Cells are not
+    /// waited for.
     Goodbye,
+    /// End the link at once, without a word.
+    Shut,
 }
 
 /// What a link tells the control plane.
 #[derive(Debug)]
 pub enum LinkEvent {
-    /// A control message that is not the link's own business.
+    /// A control message that is not the link's own business: `Padding`, `Credit`, `Teardown` and
+    /// `Goodbye` never appear here.
     Message(LinkMessage),
-    /// A lane ended: teardown by the peer, an unrecognised cell or a stuck queue. It is gone here,
-    /// and the peer knows.
+    /// A lane ended: teardown by the peer, an unrecognised cell, a stuck queue, or no quota for it.
+    /// It is gone here, and the peer knows. Also for a lane that was never opened here and that the
+    /// peer tore down: its build may be waiting for an answer.
     LaneClosed {
         /// Its number.
         tunnel: TunnelId,
@@ -168,6 +176,32 @@ pub enum LinkEvent {
         /// What happened.
         event: EndHopEvent,
     },
-    /// The link is over, and with it all its lanes.
-    Closed,
+    /// The link is over, and with it all its lanes; nothing follows. Once what the last
+    /// `poll_transmit` gave is written, the socket is to be closed.
+    Closed(CloseReason),
+}
+
+/// Why a link ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CloseReason {
+    /// The peer said goodbye.
+    PeerGoodbye,
+    /// This side said goodbye, or shut the link.
+    Local,
+    /// Nothing came for 15 s.
+    Silent,
+    /// The peer sent what no router sends: not sealed, malformed, or with reserved bits.
+    Garbage,
+    /// The peer sent more cells than it was granted.
+    OverGrant,
+    /// The peer does not read: too many control messages wait.
+    ControlOverflow,
+}
+
+impl CloseReason {
+    /// Whether the peer broke the protocol.
+    pub const fn is_offence(self) -> bool {
+        matches!(self, Self::Garbage | Self::OverGrant)
+    }
 }

@@ -1,0 +1,137 @@
+//! What waits to be sent on one lane, and how much of it the peer has allowed.
+//!
+//! Lives here: the ring of batches with its cursor, the credit left, the lane's turn in the
+//! schedule. Does not live here: whose turn it is (`schedule.rs`), what the peer may send
+//! (`credit.rs`).
+//!
+//! Batches are queued as they came, without a copy; a cell is copied once, into the frame.
+
+use std::collections::VecDeque;
+
+use crate::{
+    id::TunnelId,
+    link::{frame::FrameWriter, schedule::Turn},
+    plane::CellBody,
+    time::Time,
+};
+
+/// The sending side of one lane.
+///
+/// Bounded by the windows of the lanes that feed it: at most 4,096 cells and what an end's feed
+/// window adds.
+#[derive(Debug, Default)]
+pub(super) struct Egress {
+    batches: VecDeque<Vec<CellBody>>,
+    /// Cells of the front batch that are already gone.
+    cursor: usize,
+    queued: usize,
+    credit: u32,
+    /// Whether an end hop has cells to make.
+    waiting: bool,
+    /// When cells last left, or when the first of them came.
+    moved_at: Time,
+    /// Its place in the schedule.
+    pub(super) turn: Turn,
+}
+
+impl Egress {
+    /// Queues a batch.
+    pub(super) fn push(&mut self, now: Time, cells: Vec<CellBody>) {
+        if cells.is_empty() {
+            return;
+        }
+        if self.queued == 0 {
+            self.moved_at = now;
+        }
+        self.queued += cells.len();
+        self.batches.push_back(cells);
+    }
+
+    /// The peer may be sent `cells` more.
+    pub(super) const fn credit(&mut self, cells: u32) {
+        self.credit = self.credit.saturating_add(cells);
+    }
+
+    /// How many cells may leave now.
+    pub(super) fn ready(&self) -> usize {
+        self.queued.min(self.credit as usize)
+    }
+
+    /// Cells waiting.
+    pub(super) const fn queued(&self) -> usize {
+        self.queued
+    }
+
+    /// Since when nothing has moved, if something waits.
+    pub(super) fn stuck_since(&self) -> Option<Time> {
+        (self.queued > 0 || self.waiting).then_some(self.moved_at)
+    }
+
+    /// Notes whether the lane's end hop has cells to make.
+    pub(super) fn waits(&mut self, now: Time, waiting: bool) {
+        if waiting && !self.waiting {
+            self.moved_at = now;
+        }
+        self.waiting = waiting;
+    }
+
+    /// Whether the peer lets a cell pass.
+    pub(super) const fn has_credit(&self) -> bool {
+        self.credit > 0
+    }
+
+    /// Lets `make` write up to `limit` cells straight into `frame`; says how many.
+    pub(super) fn fill_with(
+        &mut self,
+        now: Time,
+        tunnel: TunnelId,
+        limit: usize,
+        frame: &mut FrameWriter<'_>,
+        mut make: impl FnMut(&mut CellBody) -> bool,
+    ) -> usize {
+        let mut sent = 0;
+        while sent < limit
+            && self.credit > 0
+            && frame.cell_room() > 0
+            && frame.cell_with(tunnel, &mut make)
+        {
+            self.credit -= 1;
+            self.moved_at = now;
+            sent += 1;
+        }
+        sent
+    }
+
+    /// Moves up to `limit` cells into `frame`; says how many.
+    pub(super) fn fill(
+        &mut self,
+        now: Time,
+        tunnel: TunnelId,
+        limit: usize,
+        frame: &mut FrameWriter<'_>,
+    ) -> usize {
+        let mut left = limit.min(self.ready()).min(frame.cell_room());
+        let mut sent = 0;
+        while left > 0
+            && let Some(front) = self.batches.front()
+        {
+            let rest = front.get(self.cursor..).unwrap_or_default();
+            let (now_sent, later) = rest.split_at(left.min(rest.len()));
+            frame.cells(tunnel, now_sent);
+            sent += now_sent.len();
+            left -= now_sent.len();
+            if later.is_empty() {
+                self.batches.pop_front();
+                self.cursor = 0;
+            } else {
+                self.cursor += now_sent.len();
+            }
+        }
+        self.queued -= sent;
+        self.credit = self.credit.saturating_sub(u32::try_from(sent).unwrap_or(u32::MAX));
+        if sent > 0 {
+            self.moved_at = now;
+        }
+        sent
+    }
+}

@@ -1,0 +1,557 @@
+//! An established link: the data plane's machine for one connection.
+//!
+//! Lives here: the lane table, what happens to frames that came, commands, timers. Does not live
+//! here: what goes into the next frame (`transmit.rs`), ciphers (`channel.rs`), frame borders
+//! (`receive.rs`), credits and queues of one lane (`credit.rs`, `egress.rs`), how the link came to
+//! be (`handshake.rs`).
+//!
+//! ```text
+//! socket --Received--> FrameReader --cells--> lane --Part::Cells--> another link, an End
+//!                                  --control--> Credit, Teardown: here; the rest: Node
+//! socket <--poll_transmit-- control, grants, Schedule <-- Egress of each lane <--Part::Cells--
+//!
+//! Open --Goodbye command--> Leaving --written, or 5 s--> Closed
+//!   '--goodbye, garbage, over-grant, 15 s of silence, Shut--> Closed
+//! ```
+//!
+//! The driver's loop: give bytes and messages, drain `poll_output`; whenever the socket takes bytes
+//! and `wants_transmit`, ask `poll_transmit` for them. So the choice of cells is made late.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use crate::{
+    id::{LinkNo, NetworkId, TunnelId},
+    link::{
+        api::{LinkCounters, LinkInput, LinkOutput, LinkSettings},
+        channel::{Opener, Sealer},
+        control::ControlQueue,
+        credit::CreditBook,
+        egress::Egress,
+        frame::{self, Frame, WireCell},
+        handshake::Established,
+        lane::{self, LaneCounters, LaneState},
+        receive::{FrameReader, Pieces},
+        schedule::Schedule,
+    },
+    plane::{CloseReason, Lane, LinkCommand, LinkEvent, PartMessage},
+    rng::Rng,
+    time::Time,
+    wire::{LinkMessage, Reader, RouterDescriptor},
+};
+
+/// Most bytes that one `poll_transmit` gives: four full frames.
+pub const TRANSMIT_MAX: usize = 64 * 1024;
+
+/// A peer that is silent so long is gone: an idle one pads at least every 9.5 s.
+const SILENCE_MAX: Duration = Duration::from_secs(15);
+/// A queue that has not moved for so long kills its tunnel (PROTOCOL P5).
+const STUCK_MAX: Duration = Duration::from_mins(1);
+/// How often queues are looked at.
+const CHECK_EVERY: Duration = Duration::from_secs(5);
+/// How long a goodbye may take.
+const GOODBYE_MAX: Duration = Duration::from_secs(5);
+/// A pending batch this long is sent on rather than grown, which would copy it.
+const BATCH_FULL: usize = 8;
+/// Closed lanes that are remembered, to tell late cells from senseless ones.
+const CLOSED_MAX: usize = 64;
+/// Grants that may wait for their lane to be opened here, and how long: a peer's first grant comes
+/// in the same frame as the build that makes this side open.
+const EARLY_MAX: usize = 4_096;
+const EARLY_KEPT: Duration = Duration::from_mins(1);
+
+/// How far a link's life has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    Open,
+    /// Goodbye was asked for; the link ends when it is written, or then.
+    Leaving(Time),
+    Closed,
+}
+
+/// One established link.
+#[derive(Debug)]
+pub struct LinkIo {
+    reader: FrameReader,
+    pub(super) core: Core,
+}
+
+/// All but the reader, so that an open frame can be borrowed from it meanwhile.
+#[derive(Debug)]
+pub(super) struct Core {
+    pub(super) link: LinkNo,
+    peer: Arc<RouterDescriptor>,
+    network: NetworkId,
+    initiator: bool,
+    pub(super) round_trip: Duration,
+    pub(super) settings: LinkSettings,
+    pub(super) rng: Rng,
+    pub(super) sealer: Sealer,
+    pub(super) state: State,
+    pub(super) lanes: BTreeMap<TunnelId, LaneState>,
+    pub(super) schedule: Schedule,
+    pub(super) control: ControlQueue,
+    /// Lanes with a grant to tell, each at most once.
+    pub(super) grants: VecDeque<TunnelId>,
+    /// Lanes with a pending batch.
+    touched: Vec<TunnelId>,
+    /// Lanes of which cells have left, not yet told to the feeder.
+    pub(super) drained: Vec<TunnelId>,
+    /// Grants that came before their lane: cells, and when.
+    early: BTreeMap<TunnelId, (u32, Time)>,
+    closed: VecDeque<TunnelId>,
+    pub(super) outputs: VecDeque<LinkOutput>,
+    heard_at: Time,
+    pub(super) sent_at: Time,
+    /// How long the link may be idle before it pads.
+    pub(super) pad_after: Duration,
+    pub(super) pad_due: bool,
+    /// Until when the bandwidth limit holds cells back.
+    pub(super) held_until: Option<Time>,
+    check_at: Time,
+    pub(super) counters: LinkCounters,
+}
+
+impl LinkIo {
+    /// A link that was just established, known to this process as `link`.
+    pub fn new(
+        now: Time,
+        link: LinkNo,
+        established: Established,
+        settings: LinkSettings,
+        mut rng: Rng,
+    ) -> Self {
+        let Established { peer, keys, initiator, mut leftover, rtt, .. } = established;
+        let opener = Opener::new(&keys.receive, settings.rekey_frames);
+        let sealer = Sealer::new(now, &keys.send, settings.rekey_frames);
+        let pad_after = pad_after(&mut rng);
+        let core = Core {
+            link,
+            network: peer.fields().network,
+            peer,
+            initiator,
+            round_trip: rtt,
+            settings,
+            rng,
+            sealer,
+            state: State::Open,
+            lanes: BTreeMap::new(),
+            schedule: Schedule::default(),
+            control: ControlQueue::default(),
+            grants: VecDeque::new(),
+            touched: Vec::new(),
+            drained: Vec::new(),
+            early: BTreeMap::new(),
+            closed: VecDeque::new(),
+            outputs: VecDeque::new(),
+            heard_at: now,
+            sent_at: now,
+            pad_after,
+            pad_due: false,
+            held_until: None,
+            check_at: now + CHECK_EVERY,
+            counters: LinkCounters::default(),
+        };
+        let mut this = Self { reader: FrameReader::new(opener), core };
+        this.received(now, &mut leftover);
+        this
+    }
+
+    /// Something happened.
+    pub fn handle_input(&mut self, now: Time, input: LinkInput<'_>) {
+        if self.core.state == State::Closed {
+            return;
+        }
+        match input {
+            LinkInput::Received(bytes) => self.received(now, bytes),
+            LinkInput::Command(command) => self.core.command(now, command),
+            LinkInput::Part { from: _, message } => self.core.part(now, message),
+        }
+    }
+
+    /// Time passed: pads an idle link, ends a silent one, closes stuck lanes.
+    pub fn handle_timeout(&mut self, now: Time) {
+        let core = &mut self.core;
+        match core.state {
+            State::Closed => return,
+            State::Leaving(until) if until <= now => return core.close(CloseReason::Local),
+            State::Leaving(_) | State::Open => {}
+        }
+        if now >= core.heard_at + SILENCE_MAX {
+            return core.close(CloseReason::Silent);
+        }
+        if now >= core.sent_at + core.pad_after {
+            core.pad_due = true;
+            self.reader.rest();
+        }
+        if core.held_until.is_some_and(|until| until <= now) {
+            core.held_until = None;
+        }
+        if now >= core.check_at {
+            core.check_at = now + CHECK_EVERY;
+            core.close_stuck(now);
+            core.end_hop_timeouts(now);
+        }
+    }
+
+    /// The next thing to pass on.
+    pub fn poll_output(&mut self) -> Option<LinkOutput> {
+        self.core.outputs.pop_front()
+    }
+
+    /// When to call `handle_timeout`.
+    pub fn poll_timeout(&self) -> Option<Time> {
+        let core = &self.core;
+        let mut next = match core.state {
+            State::Closed => return None,
+            State::Leaving(until) => until,
+            State::Open => core.heard_at + SILENCE_MAX,
+        };
+        if !core.pad_due {
+            next = next.min(core.sent_at + core.pad_after);
+        }
+        if !core.lanes.is_empty() {
+            next = next.min(core.check_at);
+        }
+        Some(core.held_until.map_or(next, |until| next.min(until)))
+    }
+
+    /// Whether the link is over.
+    pub fn is_closed(&self) -> bool {
+        self.core.state == State::Closed
+    }
+
+    /// The number by which this process knows the link.
+    pub const fn link(&self) -> LinkNo {
+        self.core.link
+    }
+
+    /// Who is at the other end.
+    pub const fn peer(&self) -> &Arc<RouterDescriptor> {
+        &self.core.peer
+    }
+
+    /// Whether this side dialled: it numbers its lanes with the top bit clear.
+    pub const fn initiator(&self) -> bool {
+        self.core.initiator
+    }
+
+    /// The handshake's round trip.
+    pub const fn round_trip(&self) -> Duration {
+        self.core.round_trip
+    }
+
+    /// What it has carried.
+    pub const fn counters(&self) -> &LinkCounters {
+        &self.core.counters
+    }
+
+    /// What its lanes have carried.
+    pub fn lanes(&self) -> impl Iterator<Item = (TunnelId, &Lane, LaneCounters)> {
+        self.core.lanes.iter().map(|(tunnel, state)| (*tunnel, &*state.lane, state.counters))
+    }
+
+    /// The lane whose queue has waited longest, and since when: what a router short of memory
+    /// closes first (DESIGN section 6).
+    pub fn oldest_queued(&self) -> Option<(Time, TunnelId)> {
+        let waiting =
+            |(id, state): (&TunnelId, &LaneState)| Some((state.egress.stuck_since()?, *id));
+        self.core.lanes.iter().filter_map(waiting).min()
+    }
+
+    /// Cells that wait to be sent, over all lanes.
+    pub fn queued_cells(&self) -> usize {
+        self.core.lanes.values().map(|state| state.egress.queued()).sum()
+    }
+
+    fn received(&mut self, now: Time, bytes: &mut [u8]) {
+        let core = &mut self.core;
+        core.counters.bytes_in += bytes.len() as u64;
+        let mut bytes = Pieces::new(bytes);
+        let result = loop {
+            match self.reader.next(&mut bytes) {
+                Ok(None) => break Ok(()),
+                Ok(Some(plain)) => {
+                    if let Err(reason) = core.frame(now, plain) {
+                        break Err(reason);
+                    }
+                    if core.state == State::Closed {
+                        break Ok(());
+                    }
+                }
+                Err(_) => break Err(CloseReason::Garbage),
+            }
+        };
+        core.flush_batches();
+        if let Err(reason) = result {
+            core.close(reason);
+        }
+    }
+}
+
+impl Core {
+    fn frame(&mut self, now: Time, plain: &mut [u8]) -> Result<(), CloseReason> {
+        self.heard_at = now;
+        self.counters.frames_in += 1;
+        let frame = Frame::split(plain).map_err(|_| CloseReason::Garbage)?;
+        let mut control = Reader::new(frame.control);
+        while control.remaining() > 0 {
+            let message = LinkMessage::decode(&mut control, self.network)
+                .map_err(|_| CloseReason::Garbage)?;
+            self.message(now, message);
+            if self.state == State::Closed {
+                return Ok(());
+            }
+        }
+        let same_lane = |a: &WireCell, b: &WireCell| frame::tunnel_of(a) == frame::tunnel_of(b);
+        for run in frame.cells.chunk_by_mut(same_lane) {
+            self.cells(now, run)?;
+        }
+        Ok(())
+    }
+
+    fn message(&mut self, now: Time, message: LinkMessage) {
+        match message {
+            LinkMessage::Padding(_) => {}
+            LinkMessage::Goodbye => self.close(CloseReason::PeerGoodbye),
+            LinkMessage::Credit { tunnel, cells } => self.credit(now, tunnel, u32::from(cells)),
+            LinkMessage::Teardown { tunnel } => {
+                self.early.remove(&tunnel);
+                if self.remove(tunnel) || !self.closed.contains(&tunnel) {
+                    self.event(LinkEvent::LaneClosed { tunnel });
+                }
+            }
+            other => self.event(LinkEvent::Message(other)),
+        }
+    }
+
+    /// Cells of one lane, next to each other in a frame.
+    fn cells(&mut self, now: Time, run: &mut [WireCell]) -> Result<(), CloseReason> {
+        let Some(first) = run.first() else { return Ok(()) };
+        let tunnel = frame::tunnel_of(first);
+        let count = u32::try_from(run.len()).unwrap_or(u32::MAX);
+        self.counters.cells_in += u64::from(count);
+        let Some(state) = self.lanes.get_mut(&tunnel) else {
+            self.count_lost(tunnel, u64::from(count));
+            return Ok(());
+        };
+        state.book.arrived(count).map_err(|_| CloseReason::OverGrant)?;
+        state.counters.cells_in += u64::from(count);
+        match &mut *state.lane {
+            Lane::Transit { half, .. } => {
+                self.counters.transit_cells_in += u64::from(count);
+                for cell in run.iter_mut() {
+                    half.relay(frame::body_of(cell));
+                }
+            }
+            Lane::EndHop(_) => {
+                self.end_hop_cells(now, tunnel, run);
+                return Ok(());
+            }
+            Lane::ToEnd { .. } | Lane::Leg { .. } => {}
+        }
+        if state.pending.is_empty() {
+            self.touched.push(tunnel);
+        } else if state.pending.len() >= BATCH_FULL {
+            let cells = std::mem::take(&mut state.pending);
+            let delivery = lane::deliver(&state.lane, tunnel, cells);
+            self.outputs.extend(delivery.map(|(to, message)| LinkOutput::Part { to, message }));
+        }
+        state.pending.reserve_exact(run.len());
+        state.pending.extend(run.iter_mut().map(|cell| *frame::body_of(cell)));
+        Ok(())
+    }
+
+    /// Sends on what one read brought, one message a lane.
+    fn flush_batches(&mut self) {
+        for tunnel in self.touched.drain(..) {
+            let Some(state) = self.lanes.get_mut(&tunnel) else { continue };
+            let cells = std::mem::take(&mut state.pending);
+            if !cells.is_empty() {
+                let delivery = lane::deliver(&state.lane, tunnel, cells);
+                self.outputs.extend(delivery.map(|(to, message)| LinkOutput::Part { to, message }));
+            }
+        }
+    }
+
+    fn credit(&mut self, now: Time, tunnel: TunnelId, cells: u32) {
+        if let Some(state) = self.lanes.get_mut(&tunnel) {
+            state.egress.credit(cells);
+            if state.is_ready() {
+                self.schedule.wake(tunnel, &mut state.egress.turn);
+            }
+        } else if !self.closed.contains(&tunnel) {
+            if self.early.len() >= EARLY_MAX {
+                self.early.retain(|_, (_, at)| now.since(*at) < EARLY_KEPT);
+            }
+            if self.early.len() >= EARLY_MAX {
+                self.counters.grants_dropped += 1;
+                return;
+            }
+            let entry = self.early.entry(tunnel).or_insert((0, now));
+            entry.0 = entry.0.saturating_add(cells);
+        }
+    }
+
+    fn command(&mut self, now: Time, command: LinkCommand) {
+        match command {
+            LinkCommand::Send(message) => self.send(&message),
+            LinkCommand::Open { tunnel, lane } => self.open(now, tunnel, lane),
+            LinkCommand::EndHop { tunnel, command } => self.end_hop_command(now, tunnel, command),
+            LinkCommand::Close { tunnel, tell } => {
+                self.early.remove(&tunnel);
+                self.remove(tunnel);
+                if tell {
+                    self.send(&LinkMessage::Teardown { tunnel });
+                }
+            }
+            LinkCommand::Goodbye => {
+                self.send(&LinkMessage::Goodbye);
+                if self.state == State::Open {
+                    self.state = State::Leaving(now + GOODBYE_MAX);
+                }
+            }
+            LinkCommand::Shut => self.close(CloseReason::Local),
+        }
+    }
+
+    fn part(&mut self, now: Time, message: PartMessage) {
+        match message {
+            PartMessage::Cells { tunnel, cells } => {
+                let Some(state) = self.lanes.get_mut(&tunnel) else {
+                    return self.count_lost(tunnel, cells.len() as u64);
+                };
+                state.egress.push(now, cells);
+                if state.egress.ready() > 0 {
+                    self.schedule.wake(tunnel, &mut state.egress.turn);
+                }
+            }
+            PartMessage::Drained { tunnel, splice: None, cells } => {
+                let Some(state) = self.lanes.get_mut(&tunnel) else { return };
+                state.book.drained(now, cells, self.round_trip);
+                self.list_grant(tunnel);
+            }
+            PartMessage::SpliceCells { tunnel, splice, cells } => {
+                self.leg_cells(now, tunnel, splice, cells);
+            }
+            PartMessage::Drained { tunnel, splice: Some(splice), cells } => {
+                self.leg_drained(now, tunnel, splice, cells);
+            }
+        }
+    }
+
+    fn open(&mut self, now: Time, tunnel: TunnelId, lane: Box<Lane>) {
+        if let Some(state) = self.lanes.get_mut(&tunnel) {
+            state.lane = lane;
+            return self.pump_end_hop(now, tunnel);
+        }
+        let Some(book) = CreditBook::open(now, lane::window(&lane), &self.settings.quota) else {
+            self.counters.lanes_refused += 1;
+            return self.break_lane(tunnel);
+        };
+        let mut egress = Egress::default();
+        if let Some((cells, _)) = self.early.remove(&tunnel) {
+            egress.credit(cells);
+        }
+        let state = LaneState {
+            lane,
+            book,
+            egress,
+            pending: Vec::new(),
+            left: 0,
+            grant_listed: false,
+            counters: LaneCounters::default(),
+        };
+        self.lanes.insert(tunnel, state);
+        self.list_grant(tunnel);
+    }
+
+    pub(super) fn list_grant(&mut self, tunnel: TunnelId) {
+        if let Some(state) = self.lanes.get_mut(&tunnel)
+            && !state.grant_listed
+            && state.book.due() > 0
+        {
+            state.grant_listed = true;
+            self.grants.push_back(tunnel);
+        }
+    }
+
+    /// Removes a lane; says whether there was one.
+    fn remove(&mut self, tunnel: TunnelId) -> bool {
+        let Some(state) = self.lanes.remove(&tunnel) else { return false };
+        self.schedule.forget(tunnel, state.egress.turn);
+        if state.grant_listed {
+            self.grants.retain(|other| *other != tunnel);
+        }
+        if self.closed.len() >= CLOSED_MAX {
+            self.closed.pop_front();
+        }
+        self.closed.push_back(tunnel);
+        true
+    }
+
+    /// Closes a lane from this side: the peer and the control plane are told.
+    pub(super) fn break_lane(&mut self, tunnel: TunnelId) {
+        self.remove(tunnel);
+        self.send(&LinkMessage::Teardown { tunnel });
+        self.event(LinkEvent::LaneClosed { tunnel });
+    }
+
+    fn close_stuck(&mut self, now: Time) {
+        let stuck = |state: &LaneState| {
+            state.egress.stuck_since().is_some_and(|since| now.since(since) >= STUCK_MAX)
+        };
+        let lanes: Vec<_> =
+            self.lanes.iter().filter(|(_, state)| stuck(state)).map(|(id, _)| *id).collect();
+        for tunnel in lanes {
+            self.counters.lanes_stuck += 1;
+            self.break_lane(tunnel);
+        }
+    }
+
+    fn send(&mut self, message: &LinkMessage) {
+        if self.state == State::Open && self.control.push(message).is_err() {
+            self.close(CloseReason::ControlOverflow);
+        }
+    }
+
+    pub(super) fn output(&mut self, output: LinkOutput) {
+        self.outputs.push_back(output);
+    }
+
+    pub(super) fn close(&mut self, reason: CloseReason) {
+        if self.state == State::Closed {
+            return;
+        }
+        tracing::debug!(link = self.link.0, ?reason, "link closed");
+        self.state = State::Closed;
+        self.lanes.clear();
+        self.schedule = Schedule::default();
+        self.control.clear();
+        self.grants.clear();
+        self.early.clear();
+        self.event(LinkEvent::Closed(reason));
+    }
+
+    fn event(&mut self, event: LinkEvent) {
+        if self.state != State::Closed || matches!(event, LinkEvent::Closed(_)) {
+            self.output(LinkOutput::Node(event));
+        }
+    }
+
+    pub(super) fn count_lost(&mut self, tunnel: TunnelId, cells: u64) {
+        if self.closed.contains(&tunnel) {
+            self.counters.late_cells += cells;
+        } else {
+            self.counters.unknown_cells += cells;
+        }
+    }
+}
+
+/// A random 1.5 to 9.5 s (DESIGN section 4).
+pub(super) fn pad_after(rng: &mut Rng) -> Duration {
+    Duration::from_micros(1_500_000 + rng.below(8_000_001))
+}

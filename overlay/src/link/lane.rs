@@ -1,0 +1,113 @@
+//! One tunnel or splice leg on one link.
+//!
+//! Lives here: the lane's state on this link, and where its messages go. Does not live here: what a
+//! lane can be (`plane.rs`), the table (`io.rs`), the end hop (`garlic`).
+
+use crate::{
+    id::TunnelId,
+    link::{
+        credit::{CreditBook, LEG_WINDOW, TUNNEL_WINDOW, WindowBounds},
+        egress::Egress,
+        frame::FrameWriter,
+    },
+    plane::{CellBody, Lane, Part, PartMessage},
+    time::Time,
+};
+
+/// How far a lane's window starts and goes.
+pub(super) const fn window(lane: &Lane) -> WindowBounds {
+    match lane {
+        Lane::Leg { .. } => LEG_WINDOW,
+        Lane::Transit { .. } | Lane::ToEnd { .. } | Lane::EndHop(_) => TUNNEL_WINDOW,
+    }
+}
+
+/// The message that hands on cells which came on `own`; none where they are used up here.
+pub(super) fn deliver(
+    lane: &Lane,
+    own: TunnelId,
+    cells: Vec<CellBody>,
+) -> Option<(Part, PartMessage)> {
+    match *lane {
+        Lane::Transit { to, tunnel, .. } => {
+            Some((Part::Link(to), PartMessage::Cells { tunnel, cells }))
+        }
+        Lane::ToEnd { end } => Some((Part::End(end), PartMessage::Cells { tunnel: own, cells })),
+        Lane::Leg { to, tunnel, splice } => {
+            Some((Part::Link(to), PartMessage::SpliceCells { tunnel, splice, cells }))
+        }
+        Lane::EndHop(_) => None,
+    }
+}
+
+/// The message to whoever fed `own`, when cells of it have left; none where they were made here.
+pub(super) const fn drained(lane: &Lane, own: TunnelId, cells: u32) -> Option<(Part, PartMessage)> {
+    match *lane {
+        Lane::Transit { to, tunnel, .. } => {
+            Some((Part::Link(to), PartMessage::Drained { tunnel, splice: None, cells }))
+        }
+        Lane::ToEnd { end } => {
+            Some((Part::End(end), PartMessage::Drained { tunnel: own, splice: None, cells }))
+        }
+        Lane::Leg { to, tunnel, splice } => {
+            Some((Part::Link(to), PartMessage::Drained { tunnel, splice: Some(splice), cells }))
+        }
+        Lane::EndHop(_) => None,
+    }
+}
+
+/// What a lane has carried.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LaneCounters {
+    /// Cells that came.
+    pub cells_in: u64,
+    /// Cells that were sent.
+    pub cells_out: u64,
+}
+
+/// A lane on this link.
+#[derive(Debug)]
+pub(super) struct LaneState {
+    pub(super) lane: Box<Lane>,
+    pub(super) book: CreditBook,
+    pub(super) egress: Egress,
+    /// Cells of the read in progress.
+    pub(super) pending: Vec<CellBody>,
+    /// Cells of the frames in progress that have left, not yet told to the feeder.
+    pub(super) left: u32,
+    /// In the list of lanes with a grant to tell.
+    pub(super) grant_listed: bool,
+    pub(super) counters: LaneCounters,
+}
+
+impl LaneState {
+    /// Whether a cell could leave now.
+    pub(super) fn is_ready(&self) -> bool {
+        match &*self.lane {
+            Lane::EndHop(hop) => self.egress.has_credit() && hop.has_cell(),
+            _ => self.egress.ready() > 0,
+        }
+    }
+
+    /// Moves the cells of one turn into `frame`; says how many.
+    pub(super) fn fill(
+        &mut self,
+        now: Time,
+        tunnel: TunnelId,
+        frame: &mut FrameWriter<'_>,
+    ) -> usize {
+        let egress = &mut self.egress;
+        let limit = egress.turn.deficit();
+        let sent = match &mut *self.lane {
+            Lane::EndHop(hop) => {
+                let make = |body: &mut CellBody| hop.poll_cell(now, body);
+                let sent = egress.fill_with(now, tunnel, limit, frame, make);
+                egress.waits(now, hop.has_cell());
+                sent
+            }
+            _ => egress.fill(now, tunnel, limit, frame),
+        };
+        self.counters.cells_out += sent as u64;
+        sent
+    }
+}

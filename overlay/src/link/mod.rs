@@ -1,0 +1,30 @@
+//! Links: an encrypted connection between two routers, from its first byte on (docs/spec/link.md).
+
+mod api;
+mod budget;
+pub mod channel;
+mod control;
+pub mod credit;
+mod egress;
+mod end_hop;
+pub mod frame;
+mod handshake;
+mod io;
+mod lane;
+mod masking;
+mod rate;
+mod receive;
+mod replay;
+mod schedule;
+#[cfg(test)]
+mod tests;
+mod transmit;
+
+pub use api::{LinkCounters, LinkInput, LinkOutput, LinkSettings};
+pub use budget::HandshakeBudget;
+pub use credit::CreditQuota;
+pub use handshake::{Established, Handshake, HandshakeOutput, LinkIdentity};
+pub use io::{LinkIo, TRANSMIT_MAX};
+pub use lane::LaneCounters;
+pub use rate::RateLimit;
+pub use replay::{REPLAY_MAX, ReplayFilter};

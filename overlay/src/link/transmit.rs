@@ -1,0 +1,148 @@
+//! What goes into the next frames: control, grants, then cells by schedule.
+//!
+//! Lives here: filling the transmit buffer. Does not live here: lanes and timers (`io.rs`), turns
+//! (`schedule.rs`).
+
+use crate::{
+    link::{
+        api::LinkOutput,
+        channel::{CIPHERTEXT_MAX, HEAD_LEN},
+        frame::FrameWriter,
+        io::{Core, LinkIo, State, TRANSMIT_MAX, pad_after},
+        lane,
+        schedule::Served,
+    },
+    plane::CloseReason,
+    time::Time,
+    wire::{LinkMessage, Writer},
+};
+
+/// Bytes of a `Credit`: head 3, tunnel id 4, cells 2.
+const CREDIT_LEN: usize = 9;
+
+impl LinkIo {
+    /// Appends up to [`TRANSMIT_MAX`] bytes of frames to `buffer` and says how many bytes.
+    ///
+    /// Call it when the socket takes bytes, with nothing else waiting for the socket, and drain
+    /// `poll_output` after. Zero means that nothing is to be sent now.
+    pub fn poll_transmit(&mut self, now: Time, buffer: &mut Vec<u8>) -> usize {
+        let core = &mut self.core;
+        if core.state == State::Closed {
+            return 0;
+        }
+        let start = buffer.len();
+        while buffer.len() - start + HEAD_LEN + CIPHERTEXT_MAX <= TRANSMIT_MAX {
+            let bytes = core.frame_out(now, buffer);
+            if bytes == 0 {
+                break;
+            }
+            core.counters.frames_out += 1;
+            if let Some(rate) = &core.settings.rate {
+                rate.charge(now, bytes);
+            }
+        }
+        let bytes = buffer.len() - start;
+        core.held_until = core.cells_held_until(now);
+        if bytes > 0 {
+            core.sent_at = now;
+            core.counters.bytes_out += bytes as u64;
+            core.tell_drained(now);
+        }
+        if matches!(core.state, State::Leaving(_)) && core.control.is_empty() {
+            core.close(CloseReason::Local);
+        }
+        bytes
+    }
+
+    /// Whether `poll_transmit` may have something.
+    pub fn wants_transmit(&self) -> bool {
+        let core = &self.core;
+        core.state != State::Closed
+            && (!core.control.is_empty()
+                || !core.grants.is_empty()
+                || core.pad_due
+                || (!core.schedule.is_empty() && core.held_until.is_none()))
+    }
+}
+
+impl Core {
+    /// Writes one frame; says how many bytes.
+    pub(super) fn frame_out(&mut self, now: Time, buffer: &mut Vec<u8>) -> usize {
+        let cells_may_go = self.cells_held_until(now).is_none();
+        let mut frame = FrameWriter::begin(buffer);
+        while let Some(message) = self.control.pop(frame.control_room()) {
+            frame.control(&message);
+        }
+        self.grants_out(&mut frame);
+        if cells_may_go && matches!(self.state, State::Open) {
+            self.cells_out(now, &mut frame);
+        }
+        if self.pad_due {
+            self.pad_due = false;
+            if frame.is_empty() {
+                let most = u64::from(LinkMessage::PADDING_MAX) + 1;
+                let len = u16::try_from(self.rng.below(most)).unwrap_or_default();
+                frame.control(&encoded(&LinkMessage::Padding(len)));
+            }
+            self.pad_after = pad_after(&mut self.rng);
+        }
+        self.counters.cells_out += frame.cell_count() as u64;
+        frame.finish(now, &mut self.sealer)
+    }
+
+    /// Until when the bandwidth limit keeps waiting cells back, if it does.
+    fn cells_held_until(&self, now: Time) -> Option<Time> {
+        let rate = self.settings.rate.as_ref()?;
+        (!self.schedule.is_empty() && !rate.ready(now)).then(|| rate.ready_at())
+    }
+
+    fn grants_out(&mut self, frame: &mut FrameWriter<'_>) {
+        while frame.control_room() >= CREDIT_LEN
+            && let Some(tunnel) = self.grants.pop_front()
+        {
+            let Some(state) = self.lanes.get_mut(&tunnel) else { continue };
+            state.grant_listed = false;
+            if let Ok(cells @ 1..) = u16::try_from(state.book.grant()) {
+                frame.control(&encoded(&LinkMessage::Credit { tunnel, cells }));
+            }
+        }
+    }
+
+    fn cells_out(&mut self, now: Time, frame: &mut FrameWriter<'_>) {
+        while frame.cell_room() > 0
+            && let Some(tunnel) = self.schedule.next()
+        {
+            let Some(state) = self.lanes.get_mut(&tunnel) else {
+                self.schedule.skip();
+                continue;
+            };
+            let sent = state.fill(now, tunnel, frame);
+            if sent > 0 && state.left == 0 {
+                self.drained.push(tunnel);
+            }
+            state.left += u32::try_from(sent).unwrap_or(u32::MAX);
+            let served = if state.is_ready() { Served::More(sent) } else { Served::Empty(sent) };
+            self.schedule.served(tunnel, &mut state.egress.turn, served);
+        }
+    }
+
+    /// Tells feeders what has left, once a lane.
+    fn tell_drained(&mut self, now: Time) {
+        let mut told = std::mem::take(&mut self.drained);
+        for tunnel in told.drain(..) {
+            let Some(state) = self.lanes.get_mut(&tunnel) else { continue };
+            let cells = std::mem::take(&mut state.left);
+            match lane::drained(&state.lane, tunnel, cells) {
+                Some((to, message)) => self.output(LinkOutput::Part { to, message }),
+                None => self.pump_end_hop(now, tunnel),
+            }
+        }
+        self.drained = told; // keeps its room
+    }
+}
+
+fn encoded(message: &LinkMessage) -> Vec<u8> {
+    let mut w = Writer::default();
+    message.encode(&mut w);
+    w.into_bytes()
+}
