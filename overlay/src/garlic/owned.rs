@@ -39,6 +39,8 @@ struct OwnSplice {
     wants: bool,
     in_urgent: bool,
     in_blocked: bool,
+    /// Cells it may send before it goes to the end of the line, where others wait.
+    turn: u32,
 }
 
 /// How far a splice has come.
@@ -65,6 +67,7 @@ impl OwnSplice {
             wants: false,
             in_urgent: false,
             in_blocked: false,
+            turn: 0,
         }
     }
 }
@@ -87,6 +90,8 @@ pub(crate) struct OwnTunnel {
     urgent: VecDeque<SpliceId>,
     /// Splices with credit that wait for the feed window.
     blocked: VecDeque<SpliceId>,
+    /// Several splices want the feed window: they take turns.
+    contended: bool,
     feed_room: u32,
     /// Sealed cells, but for the last while `open` is set.
     batch: Vec<CellBody>,
@@ -117,6 +122,7 @@ impl OwnTunnel {
             last_incoming: HOP_BIT,
             urgent: VecDeque::new(),
             blocked: VecDeque::new(),
+            contended: false,
             feed_room: FEED_MAX,
             batch: Vec::new(),
             open: None,
@@ -215,16 +221,12 @@ impl OwnTunnel {
                 self.remove(id);
             }
             Clove::SpliceCredit { splice: id, cells } => {
-                let no = self.no(id);
                 let Some(splice) = self.splices.get_mut(&id) else { return self.late(id) };
                 splice
                     .outflow
                     .grant(cells)
                     .map_err(|_| EndHopError::Overstepped("splice credit"))?;
-                if splice.wants && self.feed_room > 0 {
-                    splice.wants = false;
-                    out.push_back(CarrierOutput::SpliceWritable { splice: no });
-                } else if splice.wants && !std::mem::replace(&mut splice.in_blocked, true) {
+                if splice.wants && !std::mem::replace(&mut splice.in_blocked, true) {
                     self.blocked.push_back(id);
                 }
             }
@@ -292,12 +294,14 @@ impl OwnTunnel {
         let Some(splice) = self.splices.get_mut(&id).filter(|splice| !splice.closing()) else {
             return 0;
         };
-        let cells = splice.outflow.credit().min(self.feed_room);
+        let credit = splice.outflow.credit();
+        let turn = if self.contended { splice.turn } else { u32::MAX };
+        let cells = credit.min(self.feed_room).min(turn);
         if cells == 0 {
             splice.wants = true;
-            let by_feed = splice.outflow.credit() > 0;
-            if by_feed && !std::mem::replace(&mut splice.in_blocked, true) {
+            if credit > 0 && !std::mem::replace(&mut splice.in_blocked, true) {
                 self.blocked.push_back(id);
+                self.contended = true;
             }
         }
         usize::try_from(cells).unwrap_or(usize::MAX)
@@ -305,22 +309,14 @@ impl OwnTunnel {
 
     /// Writes one piece of data into a cell: the only copy it costs.
     pub(crate) fn send_data(&mut self, id: SpliceId, data: &[u8]) -> bool {
-        if !self.write_control() {
+        if self.capacity(id) == 0 || !self.write_data(id, data) {
             return false;
         }
-        let Some(splice) = self.splices.get_mut(&id).filter(|splice| !splice.closing()) else {
-            return false;
-        };
-        if splice.outflow.credit() == 0 {
-            return false;
+        if let Some(splice) = self.splices.get_mut(&id) {
+            splice.outflow.spend();
+            splice.turn = splice.turn.saturating_sub(1);
         }
-        if self.write_data(id, data) {
-            if let Some(splice) = self.splices.get_mut(&id) {
-                splice.outflow.spend();
-            }
-            return true;
-        }
-        false
+        true
     }
 
     fn write_data(&mut self, id: SpliceId, data: &[u8]) -> bool {
@@ -361,18 +357,25 @@ impl OwnTunnel {
         self.feed_room = self.feed_room.saturating_add(cells).min(FEED_MAX);
     }
 
-    /// Tells blocked splices of room: in the order in which they came, as many as there are cells.
+    /// Shares the room among blocked splices, in the order in which they came, and tells them.
+    ///
+    /// A turn reserves nothing: a splice that does not use its own takes nothing from the others,
+    /// who are woken again as soon as they have used theirs and there is room.
     pub(crate) fn wake(&mut self, out: &mut VecDeque<CarrierOutput>) {
-        let mut room = self.feed_room;
-        while room > 0
-            && let Some(id) = self.blocked.pop_front()
-        {
+        let waiting = u32::try_from(self.blocked.len()).unwrap_or(u32::MAX);
+        if self.feed_room == 0 || waiting == 0 {
+            return;
+        }
+        self.contended = waiting > 1;
+        let turn = (self.feed_room / waiting).max(1);
+        for _ in 0..self.feed_room {
+            let Some(id) = self.blocked.pop_front() else { return };
             let no = self.no(id);
             let Some(splice) = self.splices.get_mut(&id) else { continue };
             splice.in_blocked = false;
+            splice.turn = turn;
             if std::mem::take(&mut splice.wants) {
                 out.push_back(CarrierOutput::SpliceWritable { splice: no });
-                room -= 1;
             }
         }
     }

@@ -1,0 +1,215 @@
+//! The bytes of every kind, and that there is one spelling of each clove.
+
+use std::net::SocketAddr;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::{id::RouterId, time::Wall, wire::Address};
+
+fn encoded(clove: &Clove) -> Vec<u8> {
+    let mut w = Writer::default();
+    clove.encode(&mut w);
+    w.into_bytes()
+}
+
+fn decoded(bytes: &[u8]) -> Result<Clove, WireError> {
+    let mut r = Reader::new(bytes);
+    let clove = Clove::decode(&mut r)?;
+    r.finish().map(|()| clove)
+}
+
+pub(crate) fn contact() -> Contact {
+    Contact {
+        id: RouterId([1; 32]),
+        link_key: [2; 32],
+        address: Address::from("127.0.0.1:9000".parse::<SocketAddr>().unwrap()),
+        expiry: Wall::from_minutes(7),
+    }
+}
+
+fn any_record() -> impl Strategy<Value = RecordBytes> {
+    (any::<bool>(), any::<u8>()).prop_map(|(large, fill)| {
+        RecordBytes::new(vec![fill; if large { 4_096 } else { 2_048 }]).unwrap()
+    })
+}
+
+fn any_answer() -> impl Strategy<Value = RecordAnswer> {
+    prop_oneof![
+        any_record().prop_map(RecordAnswer::Found),
+        any::<u8>().prop_map(|copies| RecordAnswer::Stored { copies }),
+        Just(RecordAnswer::NotFound),
+        any::<u8>().prop_map(|left| RecordAnswer::NoRoute { left }),
+        any::<u16>().prop_map(|retry_s| RecordAnswer::Busy { retry_s }),
+        any::<u16>().prop_map(|until_s| RecordAnswer::RecentlyFailed { until_s }),
+        Just(RecordAnswer::Stale),
+    ]
+}
+
+pub(crate) fn any_clove() -> impl Strategy<Value = Clove> {
+    let splice = || (1u32..).prop_map(SpliceId);
+    let sealed = (any::<[u8; 32]>(), any::<[u8; 32]>()).prop_map(|(a, b)| {
+        let mut sealed = [0; 64];
+        sealed[..32].copy_from_slice(&a);
+        sealed[32..].copy_from_slice(&b);
+        sealed
+    });
+    prop_oneof![
+        (any::<u32>(), any::<[u8; 32]>())
+            .prop_map(|(request, key)| Clove::RecordGet { request, key: Key(key) }),
+        (any::<u32>(), any_record())
+            .prop_map(|(request, record)| Clove::RecordPut { request, record }),
+        (any::<u32>(), any_answer())
+            .prop_map(|(request, answer)| Clove::RecordAnswer { request, answer }),
+        (splice(), sealed).prop_map(|(splice, sealed)| Clove::SpliceOpen {
+            splice,
+            contact: contact(),
+            sealed
+        }),
+        splice().prop_map(|splice| Clove::SpliceOpened { splice }),
+        splice().prop_map(|splice| Clove::SpliceClosed { splice }),
+        (splice(), prop::collection::vec(any::<u8>(), 1..=DATA_MAX))
+            .prop_map(|(splice, data)| Clove::SpliceData { splice, data }),
+        (splice(), 1u16..=32).prop_map(|(splice, n)| Clove::SpliceCredit { splice, cells: 16 * n }),
+        splice().prop_map(|splice| Clove::SpliceIncoming { splice }),
+        (any::<u32>(), any::<[u8; 16]>())
+            .prop_map(|(request, lease)| Clove::LeaseRequest { request, lease }),
+        (any::<u32>(), any::<[u8; 32]>())
+            .prop_map(|(request, splice_key)| Clove::LeaseGranted { request, splice_key }),
+        any::<u32>().prop_map(|request| Clove::LeaseRefused { request }),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn decode_undoes_encode(clove in any_clove()) {
+        prop_assert_eq!(decoded(&encoded(&clove)), Ok(clove));
+    }
+
+    /// Heads and the first fields are where two spellings would hide; the rest is contents.
+    #[test]
+    fn no_two_byte_strings_mean_the_same_clove(
+        clove in any_clove(), at: prop::sample::Index, with: u8,
+    ) {
+        let mut bytes = encoded(&clove);
+        let head = bytes.len().min(10);
+        let at = if at.index(2) == 0 { at.index(head) } else { at.index(bytes.len()) };
+        bytes[at] = with;
+        if let Ok(other) = decoded(&bytes) {
+            prop_assert_eq!(encoded(&other), bytes);
+        }
+    }
+
+    #[test]
+    fn a_truncated_or_longer_clove_is_refused(clove in any_clove(), cut: prop::sample::Index) {
+        let mut bytes = encoded(&clove);
+        prop_assert!(decoded(&bytes[..cut.index(bytes.len())]).is_err());
+        bytes.push(0);
+        prop_assert!(decoded(&bytes).is_err());
+    }
+
+    #[test]
+    fn random_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), kind in 0u8..40) {
+        let mut bytes = bytes;
+        if let Some(first) = bytes.first_mut() {
+            *first = kind;
+        }
+        let _ = decoded(&bytes);
+    }
+
+    #[test]
+    fn no_clove_is_longer_than_the_bound(clove in any_clove()) {
+        prop_assert!(encoded(&clove).len() <= CLOVE_MAX);
+    }
+}
+
+#[test]
+fn cloves_have_the_documented_bytes() {
+    let splice = SpliceId(0x0102_0304);
+    let request = 0x0a0b_0c0d;
+    let vectors: [(Clove, &[u8]); 12] = [
+        (
+            Clove::RecordAnswer { request, answer: RecordAnswer::Stored { copies: 3 } },
+            &[3, 0, 6, 10, 11, 12, 13, 1, 3],
+        ),
+        (
+            Clove::RecordAnswer { request, answer: RecordAnswer::NotFound },
+            &[3, 0, 5, 10, 11, 12, 13, 2],
+        ),
+        (
+            Clove::RecordAnswer { request, answer: RecordAnswer::NoRoute { left: 9 } },
+            &[3, 0, 6, 10, 11, 12, 13, 3, 9],
+        ),
+        (
+            Clove::RecordAnswer { request, answer: RecordAnswer::Busy { retry_s: 258 } },
+            &[3, 0, 7, 10, 11, 12, 13, 4, 1, 2],
+        ),
+        (
+            Clove::RecordAnswer { request, answer: RecordAnswer::RecentlyFailed { until_s: 258 } },
+            &[3, 0, 7, 10, 11, 12, 13, 5, 1, 2],
+        ),
+        (
+            Clove::RecordAnswer { request, answer: RecordAnswer::Stale },
+            &[3, 0, 5, 10, 11, 12, 13, 6],
+        ),
+        (Clove::SpliceOpened { splice }, &[17, 0, 4, 1, 2, 3, 4]),
+        (Clove::SpliceClosed { splice }, &[18, 0, 4, 1, 2, 3, 4]),
+        (Clove::SpliceData { splice, data: b"hi".to_vec() }, &[19, 0, 6, 1, 2, 3, 4, b'h', b'i']),
+        (Clove::SpliceCredit { splice, cells: 272 }, &[20, 0, 6, 1, 2, 3, 4, 1, 16]),
+        (Clove::SpliceIncoming { splice }, &[21, 0, 4, 1, 2, 3, 4]),
+        (Clove::LeaseRefused { request }, &[34, 0, 4, 10, 11, 12, 13]),
+    ];
+    for (clove, bytes) in vectors {
+        assert_eq!(encoded(&clove), bytes, "{clove:?}");
+        assert_eq!(decoded(bytes), Ok(clove));
+    }
+}
+
+#[test]
+fn longer_cloves_have_the_documented_bytes() {
+    let request = 0x0a0b_0c0d;
+    let with = |head: &[u8], rest: &[u8]| [head, &[10, 11, 12, 13], rest].concat();
+    let get = Clove::RecordGet { request, key: Key([5; 32]) };
+    assert_eq!(encoded(&get), with(&[1, 0, 36], &[5; 32]));
+    let record = RecordBytes::new(vec![6; 2_048]).unwrap();
+    let put = Clove::RecordPut { request, record: record.clone() };
+    assert_eq!(encoded(&put), with(&[2, 8, 4], &[6; 2_048]));
+    let found = Clove::RecordAnswer { request, answer: RecordAnswer::Found(record) };
+    assert_eq!(encoded(&found), with(&[3, 8, 5], &[&[0][..], &[6; 2_048]].concat()));
+    let ask = Clove::LeaseRequest { request, lease: [7; 16] };
+    assert_eq!(encoded(&ask), with(&[32, 0, 20], &[7; 16]));
+    let granted = Clove::LeaseGranted { request, splice_key: [8; 32] };
+    assert_eq!(encoded(&granted), with(&[33, 0, 36], &[8; 32]));
+
+    let open = Clove::SpliceOpen { splice: SpliceId(9), contact: contact(), sealed: [3; 64] };
+    let mut expected = vec![16, 0, 155, 0, 0, 0, 9];
+    expected.extend_from_slice(&[1; 32]);
+    expected.extend_from_slice(&[2; 32]);
+    expected.extend_from_slice(&[4, 127, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    expected.extend_from_slice(&[0x23, 0x28, 0, 0, 0, 7]);
+    expected.extend_from_slice(&[3; 64]);
+    assert_eq!(encoded(&open), expected);
+}
+
+#[test]
+fn what_no_encoder_writes_is_refused() {
+    for bytes in [
+        &[0, 0, 0][..],                 // padding is no clove
+        &[4, 0, 0],                     // unknown kind
+        &[17, 0, 4, 0, 0, 0, 0],        // splice 0
+        &[19, 0, 4, 0, 0, 0, 1],        // no data
+        &[20, 0, 6, 0, 0, 0, 1, 0, 0],  // a grant of nothing
+        &[20, 0, 6, 0, 0, 0, 1, 0, 17], // not a multiple of 16
+        &[20, 0, 6, 0, 0, 0, 1, 2, 16], // more than the cap
+        &[3, 0, 6, 0, 0, 0, 1, 2, 0],   // an answer with something after it
+        &[3, 0, 5, 0, 0, 0, 1, 7],      // unknown code
+    ] {
+        assert!(decoded(bytes).is_err(), "{bytes:?}");
+    }
+}
+
+#[test]
+fn debug_shows_the_kind_alone() {
+    let clove = Clove::SpliceData { splice: SpliceId(1), data: b"secret".to_vec() };
+    assert_eq!(format!("{clove:?}"), "SpliceData(..)");
+}

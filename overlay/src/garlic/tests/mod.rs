@@ -1,0 +1,5 @@
+//! Both ends of tunnels, joined through real onion layers, in memory and without a clock.
+
+mod hostile;
+mod splices;
+mod world;
