@@ -13,6 +13,7 @@ pub mod id;
 pub mod link;
 pub mod plane;
 pub mod rng;
+pub mod service;
 pub mod time;
 pub mod tunnel;
 pub mod wire;
