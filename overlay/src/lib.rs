@@ -12,6 +12,8 @@ pub mod garlic;
 pub mod id;
 pub mod link;
 pub mod plane;
+pub mod record;
+pub mod ring;
 pub mod rng;
 pub mod service;
 pub mod time;

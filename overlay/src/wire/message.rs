@@ -7,7 +7,10 @@
 use std::sync::Arc;
 
 use super::{Reader, RouterDescriptor, WireError, Writer};
-use crate::id::{NetworkId, TunnelId};
+use crate::{
+    id::{NetworkId, TunnelId},
+    ring::RingMessage,
+};
 
 /// Bytes of a build message: 4 slots of 1,344 (PROTOCOL P6).
 pub const BUILD_LEN: usize = 4 * 1_344;
@@ -71,6 +74,8 @@ pub enum LinkMessage {
     },
     /// Kind 8: the sender's own descriptor, when it changed.
     Descriptor(Arc<RouterDescriptor>),
+    /// Kind 9: what ring neighbours say to each other (spec/ring.md).
+    Ring(RingMessage),
 }
 
 impl LinkMessage {
@@ -115,6 +120,10 @@ impl LinkMessage {
             Self::Descriptor(descriptor) => {
                 body.bytes(&descriptor.encode());
                 8
+            }
+            Self::Ring(message) => {
+                message.encode(&mut body);
+                9
             }
         };
         let body = body.into_bytes();
@@ -164,6 +173,7 @@ impl LinkMessage {
                 Self::SpliceReply { tunnel, accepted }
             }
             8 => Self::Descriptor(Arc::new(RouterDescriptor::decode(r.rest(), network)?)),
+            9 => Self::Ring(RingMessage::decode(&mut r, network)?),
             _ => return Err(WireError::Bad("message kind")),
         };
         r.finish()?;

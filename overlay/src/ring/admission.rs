@@ -1,0 +1,574 @@
+//! What a place on the ring costs, and what a network's members must agree on (PROTOCOL P1, P2).
+//!
+//! Lives here: a network's settings and their hash, the making of an admission proof, and the lazy
+//! checking of others' proofs. Does not live here: the puzzle itself (`crypto/puzzle.rs`), how the
+//! location follows from a proof (`RouterDescriptor::location`).
+//!
+//! What it gives: a location follows from identity and paid-for work, and nobody moves. What it does
+//! not give: who makes about N/3 proofs sits among the 3 routers closest to a key of his choice.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    fmt,
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
+
+use crate::{
+    crypto::{
+        kdf,
+        puzzle::{self, Difficulty, Params, Search},
+    },
+    id::{NetworkId, RouterId},
+    time::Time,
+    wire::{Address, Admission, Reader, RouterDescriptor, WireError, Writer},
+};
+
+/// Longest network name in bytes.
+pub const NETWORK_NAME_MAX: usize = 64;
+/// The suite of this program: X25519 + ML-KEM-768, Ed25519, AES-GCM, BLAKE3, UIV+, Argon2id.
+pub const SUITE_HYBRID: u16 = 1;
+/// Hardest network there is, in bits: about 4 hours of work. A bound, so that an invite cannot ask
+/// for years.
+pub const DIFFICULTY_MAX: u8 = 20;
+/// What the puzzle costs where work is not the point: the least Argon2id takes.
+const FREE: Params = Params { memory_kib: 8, passes: 1 };
+
+/// What a network is called.
+#[derive(Clone, PartialEq, Eq)]
+pub enum NetworkName {
+    /// A name that people agreed on: 1 to 64 bytes of printable ASCII.
+    Named(String),
+    /// A private network: 16 random bytes.
+    Random([u8; 16]),
+}
+
+/// All that the members of a network must agree on. Prints as `_`.
+///
+/// | bytes | field |
+/// |-------|-------|
+/// | 1     | name kind: 0 named, 1 random |
+/// | 1     | name length n: 1 to 64; 16 when random |
+/// | n     | name |
+/// | 1     | admission mode: 0 `proof`, the only one there is |
+/// | 1     | difficulty: leading zero bits of a proof's output, 0 to 20 |
+/// | 2     | suite |
+/// | 1     | 1 when local: routers live on one machine or one lab's addresses, else 0 |
+#[derive(Clone, PartialEq, Eq)]
+pub struct Network {
+    /// What it is called.
+    pub name: NetworkName,
+    /// How hard a proof is; up to [`DIFFICULTY_MAX`]. Zero, for demonstrations and tests: any output
+    /// is good, and one costs microseconds.
+    pub difficulty: Difficulty,
+    /// Which ciphers; [`SUITE_HYBRID`] outside of simulators.
+    pub suite: u16,
+    /// Whether its routers may live on loopback and private addresses (PROTOCOL P3).
+    pub local: bool,
+}
+
+impl Network {
+    /// The hash that stands for all of it: in every prologue, key derivation and signature.
+    pub fn id(&self) -> NetworkId {
+        NetworkId(kdf::hash("warren network 1", &[&self.encode()]))
+    }
+
+    /// Its bytes: what an invite carries.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut w = Writer::default();
+        let (kind, name) = match &self.name {
+            NetworkName::Named(name) => (0, name.as_bytes()),
+            NetworkName::Random(id) => (1, &id[..]),
+        };
+        w.u8(kind).u8(u8::try_from(name.len()).unwrap_or(u8::MAX)).bytes(name);
+        w.u8(0).u8(self.difficulty.0).u16(self.suite).u8(u8::from(self.local));
+        w.into_bytes()
+    }
+
+    /// Reads the bytes of `encode`.
+    ///
+    /// # Errors
+    /// On any other spelling, a name that cannot be printed, and a difficulty nobody could pay.
+    pub fn decode(r: &mut Reader<'_>) -> Result<Self, WireError> {
+        let kind = r.u8("network name kind")?;
+        let len = usize::from(r.u8("network name length")?);
+        let name = match kind {
+            0 if (1..=NETWORK_NAME_MAX).contains(&len) => {
+                let name = r.slice(len, "network name")?;
+                if !name.iter().all(u8::is_ascii_graphic) {
+                    return Err(WireError::Bad("network name"));
+                }
+                let name = name.iter().map(|byte| char::from(*byte)).collect();
+                NetworkName::Named(name)
+            }
+            1 if len == 16 => NetworkName::Random(r.array("network name")?),
+            _ => return Err(WireError::Bad("network name")),
+        };
+        if r.u8("network admission mode")? != 0 {
+            return Err(WireError::Bad("network admission mode"));
+        }
+        let difficulty = Difficulty(r.u8("network difficulty")?);
+        if difficulty.0 > DIFFICULTY_MAX {
+            return Err(WireError::Bad("network difficulty"));
+        }
+        let suite = r.u16("network suite")?;
+        let local = match r.u8("network local flag")? {
+            0 => false,
+            1 => true,
+            _ => return Err(WireError::Bad("network local flag")),
+        };
+        Ok(Self { name, difficulty, suite, local })
+    }
+
+    /// What one evaluation of the puzzle costs here: about 13 ms, or next to nothing in networks of
+    /// difficulty 0 and under a simulator's stand-in suite.
+    pub fn cost(&self) -> Params {
+        let free = self.difficulty == Difficulty::NONE || self.suite != SUITE_HYBRID;
+        if free { FREE } else { Params::STANDARD }
+    }
+}
+
+/// Mute: a private network's name is its secret.
+impl fmt::Debug for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Network(_)")
+    }
+}
+
+/// Mute, see [`Network`].
+impl fmt::Debug for NetworkName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("_")
+    }
+}
+
+/// Making one's own proof: one try a step, so that the owner can show progress and stop.
+///
+/// The number of tries is geometric, 2^difficulty on average: 5 % of routers need three times that.
+#[derive(Debug)]
+pub struct ProofWork {
+    search: Search,
+    tries: u32,
+}
+
+impl ProofWork {
+    /// Work for the router `id`; nonces are tried from `nonce` on. `None` without the memory for it.
+    pub fn new(network: &Network, id: RouterId, nonce: u64) -> Option<Self> {
+        let search = Search::new(network.id(), id, network.cost(), network.difficulty, nonce)?;
+        Some(Self { search, tries: 0 })
+    }
+
+    /// One try (in public networks about 13 ms); the proof when it succeeds.
+    pub fn step(&mut self) -> Option<Admission> {
+        self.tries = self.tries.saturating_add(1);
+        let proof = self.search.step()?;
+        Some(Admission { nonce: proof.nonce, output: proof.output })
+    }
+
+    /// Tries so far.
+    pub const fn tries(&self) -> u32 {
+        self.tries
+    }
+}
+
+/// The network a proof came from: /24 of IPv4, /48 of IPv6. Prints as `_`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Source([u8; 7]);
+
+impl Source {
+    /// The source that an address lies in.
+    pub fn of(address: Address) -> Self {
+        Self(match address.socket().ip() {
+            IpAddr::V4(ip) => {
+                let [a, b, c, _] = ip.octets();
+                [4, a, b, c, 0, 0, 0]
+            }
+            IpAddr::V6(ip) => {
+                let [a, b, c, d, e, f, ..] = ip.octets();
+                [6, a, b, c, d, e, f]
+            }
+        })
+    }
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("_")
+    }
+}
+
+/// What the puzzle costs to check, as the spacing assumes: about 13 ms measured, a little more here.
+const CHECK_COST: Duration = Duration::from_millis(15);
+/// One check, then nineteen times as long none: at most 5 % of a core.
+const CHECK_SPACING: Duration = Duration::from_millis(15 * 20);
+/// How long a prefix that sent a bad proof is not listened to.
+const BLOCK_TIME: Duration = Duration::from_mins(10);
+/// Proofs waiting: at 300 ms each, four minutes' work. What does not fit is asked again on use.
+const QUEUE_MAX: usize = 768;
+/// Waiting per source: one prefix cannot fill the queue.
+const QUEUE_PER_SOURCE_MAX: usize = 16;
+/// Results kept: 40 bytes each; a router meets a few thousand others.
+const CACHE_MAX: usize = 8_192;
+/// Blocked sources kept; the oldest goes first.
+const BLOCKED_MAX: usize = 1_024;
+
+/// A finished check.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checked {
+    /// Whose proof it was.
+    pub id: RouterId,
+    /// Whether the work was done.
+    pub good: bool,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    source: Source,
+    blame: bool,
+    descriptor: Arc<RouterDescriptor>,
+}
+
+/// Lazy checking of others' proofs: one at a time, fair between sources, at most 5 % of a core.
+///
+/// In networks of difficulty 0 checks are next to free, and not spaced.
+#[derive(Debug)]
+pub struct ProofChecks {
+    network: Network,
+    network_id: NetworkId,
+    queue: VecDeque<Waiting>,
+    /// Whose turn it was last: the next check is another source's if there is one.
+    last: Option<Source>,
+    next: Time,
+    cache: BTreeMap<RouterId, (Admission, bool)>,
+    order: VecDeque<RouterId>,
+    blocked: VecDeque<(Source, Time)>,
+    done: VecDeque<Checked>,
+}
+
+impl ProofChecks {
+    /// No proof known yet.
+    pub fn new(network: &Network) -> Self {
+        Self {
+            network: network.clone(),
+            network_id: network.id(),
+            queue: VecDeque::new(),
+            last: None,
+            next: Time::ZERO,
+            cache: BTreeMap::new(),
+            order: VecDeque::new(),
+            blocked: VecDeque::new(),
+            done: VecDeque::new(),
+        }
+    }
+
+    /// What is known of this proof without work: over the target is bad at once.
+    pub fn known(&self, descriptor: &RouterDescriptor) -> Option<bool> {
+        let claimed = descriptor.fields().admission;
+        if !self.network.difficulty.is_met_by(&claimed.output) {
+            return Some(false);
+        }
+        let (of, good) = self.cache.get(&descriptor.id())?;
+        (*of == claimed).then_some(*good)
+    }
+
+    /// Asks for a check; the result comes from `poll_output`, at once if it is known.
+    ///
+    /// `source` is where it came from: the far end of the link that gave it. `blame` says that this
+    /// far end is the router described: only then is a bad proof its own doing. (What an address in
+    /// a descriptor says proves nothing, and who relays gossip may have been fooled itself; blocking
+    /// on either would let a liar block others.)
+    pub fn submit(
+        &mut self,
+        now: Time,
+        descriptor: &Arc<RouterDescriptor>,
+        source: Source,
+        blame: bool,
+    ) {
+        let id = descriptor.id();
+        if let Some(good) = self.known(descriptor) {
+            self.conclude(now, id, source, blame, good);
+            return;
+        }
+        if let Some(waiting) = self.queue.iter_mut().find(|other| other.descriptor.id() == id) {
+            if blame {
+                *waiting = Waiting { source, blame, descriptor: Arc::clone(descriptor) };
+            }
+            return;
+        }
+        let of_source = self.queue.iter().filter(|other| other.source == source).count();
+        if of_source < QUEUE_PER_SOURCE_MAX && self.queue.len() < QUEUE_MAX {
+            let waiting = Waiting { source, blame, descriptor: Arc::clone(descriptor) };
+            // Who is linked goes before who is only talked about.
+            let at = if blame {
+                self.queue.partition_point(|other| other.blame)
+            } else {
+                self.queue.len()
+            };
+            self.queue.insert(at, waiting);
+        }
+    }
+
+    /// Whether proofs from there are not listened to for now.
+    pub fn is_blocked(&self, now: Time, source: Source) -> bool {
+        self.blocked.iter().any(|(blocked, until)| *blocked == source && now < *until)
+    }
+
+    /// Does the next check if it is time (about 13 ms of work).
+    pub fn handle_timeout(&mut self, now: Time) {
+        while now >= self.next && !self.queue.is_empty() {
+            let turn = self.queue.iter().position(|waiting| Some(waiting.source) != self.last);
+            let Some(waiting) = self.queue.remove(turn.unwrap_or(0)) else { return };
+            let Waiting { source, blame, descriptor } = waiting;
+            self.last = Some(source);
+            if self.network.difficulty != Difficulty::NONE {
+                self.next = now + CHECK_SPACING;
+            }
+            let claimed = descriptor.fields().admission;
+            let id = descriptor.id();
+            let output = puzzle::output(&self.network_id, &id, claimed.nonce, self.network.cost());
+            let good = output == Some(claimed.output);
+            if self.cache.insert(id, (claimed, good)).is_none() {
+                self.order.push_back(id);
+            }
+            if self.order.len() > CACHE_MAX
+                && let Some(oldest) = self.order.pop_front()
+            {
+                self.cache.remove(&oldest);
+            }
+            self.conclude(now, id, source, blame, good);
+        }
+    }
+
+    fn conclude(&mut self, now: Time, id: RouterId, source: Source, blame: bool, good: bool) {
+        if !good && blame {
+            self.blocked.retain(|(other, until)| *other != source && now < *until);
+            if self.blocked.len() >= BLOCKED_MAX {
+                self.blocked.pop_front();
+            }
+            self.blocked.push_back((source, now + BLOCK_TIME));
+            self.queue.retain(|other| other.source != source);
+        }
+        self.done.push_back(Checked { id, good });
+    }
+
+    /// The next finished check.
+    pub fn poll_output(&mut self) -> Option<Checked> {
+        self.done.pop_front()
+    }
+
+    /// When the next check is due.
+    pub fn poll_timeout(&self) -> Option<Time> {
+        (!self.queue.is_empty()).then_some(self.next)
+    }
+}
+
+// The spacing is what the 5 % promise rests on.
+const _: () = assert!(CHECK_SPACING.as_millis() >= 20 * CHECK_COST.as_millis());
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        crypto::sign::IdentityKey,
+        ring::testing::{self, network, signed},
+    };
+
+    fn any_network() -> impl Strategy<Value = Network> {
+        let name = prop_oneof![
+            "[!-~]{1,64}".prop_map(NetworkName::Named),
+            any::<[u8; 16]>().prop_map(NetworkName::Random),
+        ];
+        (name, (0..=DIFFICULTY_MAX).prop_map(Difficulty), any::<u16>(), any::<bool>())
+            .prop_map(|(name, difficulty, suite, local)| Network { name, difficulty, suite, local })
+    }
+
+    fn decoded(bytes: &[u8]) -> Result<Network, WireError> {
+        let mut r = Reader::new(bytes);
+        let network = Network::decode(&mut r)?;
+        r.finish().map(|()| network)
+    }
+
+    proptest! {
+        #[test]
+        fn decode_undoes_encode(network in any_network()) {
+            prop_assert_eq!(decoded(&network.encode()), Ok(network));
+        }
+
+        #[test]
+        fn no_two_byte_strings_mean_the_same_network(
+            network in any_network(), at: prop::sample::Index, head: bool, with: u8,
+        ) {
+            let mut bytes = network.encode();
+            let at = at.index(if head { 2 } else { bytes.len() });
+            bytes[at] = with;
+            if let Ok(other) = decoded(&bytes) {
+                prop_assert_eq!(other.encode(), bytes);
+            }
+        }
+
+        #[test]
+        fn truncated_settings_are_refused(network in any_network(), at: prop::sample::Index) {
+            let bytes = network.encode();
+            prop_assert!(decoded(&bytes[..at.index(bytes.len())]).is_err());
+        }
+
+        #[test]
+        fn every_setting_enters_the_network_id(a in any_network(), b in any_network()) {
+            prop_assert_eq!(a == b, a.id() == b.id());
+        }
+    }
+
+    #[test]
+    fn each_single_setting_changes_the_network_id() {
+        let base = network(7);
+        let id = base.id();
+        for other in [
+            Network { name: NetworkName::Named("other".into()), ..base.clone() },
+            Network { difficulty: Difficulty(8), ..base.clone() },
+            Network { suite: 3, ..base.clone() },
+            Network { local: false, ..base },
+        ] {
+            assert_ne!(other.id(), id);
+        }
+    }
+
+    #[test]
+    fn a_named_network_has_the_documented_bytes() {
+        let name = NetworkName::Named("ab".into());
+        let network = Network { name, difficulty: Difficulty(7), suite: SUITE_HYBRID, local: true };
+        assert_eq!(network.encode(), [0, 2, b'a', b'b', 0, 7, 0, 1, 1]);
+    }
+
+    fn checks(difficulty: u8) -> ProofChecks {
+        ProofChecks::new(&network(difficulty))
+    }
+
+    fn source(n: u8) -> Source {
+        Source([4, 127, n, 0, 0, 0, 0])
+    }
+
+    fn key(n: u32) -> IdentityKey {
+        testing::key(n)
+    }
+
+    fn honest(n: u32, difficulty: u8) -> Arc<RouterDescriptor> {
+        testing::member(&network(difficulty), n)
+    }
+
+    /// Claims an output that would be good and that nobody worked for.
+    fn liar(n: u32, difficulty: u8) -> Arc<RouterDescriptor> {
+        let admission = Admission { nonce: 0, output: [0; 32] };
+        signed(&network(difficulty), &key(n), n, admission)
+    }
+
+    fn at(ms: u64) -> Time {
+        Time::from_micros(ms * 1_000)
+    }
+
+    #[test]
+    fn a_location_cannot_be_had_without_the_work() {
+        let mut checks = checks(5);
+        let one = honest(1, 5);
+        checks.submit(at(0), &one, source(1), true);
+        checks.submit(at(0), &liar(2, 5), source(2), true);
+        checks.handle_timeout(at(0));
+        checks.handle_timeout(at(400));
+        assert_eq!(checks.poll_output(), Some(Checked { id: one.id(), good: true }));
+        assert_eq!(checks.poll_output(), Some(Checked { id: key(2).id(), good: false }));
+        // The place that a proof gives belongs to its identity and network alone.
+        let stolen = signed(&network(5), &key(3), 3, one.fields().admission);
+        assert_ne!(stolen.location(), one.location());
+        checks.submit(at(800), &stolen, source(3), true);
+        checks.handle_timeout(at(800));
+        assert_eq!(checks.poll_output(), Some(Checked { id: key(3).id(), good: false }));
+    }
+
+    #[test]
+    fn an_output_over_the_target_is_bad_without_any_work() {
+        let admission = Admission { nonce: 0, output: [0xff; 32] };
+        let it = signed(&network(5), &key(1), 1, admission);
+        let mut checks = checks(5);
+        checks.submit(at(0), &it, source(1), true);
+        assert_eq!(checks.poll_output(), Some(Checked { id: it.id(), good: false }));
+    }
+
+    #[test]
+    fn work_takes_two_to_the_difficulty_on_average() {
+        let network = network(4);
+        let tries: u32 = (0..400)
+            .map(|n| {
+                let mut work = ProofWork::new(&network, key(n).id(), 0).unwrap();
+                while work.step().is_none() {}
+                work.tries()
+            })
+            .sum();
+        assert!((14 * 400..18 * 400).contains(&tries), "{tries}");
+    }
+
+    #[test]
+    fn checks_are_spaced_to_a_twentieth_of_a_core() {
+        let mut checks = checks(1);
+        for n in 0..5 {
+            checks.submit(at(0), &honest(n, 1), source(1), true);
+        }
+        let mut done = 0;
+        for ms in 0..900 {
+            checks.handle_timeout(at(ms));
+            done += std::iter::from_fn(|| checks.poll_output()).count();
+        }
+        assert_eq!(done, 3);
+        assert_eq!(checks.poll_timeout(), Some(at(900)));
+    }
+
+    #[test]
+    fn one_source_cannot_starve_another() {
+        let mut checks = checks(1);
+        for n in 0..100 {
+            checks.submit(at(0), &honest(n, 1), source(1), true);
+        }
+        let other = honest(200, 1);
+        checks.submit(at(0), &other, source(2), true);
+        checks.handle_timeout(at(0));
+        checks.handle_timeout(at(300));
+        let done: Vec<_> = std::iter::from_fn(|| checks.poll_output()).collect();
+        assert_eq!(done.len(), 2);
+        assert_eq!(done[1].id, other.id());
+        assert_eq!(checks.queue.len(), QUEUE_PER_SOURCE_MAX - 1);
+    }
+
+    #[test]
+    fn a_bad_proof_costs_its_prefix_ten_minutes() {
+        let mut checks = checks(5);
+        checks.submit(at(0), &liar(1, 5), source(1), true);
+        checks.handle_timeout(at(0));
+        assert!(checks.is_blocked(at(1_000), source(1)));
+        assert!(!checks.is_blocked(at(1_000), source(2)));
+        assert!(!checks.is_blocked(at(600_000), source(1)));
+    }
+
+    #[test]
+    fn who_relays_a_bad_proof_is_not_blamed() {
+        let mut checks = checks(5);
+        checks.submit(at(0), &liar(1, 5), source(1), false);
+        checks.handle_timeout(at(0));
+        assert_eq!(checks.poll_output(), Some(Checked { id: key(1).id(), good: false }));
+        assert!(!checks.is_blocked(at(1), source(1)));
+    }
+
+    #[test]
+    fn a_proof_is_checked_once() {
+        let mut checks = checks(1);
+        let one = honest(1, 1);
+        checks.submit(at(0), &one, source(1), true);
+        checks.handle_timeout(at(0));
+        assert_eq!(checks.known(&one), Some(true));
+        checks.submit(at(1), &one, source(1), true);
+        assert_eq!(checks.poll_timeout(), None);
+        assert_eq!(std::iter::from_fn(|| checks.poll_output()).count(), 2);
+        // Another claim of the same identity is another proof.
+        assert_eq!(checks.known(&liar(1, 1)), None);
+    }
+}

@@ -1,0 +1,646 @@
+//! One router's place on the ring: the machine that its owner talks to.
+//!
+//! Lives here: inputs and outputs, what each message does, who counts as a neighbour. Does not live
+//! here: join, draws, gossip and pruning (`keep.rs`: the same machine's housekeeping), requests
+//! (`request.rs`), dialling and its rules (the owner; PROTOCOL P3).
+//!
+//! ```text
+//!            Start                  3 seeds answered           Leave
+//! Idle ───────────────> Joining ───────────────────> Joined ──────────> Leaving ──> Left
+//!                          └── no seed answers: all again after 5 s
+//!
+//! a linked router:  stranger ── Hello/Welcome ──> neighbour ── Bye, link gone, bad proof ──> stranger
+//! ```
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use super::{
+    admission::{Network, ProofChecks, Source},
+    keep::{Housekeeping, Purpose},
+    neighbours::{Neighbour, Neighbours, Origin},
+    request::{Held, RequestOutput, Requests, StoreOp},
+    view::View,
+    wire::{Answer, Body, Reach, RingMessage},
+};
+use crate::{
+    id::{Key, LinkNo, Location, RouterId},
+    record::Record,
+    rng::Rng,
+    time::{Now, Time},
+    wire::{Address, LinkMessage, RouterDescriptor},
+};
+
+/// Finds that a linked router which is no neighbour may ask at once, and then one per second: what a
+/// newcomer needs.
+const STRANGER_FINDS: u32 = 8;
+/// Descriptors that a neighbour may send at once, and then one per second.
+const GOSSIP_BURST: u32 = 96;
+/// Links that the ring knows of; more than a router keeps.
+const LINKS_MAX: usize = 4_096;
+/// What a stranger's request is told, in seconds.
+const STRANGER_RETRY_S: u16 = 5;
+
+/// What a ring needs to know once.
+#[derive(Clone, Debug)]
+pub struct RingConfig {
+    /// The network.
+    pub network: Network,
+    /// This router, as it describes itself now.
+    pub own: Arc<RouterDescriptor>,
+    /// Neighbours wanted, 8 to 64; 20 by default, more with more bandwidth.
+    pub degree: usize,
+}
+
+/// A question about records.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RecordRequest {
+    /// Find the record with this key.
+    Get(Key),
+    /// Keep this record on the routers closest to its key.
+    Put(Record),
+}
+
+/// How a question about records ended (DESIGN section 5: answers that differ).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RecordAnswer {
+    /// Here it is. Whether it has expired, and whether a higher version was seen before, is for the
+    /// asker to judge.
+    Found(Record),
+    /// Kept by so many routers.
+    Stored {
+        /// Confirmed copies, 1 to 3.
+        copies: u8,
+    },
+    /// A holder has a version that is as high or higher.
+    Stale,
+    /// Two ways to the holders agree that there is none.
+    NotFound,
+    /// No way to the holders was found.
+    NoRoute {
+        /// Unused part of the hop budget.
+        left: u8,
+    },
+    /// Too much to do, here or there.
+    Busy {
+        /// When to come back, in seconds, up to 60.
+        retry_s: u16,
+    },
+    /// The key failed several times lately; it is not searched again yet.
+    RecentlyFailed {
+        /// For how long still, in seconds, up to 180.
+        until_s: u16,
+    },
+}
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// Join, with whoever is known: first `cached` (the neighbours of last time), then `seeds` (from
+    /// an invite). With neither, wait for others.
+    Start {
+        /// Seeds of an invite.
+        seeds: Vec<Arc<RouterDescriptor>>,
+        /// Neighbours of last time.
+        cached: Vec<Arc<RouterDescriptor>>,
+    },
+    /// A link stands, whoever wanted it.
+    LinkUp {
+        /// The link.
+        link: LinkNo,
+        /// Who is at its other end, as proven in the handshake.
+        peer: Arc<RouterDescriptor>,
+        /// Where it really comes from or leads to.
+        remote: Address,
+    },
+    /// A link is gone.
+    LinkDown {
+        /// The link.
+        link: LinkNo,
+    },
+    /// A ring message came.
+    Message {
+        /// Over this link.
+        link: LinkNo,
+        /// What it says.
+        message: RingMessage,
+    },
+    /// `LinkMessage::Descriptor` came: the peer's descriptor changed.
+    Descriptor {
+        /// Over this link.
+        link: LinkNo,
+        /// The new one.
+        descriptor: Arc<RouterDescriptor>,
+    },
+    /// This router's own descriptor changed (its location cannot).
+    OwnDescriptor(Arc<RouterDescriptor>),
+    /// `Output::Connect` came to nothing.
+    Unreachable {
+        /// Who was dialled.
+        id: RouterId,
+    },
+    /// A question; `Output::Answer` follows, always and once.
+    Query {
+        /// The owner's number for it.
+        query: u32,
+        /// What is asked.
+        request: RecordRequest,
+    },
+    /// The answer to `Output::Store` with a ticket.
+    Held {
+        /// The ticket.
+        ticket: u32,
+        /// What the store says.
+        held: Held,
+    },
+    /// Leave: hand over, say goodbye.
+    Leave,
+    /// The holder has handed its records over.
+    HandedOver,
+}
+
+/// What the owner must do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Make a link to this router, or report `Unreachable`. There is none yet.
+    Connect(Arc<RouterDescriptor>),
+    /// Say this on a link.
+    Send {
+        /// The link.
+        link: LinkNo,
+        /// A ring message, or the own descriptor.
+        message: LinkMessage,
+    },
+    /// The ring needs this link: do not close it when idle.
+    Keep {
+        /// The link.
+        link: LinkNo,
+    },
+    /// The ring no longer needs it.
+    Release {
+        /// The link.
+        link: LinkNo,
+    },
+    /// The peer broke the rules (bad proof): close the link.
+    CloseLink {
+        /// The link.
+        link: LinkNo,
+    },
+    /// Do this with the store; with a ticket, answer with `Input::Held`.
+    Store {
+        /// What to answer to.
+        ticket: Option<u32>,
+        /// What to do.
+        op: StoreOp,
+    },
+    /// The end of a `Query`.
+    Answer {
+        /// The owner's number.
+        query: u32,
+        /// How it ended.
+        answer: RecordAnswer,
+    },
+    /// The routers known now: for path selection. Their signatures hold and they have not expired;
+    /// proofs of admission are checked as time allows, and the bad ones vanish.
+    View(Vec<Arc<RouterDescriptor>>),
+    /// The neighbours changed: for the holder, which replicates.
+    Neighbourhood(Vec<(LinkNo, Location)>),
+    /// Hand the held records to the neighbours closest to them, then report `HandedOver`.
+    HandOver,
+    /// Everybody was told: links may close.
+    Left,
+}
+
+/// What an operator may see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// Whether the seeds were asked and the ring closed around this router.
+    pub joined: bool,
+    /// Neighbours now.
+    pub neighbours: usize,
+    /// Neighbours wanted.
+    pub degree: usize,
+    /// Routers known.
+    pub known: usize,
+    /// How many routers the network seems to have, this one included; right to within a factor of
+    /// two or three, exact while fewer are known than the degree.
+    pub size_estimate: u64,
+    /// Requests being worked on, others' included.
+    pub requests: usize,
+}
+
+/// A linked router.
+#[derive(Debug)]
+pub(super) struct LinkState {
+    pub(super) peer: Arc<RouterDescriptor>,
+    pub(super) source: Source,
+    /// A `Hello` of ours that waits for its `Welcome`: as what, until when.
+    pub(super) hello: Option<(Origin, Time)>,
+    pub(super) kept: bool,
+    finds: Bucket,
+    gossip: Bucket,
+}
+
+#[derive(Debug)]
+struct Bucket {
+    left: u32,
+    since: Time,
+}
+
+impl Bucket {
+    /// Takes one; one a second comes back, up to `burst`.
+    fn take(&mut self, now: Time, burst: u32) -> bool {
+        let seconds = u32::try_from(now.since(self.since).as_secs()).unwrap_or(u32::MAX);
+        self.left = self.left.saturating_add(seconds).min(burst);
+        self.since = self.since + Duration::from_secs(seconds.into());
+        let some = self.left > 0;
+        self.left = self.left.saturating_sub(1);
+        some
+    }
+}
+
+/// One router's place on the ring.
+#[derive(Debug)]
+pub struct Ring {
+    pub(super) rng: Rng,
+    pub(super) local: bool,
+    pub(super) own: Arc<RouterDescriptor>,
+    pub(super) location: Location,
+    pub(super) links: BTreeMap<LinkNo, LinkState>,
+    pub(super) neighbours: Neighbours,
+    pub(super) view: View,
+    pub(super) proofs: ProofChecks,
+    pub(super) requests: Requests,
+    pub(super) keep: Housekeeping,
+    pub(super) outputs: VecDeque<Output>,
+}
+
+impl Ring {
+    /// A ring of one.
+    pub fn new(config: RingConfig, rng: Rng) -> Self {
+        let RingConfig { network, own, degree } = config;
+        let location = own.location();
+        Self {
+            rng,
+            local: network.local,
+            location,
+            links: BTreeMap::new(),
+            neighbours: Neighbours::new(location, degree, network.local),
+            view: View::new(&own),
+            proofs: ProofChecks::new(&network),
+            requests: Requests::new(Arc::clone(&own)),
+            own,
+            keep: Housekeeping::default(),
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// Something happened.
+    pub fn handle_input(&mut self, now: Now, input: Input) {
+        match input {
+            Input::Start { seeds, cached } => self.start(now, seeds, cached),
+            Input::LinkUp { link, peer, remote } => self.link_up(now, link, peer, remote),
+            Input::LinkDown { link } => self.link_down(now, link),
+            Input::Message { link, message } => self.message(now, link, message),
+            Input::Descriptor { link, descriptor } => self.peer_changed(now, link, &descriptor),
+            Input::OwnDescriptor(own) => self.own_changed(own),
+            Input::Unreachable { id } => self.unreachable(now, &id),
+            Input::Query { query, request } => {
+                let body = match request {
+                    RecordRequest::Get(key) => Body::Get(key),
+                    RecordRequest::Put(record) => Body::Put(record),
+                };
+                let number = self.keep.number(Purpose::Owner(query));
+                self.requests.ask(now.time, &mut self.neighbours, number, body, None);
+            }
+            Input::Held { ticket, held } => {
+                self.requests.held(now.time, &mut self.neighbours, ticket, held);
+            }
+            Input::Leave => self.leave(now),
+            Input::HandedOver => self.handed_over(),
+        }
+        self.settle(now);
+    }
+
+    /// Time passed.
+    pub fn handle_timeout(&mut self, now: Now) {
+        self.requests.handle_timeout(now.time, &mut self.neighbours);
+        self.proofs.handle_timeout(now.time);
+        self.housekeeping_timeout(now);
+        self.settle(now);
+    }
+
+    /// The next thing to do.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When to be woken.
+    pub fn poll_timeout(&self) -> Option<Time> {
+        let children = [self.requests.poll_timeout(), self.proofs.poll_timeout()];
+        children.into_iter().flatten().chain(self.keep.poll_timeout()).min()
+    }
+
+    /// What an operator may see.
+    pub fn status(&self) -> Status {
+        let known = self.view.len();
+        let estimate = self.neighbours.size_estimate();
+        let small = known <= self.neighbours.degree();
+        Status {
+            joined: self.keep.joined() && !self.neighbours.is_empty(),
+            neighbours: self.neighbours.len(),
+            degree: self.neighbours.degree(),
+            known,
+            size_estimate: if small { known as u64 + 1 } else { estimate.max(known as u64 + 1) },
+            requests: self.requests.len(),
+        }
+    }
+
+    /// The neighbours' descriptors: to be remembered for the next start.
+    pub fn neighbours(&self) -> impl Iterator<Item = &Arc<RouterDescriptor>> {
+        self.neighbours.iter().map(|it| &it.peer)
+    }
+
+    /// The routers known now, neighbours included.
+    pub fn view(&self) -> impl Iterator<Item = &Arc<RouterDescriptor>> {
+        self.view.iter()
+    }
+
+    /// Takes what the children have to say, and tends the table if it changed.
+    fn settle(&mut self, now: Now) {
+        while let Some(checked) = self.proofs.poll_output() {
+            if !checked.good {
+                self.cast_out(now, &checked.id);
+            }
+        }
+        self.pump_requests(now);
+        if std::mem::take(&mut self.keep.dirty) {
+            self.tend(now);
+            self.pump_requests(now);
+        }
+        self.note_view(now);
+    }
+
+    fn pump_requests(&mut self, now: Now) {
+        while let Some(output) = self.requests.poll_output() {
+            match output {
+                RequestOutput::Send { link, message } => self.send(link, message),
+                RequestOutput::Store { ticket, op } => {
+                    self.outputs.push_back(Output::Store { ticket: Some(ticket), op });
+                }
+                RequestOutput::Done { query, answer } => self.done(now, query, answer),
+            }
+        }
+    }
+
+    fn done(&mut self, now: Now, number: u32, answer: Answer) {
+        let Some(purpose) = self.keep.purposes.remove(&number) else { return };
+        match purpose {
+            Purpose::Owner(query) => {
+                let answer = match answer {
+                    Answer::Found(record) => RecordAnswer::Found(record),
+                    Answer::Stored { copies } => RecordAnswer::Stored { copies },
+                    Answer::Stale => RecordAnswer::Stale,
+                    Answer::NotFound | Answer::Routers(_) => RecordAnswer::NotFound,
+                    Answer::NoRoute { left } => RecordAnswer::NoRoute { left },
+                    Answer::Busy { retry_s } => RecordAnswer::Busy { retry_s },
+                    Answer::RecentlyFailed { until_s } => RecordAnswer::RecentlyFailed { until_s },
+                };
+                self.outputs.push_back(Output::Answer { query, answer });
+            }
+            Purpose::Join | Purpose::Lookup | Purpose::Draw { .. } => {
+                let routers = match answer {
+                    Answer::Routers(routers) => routers,
+                    _ => Vec::new(),
+                };
+                self.found_routers(now, purpose, &routers);
+            }
+        }
+    }
+
+    pub(super) fn send(&mut self, link: LinkNo, message: RingMessage) {
+        let message = LinkMessage::Ring(message);
+        self.outputs.push_back(Output::Send { link, message });
+    }
+
+    fn link_up(&mut self, now: Now, link: LinkNo, peer: Arc<RouterDescriptor>, remote: Address) {
+        let source = Source::of(remote);
+        let known_bad = self.proofs.known(&peer) == Some(false);
+        if self.proofs.is_blocked(now.time, source) || known_bad || self.links.len() >= LINKS_MAX {
+            self.outputs.push_back(Output::CloseLink { link });
+            return;
+        }
+        let id = peer.id();
+        self.view.reached(&id);
+        self.learn(now, &peer);
+        let finds = Bucket { left: STRANGER_FINDS, since: now.time };
+        let gossip = Bucket { left: GOSSIP_BURST, since: now.time };
+        let state = LinkState { peer, source, hello: None, kept: false, finds, gossip };
+        self.links.insert(link, state);
+        self.dialled(now, link, &id);
+        self.keep.dirty = true;
+    }
+
+    fn link_down(&mut self, now: Now, link: LinkNo) {
+        let Some(state) = self.links.remove(&link) else { return };
+        let id = state.peer.id();
+        let other = self.links.iter().find(|(_, it)| it.peer.id() == id).map(|(link, _)| *link);
+        if let Some(neighbour) = self.neighbours.by_id_mut(&id)
+            && neighbour.link == link
+        {
+            if let Some(other) = other {
+                neighbour.link = other;
+                self.hold(other);
+                self.neighbours_changed();
+            } else {
+                self.view.avoid(now.time, &id);
+                self.part(&id);
+            }
+        }
+        self.requests.link_down(now.time, &mut self.neighbours, link);
+        self.keep.dirty = true;
+    }
+
+    fn message(&mut self, now: Now, link: LinkNo, message: RingMessage) {
+        let Some(state) = self.links.get_mut(&link) else { return };
+        let peer = state.peer.id();
+        let neighbour = self.neighbours.by_id(&peer).is_some();
+        match message {
+            RingMessage::Hello { degree: _, reach } => self.hello(now, link, reach),
+            RingMessage::Welcome { accepted } => self.welcome(now, link, accepted),
+            RingMessage::Bye { leaving } => {
+                if leaving {
+                    self.view.fail(now.time, &peer);
+                } else {
+                    self.view.avoid(now.time, &peer);
+                }
+                self.part(&peer);
+            }
+            RingMessage::Gossip(descriptors) => {
+                if !neighbour {
+                    return;
+                }
+                let take = |_: &&Arc<RouterDescriptor>| state.gossip.take(now.time, GOSSIP_BURST);
+                let taken: Vec<_> = descriptors.iter().take_while(take).collect();
+                let source = state.source;
+                for descriptor in taken {
+                    if self.learn(now, descriptor) {
+                        self.proofs.submit(now.time, descriptor, source, false);
+                    }
+                }
+            }
+            RingMessage::Request { id, budget, visited, body } => {
+                let finding = matches!(body, Body::Find(_));
+                if neighbour || finding && state.finds.take(now.time, STRANGER_FINDS) {
+                    let request = (id, budget, visited, body);
+                    let around = &mut self.neighbours;
+                    self.requests.arrive(now.time, around, (link, &peer), request);
+                } else {
+                    let answer = Answer::Busy { retry_s: STRANGER_RETRY_S };
+                    self.send(link, RingMessage::Answer { id, answer });
+                }
+            }
+            RingMessage::Accepted { id } => self.requests.accepted(now.time, link, id),
+            RingMessage::Answer { id, answer } => {
+                let around = &mut self.neighbours;
+                self.requests.answered(now.time, around, (link, &peer), (id, answer));
+            }
+            RingMessage::Replicate(record) => {
+                if neighbour {
+                    self.requests.heard_of(&record.key());
+                    let op = StoreOp::Put { record, from: Some(link) };
+                    self.outputs.push_back(Output::Store { ticket: None, op });
+                }
+            }
+        }
+    }
+
+    fn hello(&mut self, now: Now, link: LinkNo, reach: Reach) {
+        let Some(state) = self.links.get_mut(&link) else { return };
+        let accepted = !self.keep.leaving() && self.neighbours.accepts(&state.peer);
+        if accepted {
+            // Both asked at once: it is what this side wanted it for.
+            let offered = match reach {
+                Reach::Near => Origin::Near,
+                Reach::Long => Origin::Offered,
+            };
+            let origin = state.hello.take().map_or(offered, |(origin, _)| origin);
+            self.befriend(now, link, origin);
+        }
+        self.send(link, RingMessage::Welcome { accepted });
+    }
+
+    fn welcome(&mut self, now: Now, link: LinkNo, accepted: bool) {
+        let Some(state) = self.links.get_mut(&link) else { return };
+        let id = state.peer.id();
+        match (state.hello.take(), accepted) {
+            (Some((origin, _)), true) => self.befriend(now, link, origin),
+            (Some(_), false) => {
+                self.view.avoid(now.time, &id);
+                self.let_go(link);
+                self.keep.dirty = true;
+            }
+            (None, true) if self.neighbours.by_id(&id).is_none() => {
+                self.send(link, RingMessage::Bye { leaving: false });
+            }
+            (None, true | false) => {}
+        }
+    }
+
+    /// Both sides agreed.
+    fn befriend(&mut self, now: Now, link: LinkNo, origin: Origin) {
+        let Some(state) = self.links.get(&link) else { return };
+        let peer = Arc::clone(&state.peer);
+        let source = state.source;
+        if let Some(known) = self.neighbours.by_id_mut(&peer.id()) {
+            if origin == Origin::Drawn {
+                known.origin = origin;
+            }
+            return;
+        }
+        self.neighbours.insert(Neighbour::new(link, Arc::clone(&peer), origin));
+        self.hold(link);
+        self.view.reached(&peer.id());
+        self.learn(now, &peer);
+        self.proofs.submit(now.time, &peer, source, true);
+        self.neighbours_changed();
+        self.greet(&peer.id());
+    }
+
+    /// No longer a neighbour, for whatever reason.
+    pub(super) fn part(&mut self, id: &RouterId) {
+        if let Some(it) = self.neighbours.remove(id) {
+            self.let_go(it.link);
+            self.neighbours_changed();
+        }
+    }
+
+    fn neighbours_changed(&mut self) {
+        self.keep.dirty = true;
+        let around = self.neighbours.iter().map(|it| (it.link, it.location)).collect();
+        self.outputs.push_back(Output::Neighbourhood(around));
+        tracing::debug!(neighbours = self.neighbours.len(), "ring neighbours changed");
+    }
+
+    /// The proof was bad: the router is none.
+    fn cast_out(&mut self, now: Now, id: &RouterId) {
+        self.view.fail(now.time, id);
+        self.part(id);
+        let links = self.links.iter().filter(|(_, it)| it.peer.id() == *id);
+        for link in links.map(|(link, _)| *link).collect::<Vec<_>>() {
+            self.outputs.push_back(Output::CloseLink { link });
+        }
+    }
+
+    fn peer_changed(&mut self, now: Now, link: LinkNo, descriptor: &Arc<RouterDescriptor>) {
+        let Some(state) = self.links.get_mut(&link) else { return };
+        let fresher = descriptor.fields().published > state.peer.fields().published;
+        if state.peer.id() != descriptor.id() || !fresher {
+            return;
+        }
+        state.peer = Arc::clone(descriptor);
+        let source = state.source;
+        self.learn(now, descriptor);
+        if let Some(known) = self.neighbours.by_id_mut(&descriptor.id()) {
+            if known.location == descriptor.location() {
+                known.peer = Arc::clone(descriptor);
+            } else {
+                // Nobody moves: a new place is a new neighbour, who must ask again.
+                self.part(&descriptor.id());
+                self.send(link, RingMessage::Bye { leaving: false });
+            }
+            self.proofs.submit(now.time, descriptor, source, true);
+        }
+    }
+
+    fn own_changed(&mut self, own: Arc<RouterDescriptor>) {
+        self.requests.set_own(Arc::clone(&own));
+        self.own = own;
+        let links: Vec<_> = self.neighbours.iter().map(|it| it.link).collect();
+        for link in links {
+            let message = LinkMessage::Descriptor(Arc::clone(&self.own));
+            self.outputs.push_back(Output::Send { link, message });
+        }
+    }
+
+    /// Marks a link as needed.
+    pub(super) fn hold(&mut self, link: LinkNo) {
+        if let Some(state) = self.links.get_mut(&link)
+            && !std::mem::replace(&mut state.kept, true)
+        {
+            self.outputs.push_back(Output::Keep { link });
+        }
+    }
+
+    /// Marks a link as not needed.
+    pub(super) fn let_go(&mut self, link: LinkNo) {
+        if let Some(state) = self.links.get_mut(&link)
+            && std::mem::take(&mut state.kept)
+        {
+            self.outputs.push_back(Output::Release { link });
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! The ring: who is near whom, and how a request reaches the routers nearest to a key.
+//!
+//! Lives here: admission and a network's settings, neighbours, join and leave, the bounded view of
+//! other routers, the request engine. Does not live here: what holders keep (crate datastore), links
+//! (`link/`), path selection (`tunnel/`). Bytes and machines in words: docs/spec/ring.md.
+//!
+//! ```text
+//!                    ┌──────────────── Ring (machine.rs, keep.rs) ───────────────┐
+//!   links ── wire ──>│ neighbours   view   proof checks (admission)   requests ──│──> store (Holder)
+//!                    └───────────────────────────────────────────────────────────┘
+//! ```
+
+pub mod admission;
+mod failed;
+mod job;
+mod keep;
+mod machine;
+mod neighbours;
+mod request;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+mod view;
+mod visited;
+mod wire;
+
+pub use machine::{Input, Output, RecordAnswer, RecordRequest, Ring, RingConfig, Status};
+pub use neighbours::{DEGREE_RANGE, NEAR, REPLICAS};
+pub use request::{Held, StoreOp};
+pub use view::VIEW_MAX;
+pub use visited::Visited;
+pub use wire::{Answer, BUDGET_MAX, Body, DESCRIPTORS_MAX, Reach, RingMessage};

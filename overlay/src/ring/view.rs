@@ -1,0 +1,220 @@
+//! The routers this one knows of: neighbours, and neighbours' neighbours.
+//!
+//! Lives here: the bounded set of descriptors, fresher before older, and who lately could not be
+//! reached. Does not live here: the neighbour table (`neighbours.rs`), private samplers (PROTOCOL
+//! P11; they come with the adversaries that test them).
+//!
+//! No router ever holds the whole network: 512 descriptors, and a random one gives way to a new
+//! one, except around this router's own place, where the ring must close.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use crate::{
+    id::{Location, RouterId},
+    rng::Rng,
+    time::{Now, Time, Wall},
+    wire::RouterDescriptor,
+};
+
+/// Descriptors kept: about 1.6 KB each, shared with whoever else uses them.
+pub const VIEW_MAX: usize = 512;
+/// The nearest on each side that never give way.
+const NEAR_KEPT: usize = 8;
+/// Failures remembered; the one that is soonest forgotten goes first.
+const FAILED_MAX: usize = 512;
+/// How long a router that could not be reached is not tried; doubles with each failure in a row.
+const FAILED_TIME: Duration = Duration::from_secs(20);
+/// Doublings at most: 20 s becomes 10 minutes.
+const FAILURES_MAX: u32 = 5;
+
+/// The known routers.
+#[derive(Debug)]
+pub(super) struct View {
+    own: RouterId,
+    location: Location,
+    entries: BTreeMap<RouterId, Arc<RouterDescriptor>>,
+    /// The same ones by how far clockwise they are.
+    ring: BTreeMap<(u64, RouterId), Arc<RouterDescriptor>>,
+    failed: BTreeMap<RouterId, (Time, u32)>,
+    changed: bool,
+}
+
+impl View {
+    pub(super) fn new(own: &RouterDescriptor) -> Self {
+        Self {
+            own: own.id(),
+            location: own.location(),
+            entries: BTreeMap::new(),
+            ring: BTreeMap::new(),
+            failed: BTreeMap::new(),
+            changed: false,
+        }
+    }
+
+    /// Takes in a descriptor; false if it is old, expired, one's own or of an unreachable router.
+    /// `keep` protects neighbours from giving way.
+    pub(super) fn insert(
+        &mut self,
+        now: Now,
+        rng: &mut Rng,
+        descriptor: &Arc<RouterDescriptor>,
+        keep: impl Fn(&RouterId) -> bool,
+    ) -> bool {
+        let id = descriptor.id();
+        if id == self.own || !descriptor.is_current(now.wall) || self.has_failed(now.time, &id) {
+            return false;
+        }
+        if let Some(old) = self.entries.get(&id)
+            && old.fields().published >= descriptor.fields().published
+        {
+            return false;
+        }
+        self.remove(&id);
+        let place = (self.location.clockwise(descriptor.location()), id);
+        self.ring.insert(place, Arc::clone(descriptor));
+        self.entries.insert(id, Arc::clone(descriptor));
+        self.changed = true;
+        if self.entries.len() > VIEW_MAX {
+            let near: Vec<RouterId> = self.nearest(NEAR_KEPT, |_| true).map(|it| it.id()).collect();
+            let loose: Vec<RouterId> =
+                self.entries.keys().filter(|id| !near.contains(id) && !keep(id)).copied().collect();
+            let pick = usize::try_from(rng.below(loose.len() as u64)).unwrap_or(0);
+            let pick = loose.get(pick).or(self.entries.keys().next()).copied();
+            if let Some(pick) = pick {
+                self.remove(&pick);
+            }
+        }
+        true
+    }
+
+    fn remove(&mut self, id: &RouterId) -> bool {
+        let Some(old) = self.entries.remove(id) else { return false };
+        self.ring.remove(&(self.location.clockwise(old.location()), *id));
+        true
+    }
+
+    pub(super) fn get(&self, id: &RouterId) -> Option<&Arc<RouterDescriptor>> {
+        self.entries.get(id)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<RouterDescriptor>> {
+        self.entries.values()
+    }
+
+    /// The `depth` nearest that `admit` on each side of this router.
+    pub(super) fn nearest(
+        &self,
+        depth: usize,
+        admit: impl Fn(&RouterDescriptor) -> bool,
+    ) -> impl Iterator<Item = &Arc<RouterDescriptor>> {
+        let ahead: Vec<_> = self.ring.values().filter(|it| admit(it)).take(depth).collect();
+        let behind = self.ring.values().rev().filter(|it| admit(it)).take(depth);
+        // In a small network the ways round meet: nobody is named twice.
+        let behind: Vec<_> =
+            behind.take_while(|it| !ahead.iter().any(|a| a.id() == it.id())).collect();
+        ahead.into_iter().chain(behind)
+    }
+
+    /// Forgets a router that is gone or lied, and does not believe gossip about it for a while.
+    pub(super) fn fail(&mut self, now: Time, id: &RouterId) {
+        if self.remove(id) {
+            self.changed = true;
+        }
+        self.avoid(now, id);
+    }
+
+    /// Does not try a router for a while, but keeps it.
+    pub(super) fn avoid(&mut self, now: Time, id: &RouterId) {
+        let (until, failures) = self.failed.entry(*id).or_insert((now, 0));
+        *until = now + FAILED_TIME * (1 << *failures);
+        *failures = failures.saturating_add(1).min(FAILURES_MAX);
+        if self.failed.len() > FAILED_MAX {
+            let soonest = self.failed.iter().min_by_key(|(_, (until, _))| *until);
+            if let Some(soonest) = soonest.map(|(id, _)| *id) {
+                self.failed.remove(&soonest);
+            }
+        }
+    }
+
+    /// It answered after all.
+    pub(super) fn reached(&mut self, id: &RouterId) {
+        self.failed.remove(id);
+    }
+
+    /// Whether it is not to be tried for now.
+    pub(super) fn has_failed(&self, now: Time, id: &RouterId) -> bool {
+        self.failed.get(id).is_some_and(|(until, _)| now < *until)
+    }
+
+    /// Drops what has expired.
+    pub(super) fn expire(&mut self, wall: Wall) {
+        let old: Vec<_> =
+            self.entries.values().filter(|it| !it.is_current(wall)).map(|it| it.id()).collect();
+        for id in old {
+            self.changed |= self.remove(&id);
+        }
+    }
+
+    /// Whether it changed since last asked.
+    pub(super) fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ring::testing::{WALL, descriptor, signed_at};
+
+    fn now(seconds: u64) -> Now {
+        Now { time: Time::from_micros(seconds * 1_000_000), wall: WALL }
+    }
+
+    fn view() -> (View, Rng) {
+        (View::new(&descriptor(0)), Rng::from_seed([1; 32]))
+    }
+
+    #[test]
+    fn only_fresher_descriptors_replace() {
+        let (mut view, mut rng) = view();
+        let (old, new) = (signed_at(1, WALL), signed_at(1, WALL.plus(1)));
+        assert!(view.insert(now(0), &mut rng, &new, |_| false));
+        assert!(!view.insert(now(0), &mut rng, &old, |_| false));
+        assert!(!view.insert(now(0), &mut rng, &new, |_| false));
+        assert_eq!(view.get(&old.id()), Some(&new));
+    }
+
+    #[test]
+    fn the_expired_the_failed_and_oneself_stay_out() {
+        let (mut view, mut rng) = view();
+        let it = descriptor(1);
+        let late = Now { wall: it.fields().expiry.plus(11), ..now(0) };
+        assert!(!view.insert(late, &mut rng, &it, |_| false));
+        assert!(!view.insert(now(0), &mut rng, &descriptor(0), |_| false));
+        assert!(view.insert(now(0), &mut rng, &it, |_| false));
+        view.fail(now(0).time, &it.id());
+        assert!(!view.insert(now(19), &mut rng, &it, |_| false));
+        assert!(view.insert(now(20), &mut rng, &it, |_| false));
+        view.expire(late.wall);
+        assert_eq!(view.len(), 0);
+    }
+
+    #[test]
+    fn the_view_is_bounded_and_keeps_neighbours_and_the_nearest() {
+        let (mut view, mut rng) = view();
+        let kept = descriptor(1).id();
+        for n in 1..1_000 {
+            view.insert(now(0), &mut rng, &descriptor(n), |id| *id == kept);
+        }
+        assert_eq!(view.len(), VIEW_MAX);
+        assert!(view.get(&kept).is_some());
+        let own = descriptor(0).location();
+        let all = (1..1_000).map(descriptor);
+        let next = all.min_by_key(|it| own.clockwise(it.location())).unwrap();
+        assert_eq!(view.nearest(1, |_| true).next().map(|it| it.id()), Some(next.id()));
+    }
+}
