@@ -121,7 +121,9 @@ impl Core {
                 self.drained.push(tunnel);
             }
             state.left += u32::try_from(sent).unwrap_or(u32::MAX);
-            let served = if state.is_ready() { Served::More(sent) } else { Served::Empty(sent) };
+            // A lane that gave nothing has nothing, whatever it says: the loop must end.
+            let more = sent > 0 && state.is_ready();
+            let served = if more { Served::More(sent) } else { Served::Empty(sent) };
             self.schedule.served(tunnel, &mut state.egress.turn, served);
         }
     }

@@ -401,3 +401,56 @@ fn lengths_do_not_show() {
     }
     assert!(heads.len() > 90);
 }
+
+/// What one relayed cell costs in ciphers, copies and bookkeeping. Run by hand:
+/// `cargo test --release -p warren-overlay --lib link::tests::relay::cost -- --ignored --nocapture`
+#[test]
+#[ignore = "a measurement"]
+#[expect(clippy::disallowed_methods, reason = "measures real time")]
+fn cost_of_a_relayed_cell() {
+    const CELLS: u32 = 600_000;
+    let (mut from, mut onward) = (pair(), pair());
+    transit(&mut from);
+    from.a.io.core.lanes.get_mut(&TUNNEL).unwrap().egress.credit(1 << 24);
+    onward.a.command(
+        onward.now,
+        open(
+            TunnelId(5),
+            Lane::Transit { half: TransitHalf::Forward(layer()), to: LinkNo(2), tunnel: TUNNEL },
+        ),
+    );
+    onward.a.io.core.lanes.get_mut(&TunnelId(5)).unwrap().egress.credit(1 << 24);
+    let book = &mut from.b.io.core.lanes.get_mut(&TUNNEL).unwrap().book;
+    for _ in 0..20 {
+        let granted = if book.grant() == 0 { 64 } else { book.window() };
+        book.arrived(granted).unwrap();
+        book.drained(START, granted, millis(1));
+    }
+    let (mut done, mut spent, mut buffer) = (0, std::time::Duration::ZERO, Vec::new());
+    while done < CELLS {
+        from.b.io.core.lanes.get_mut(&TUNNEL).unwrap().book.grant();
+        for _ in 0..4 {
+            let cells = (0..15).map(cell).collect();
+            from.a.part(from.now, PartMessage::Cells { tunnel: TUNNEL, cells });
+        }
+        let mut wire = Vec::new();
+        from.a.io.poll_transmit(from.now, &mut wire);
+        from.a.drain();
+        from.a.parts.clear();
+        let start = std::time::Instant::now();
+        from.b.input(from.now, crate::link::LinkInput::Received(&mut wire));
+        while let Some((_, message)) = from.b.parts.pop_front() {
+            onward.a.part(onward.now, message);
+        }
+        buffer.clear();
+        onward.a.io.poll_transmit(onward.now, &mut buffer);
+        onward.a.drain();
+        while let Some((_, message)) = onward.a.parts.pop_front() {
+            from.b.part(from.now, message);
+        }
+        spent += start.elapsed();
+        done += 60;
+    }
+    assert_eq!(onward.a.io.counters().cells_out, u64::from(CELLS));
+    println!("{} ns per relayed cell", spent.as_nanos() / u128::from(CELLS));
+}
