@@ -3,6 +3,7 @@
 use super::support::*;
 use crate::{
     id::{EndNo, TunnelId},
+    link::LinkInput,
     plane::{CloseReason, Lane, LinkCommand, PartMessage},
 };
 
@@ -22,28 +23,30 @@ fn padding_keeps_an_idle_link_alive() {
 fn pauses_between_paddings_are_random_in_their_bounds_and_so_are_sizes() {
     let mut pair = pair();
     let (mut last, mut pauses, mut sizes) = (START, Vec::new(), Vec::new());
-    for _ in 0..200 {
-        let next = pair.a.io.poll_timeout().unwrap();
-        pair.a.io.handle_timeout(next);
-        let mut wire = Vec::new();
-        if pair.a.io.poll_transmit(next, &mut wire) > 0 {
-            pauses.push(next.since(last));
-            sizes.push(wire.len());
-            last = next;
+    while pauses.len() < 200 {
+        let next = [pair.a.io.poll_timeout(), pair.b.io.poll_timeout()];
+        let now = next.into_iter().flatten().min().unwrap();
+        for side in [&mut pair.a, &mut pair.b] {
+            side.io.handle_timeout(now);
         }
-        // The other side is alive.
-        pair.b.io.handle_timeout(pair.b.io.poll_timeout().unwrap());
-        pair.b.io.core.pad_due = true;
-        pair.b.write(next);
-        let mut wire = std::mem::take(&mut pair.b.wire);
-        pair.a.input(next, crate::link::LinkInput::Received(&mut wire));
-        pair.b.io.core.sent_at = next;
-        if pair.b.io.is_closed() {
-            break;
+        let size = pair.a.write(now);
+        if size > 0 {
+            pauses.push(now.since(last));
+            sizes.push(size);
+            last = now;
         }
+        pair.b.write(now);
+        let (mut to_b, mut to_a) =
+            (std::mem::take(&mut pair.a.wire), std::mem::take(&mut pair.b.wire));
+        pair.b.input(now, LinkInput::Received(&mut to_b));
+        pair.a.input(now, LinkInput::Received(&mut to_a));
     }
-    assert!(pauses.len() > 1 && pauses.iter().all(|p| (millis(1_500)..=millis(9_500)).contains(p)));
-    assert!(sizes.windows(2).any(|pair| pair[0] != pair[1]));
+    assert!(pauses.iter().all(|pause| (millis(1_500)..=millis(9_500)).contains(pause)));
+    assert!(pauses.iter().any(|pause| *pause < millis(2_500)));
+    assert!(pauses.iter().any(|pause| *pause > millis(8_500)));
+    sizes.sort_unstable();
+    sizes.dedup();
+    assert!(sizes.len() > 100, "{} sizes", sizes.len());
 }
 
 #[test]
