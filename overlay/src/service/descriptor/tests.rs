@@ -1,0 +1,328 @@
+use std::{
+    collections::BTreeSet,
+    net::{Ipv4Addr, SocketAddr},
+};
+
+use data_encoding::HEXLOWER;
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    rng::Rng,
+    service::{PLACES, place, places},
+};
+
+const NETWORK: NetworkId = NetworkId([9; 32]);
+const DAY: Day = Day(20_000);
+const EXPIRY: Wall = Wall::from_minutes(28_800_180);
+
+fn key(seed: u8) -> ServiceKey {
+    ServiceKey::from_seed(Secret::take(&mut [seed; 32]))
+}
+
+fn lease(seed: u8) -> Lease {
+    Lease {
+        gateway: RouterId([seed; 32]),
+        link_key: [seed ^ 1; 32],
+        splice_key: [seed ^ 2; 32],
+        address: SocketAddr::from((Ipv4Addr::new(203, 0, 113, seed), 4_000)).into(),
+        lease: [seed ^ 3; 16],
+    }
+}
+
+pub(in crate::service) fn descriptor(leases: u8) -> ServiceDescriptor {
+    ServiceDescriptor {
+        created: Wall::from_minutes(28_800_000),
+        session_day: DAY,
+        session_dh: [5; 32],
+        session_kem: Box::new([6; KEM_PUBLIC_LEN]),
+        leases: (1..=leases).map(lease).collect(),
+    }
+}
+
+fn sealed(seed: u8, index: u8, descriptor: &ServiceDescriptor) -> Record {
+    let mut rng = Rng::from_seed([seed; 32]);
+    seal(&mut rng, &key(seed), NETWORK, DAY, index, 7, EXPIRY, descriptor).unwrap()
+}
+
+/// A record of place 0 that holds whatever `text` is, sealed as the service would.
+fn holding(text: &[u8]) -> Record {
+    let blinded = key(1).blind(&[&blinding(NETWORK, DAY, 0)]);
+    let mut text = text.to_vec();
+    let tag = sealing(&key(1).public(), &blinded.public(), NETWORK, DAY, 0, 7, &[0; 16])
+        .seal_in_place(0, &[], &mut text);
+    let payload = [&[0; 16][..], &text, &tag].concat();
+    Record::sign(&blinded, NETWORK, 7, EXPIRY, &payload, RecordSize::Large).unwrap()
+}
+
+fn encoded(descriptor: &ServiceDescriptor) -> Vec<u8> {
+    let mut w = Writer::default();
+    descriptor.encode(&mut w).unwrap();
+    w.into_bytes()
+}
+
+fn decoded(bytes: &[u8]) -> Result<ServiceDescriptor, WireError> {
+    let mut r = Reader::new(bytes);
+    let descriptor = ServiceDescriptor::decode(&mut r)?;
+    r.finish().map(|()| descriptor)
+}
+
+prop_compose! {
+    fn any_lease()(
+        gateway: [u8; 32], link_key: [u8; 32], splice_key: [u8; 32], ip: [u8; 4],
+        port in 1u16.., lease: [u8; 16],
+    ) -> Lease {
+        let address = SocketAddr::from((ip, port)).into();
+        Lease { gateway: RouterId(gateway), link_key, splice_key, address, lease }
+    }
+}
+
+prop_compose! {
+    fn any_descriptor()(
+        created: u32, day: u32, session_dh: [u8; 32], kem: u8,
+        leases in prop::collection::vec(any_lease(), 1..=LEASES_MAX),
+    ) -> ServiceDescriptor {
+        ServiceDescriptor {
+            created: Wall::from_minutes(created),
+            session_day: Day(day),
+            session_dh,
+            session_kem: Box::new([kem; KEM_PUBLIC_LEN]),
+            leases,
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn decode_undoes_encode(descriptor in any_descriptor()) {
+        prop_assert_eq!(decoded(&encoded(&descriptor)), Ok(descriptor));
+    }
+
+    /// The interesting bytes, those of count and address, are drawn half of the time.
+    #[test]
+    fn no_two_byte_strings_mean_the_same_descriptor(
+        descriptor in any_descriptor(), at: prop::sample::Index, special: bool, with: u8,
+    ) {
+        let mut bytes = encoded(&descriptor);
+        let at = if special { 1_225 + at.index(2) * (1 + 96 + at.index(19)) } else { at.index(bytes.len()) };
+        bytes[at] = with;
+        if let Ok(other) = decoded(&bytes) { prop_assert_eq!(encoded(&other), bytes); }
+    }
+
+    #[test]
+    fn a_truncated_descriptor_is_refused(descriptor in any_descriptor(), at: prop::sample::Index) {
+        let bytes = encoded(&descriptor);
+        prop_assert!(decoded(&bytes[..at.index(bytes.len())]).is_err());
+    }
+
+    #[test]
+    fn what_was_sealed_opens(descriptor in any_descriptor(), index in 0u8..6, version: u64) {
+        let mut rng = Rng::from_seed([3; 32]);
+        let record =
+            seal(&mut rng, &key(1), NETWORK, DAY, index, version, EXPIRY, &descriptor).unwrap();
+        let name = Name::of_service(&key(1));
+        let place = place(&name, NETWORK, DAY, index).unwrap();
+        prop_assert_eq!(record.encode().len(), 4_096);
+        prop_assert_eq!(record.key(), place.key);
+        prop_assert_eq!((record.version(), record.expiry()), (version, EXPIRY));
+        prop_assert_eq!(open(&name, NETWORK, &place, &record), Ok(descriptor));
+    }
+
+    /// Even a service that writes nonsense under its own key cannot make a reader panic.
+    #[test]
+    fn hostile_contents_never_panic(
+        head in prop::collection::vec(any::<u8>(), 0..200), count: u8, len in 0..=PLAIN_LEN, good: bool,
+    ) {
+        let mut text = if good { encoded(&descriptor(5)) } else { head };
+        if let Some(byte) = text.get_mut(1_225) { *byte = count; }
+        text.resize(len, 0);
+        let name = Name::of_service(&key(1));
+        let place = place(&name, NETWORK, DAY, 0).unwrap();
+        if let Ok(opened) = open(&name, NETWORK, &place, &holding(&text)) {
+            prop_assert!((1..=LEASES_MAX).contains(&opened.leases.len()));
+        }
+    }
+
+    #[test]
+    fn hostile_records_never_open(bytes in prop::collection::vec(any::<u8>(), 0..64), len: prop::sample::Index) {
+        let mut whole = sealed(1, 0, &descriptor(3)).encode().to_vec();
+        whole.truncate(len.index(4_097));
+        for (to, from) in whole.iter_mut().zip(&bytes) { *to ^= from; }
+        let changed = whole != sealed(1, 0, &descriptor(3)).encode();
+        prop_assert_eq!(Record::decode(&whole, NETWORK).is_err(), changed);
+    }
+}
+
+#[test]
+fn a_descriptor_needs_one_to_five_leases() {
+    for leases in [0, 6] {
+        let mut w = Writer::default();
+        assert!(descriptor(leases).encode(&mut w).is_err());
+    }
+    for count in [0, 6] {
+        let mut bytes = encoded(&descriptor(5));
+        bytes[1_225] = count; // format 1, created 4, day 4, X25519 32, ML-KEM 1184
+        assert_eq!(decoded(&bytes), Err(WireError::Bad("descriptor leases")));
+    }
+}
+
+#[test]
+fn a_lease_has_the_documented_bytes() {
+    let mut w = Writer::default();
+    lease(9).encode(&mut w);
+    let bytes = w.into_bytes();
+    assert_eq!(bytes.len(), Lease::LEN);
+    let field = |byte: &str, times: usize| byte.repeat(times);
+    assert_eq!(
+        HEXLOWER.encode(&bytes),
+        field("09", 32)
+            + &field("08", 32)
+            + &field("0b", 32)
+            + "04cb007109"
+            + &field("00", 12)
+            + "0fa0"
+            + &field("0a", 16)
+    );
+    assert_eq!(Lease::decode(&mut Reader::new(&bytes)), Ok(lease(9)));
+    assert_eq!(lease(9).contact(EXPIRY).id, RouterId([9; 32]));
+}
+
+#[test]
+fn all_six_open_for_one_who_knows_the_name() {
+    let name = Name::of_service(&key(1));
+    for place in places(&name, NETWORK, DAY) {
+        let record = sealed(1, place.index, &descriptor(3));
+        assert_eq!(open(&name, NETWORK, &place, &record), Ok(descriptor(3)));
+    }
+}
+
+/// What the six records of one set share: the format's constants, version and expiry, nothing else.
+#[test]
+fn six_records_are_unlinkable_in_form() {
+    let mut rng = Rng::from_seed([1; 32]);
+    let mut sealed = |seed, index, leases| {
+        let descriptor = descriptor(leases);
+        seal(&mut rng, &key(seed), NETWORK, DAY, index, 7, EXPIRY, &descriptor).unwrap()
+    };
+    for leases in [1, 5] {
+        let of_six: Vec<_> = (0..6).map(|index| sealed(index + 1, index, leases)).collect();
+        let of_one: Vec<_> = (0..6).map(|index| sealed(1, index, leases)).collect();
+        assert_eq!(of_one.iter().map(Record::key).collect::<BTreeSet<_>>().len(), PLACES);
+        for set in [&of_six, &of_one] {
+            let mut windows = BTreeSet::new();
+            let mut count = 0;
+            for record in set {
+                let bytes = record.encode();
+                assert_eq!(bytes.len(), 4_096);
+                assert_eq!(record.payload().len(), SEALED_LEN);
+                assert_eq!(bytes[0], 1);
+                assert_eq!(bytes[33..47], set[0].encode()[33..47]);
+                for part in [&bytes[1..33], &bytes[47..]] {
+                    windows.extend(part.windows(6).map(<[u8]>::to_vec));
+                    count += part.windows(6).count();
+                }
+            }
+            assert_eq!(windows.len(), count, "no six bytes occur twice");
+        }
+    }
+}
+
+#[test]
+fn sealing_the_same_twice_gives_unrelated_bytes() {
+    let mut rng = Rng::from_seed([1; 32]);
+    let mut again = || seal(&mut rng, &key(1), NETWORK, DAY, 0, 7, EXPIRY, &descriptor(3)).unwrap();
+    let (one, two) = (again(), again());
+    let pairs = one.payload().iter().zip(two.payload());
+    assert!(pairs.filter(|(a, b)| a == b).count() < 64, "one byte in 256 by chance");
+}
+
+#[test]
+fn a_storer_cannot_open_what_it_holds() {
+    let record = sealed(1, 0, &descriptor(3));
+    let mine = place(&Name::of_service(&key(1)), NETWORK, DAY, 0).unwrap();
+    // Everything it has: the record, hence the blinded key. It takes that for the name's, and also
+    // tries a name of its own at the right place.
+    let from_record = Name::new(*record.public(), crate::service::NameKind::Service).unwrap();
+    for name in [from_record, Name::of_service(&key(2))] {
+        assert_eq!(open(&name, NETWORK, &mine, &record), Err(DescriptorError::Sealed));
+        for other in places(&name, NETWORK, DAY) {
+            assert_eq!(open(&name, NETWORK, &other, &record), Err(DescriptorError::Place));
+            let blinded = Place { blinded: mine.blinded, ..other };
+            assert_eq!(open(&name, NETWORK, &blinded, &record), Err(DescriptorError::Sealed));
+        }
+    }
+}
+
+#[test]
+fn wrong_day_index_or_network_refuses() {
+    let name = Name::of_service(&key(1));
+    let record = sealed(1, 2, &descriptor(3));
+    let right = place(&name, NETWORK, DAY, 2).unwrap();
+    let foreign = NetworkId([8; 32]);
+    for (network, day, index) in [(NETWORK, DAY.next(), 2), (NETWORK, DAY, 3), (foreign, DAY, 2)] {
+        let wrong = place(&name, network, day, index).unwrap();
+        assert_eq!(open(&name, network, &wrong, &record), Err(DescriptorError::Place));
+        // Were the blinding the same everywhere, the sealing alone would refuse.
+        let forced = Place { blinded: right.blinded, ..wrong };
+        assert_eq!(open(&name, network, &forced, &record), Err(DescriptorError::Sealed));
+    }
+    assert!(Record::decode(record.encode(), foreign).is_err());
+    assert_eq!(open(&name, NETWORK, &right, &record), Ok(descriptor(3)));
+}
+
+/// The version is inside the sealing too: a record cannot be raised without sealing it anew.
+#[test]
+fn a_raised_version_opens_nothing() {
+    let record = sealed(1, 0, &descriptor(3));
+    let blinded = key(1).blind(&[&blinding(NETWORK, DAY, 0)]);
+    let raised =
+        Record::sign(&blinded, NETWORK, 8, EXPIRY, record.payload(), RecordSize::Large).unwrap();
+    let name = Name::of_service(&key(1));
+    let place = place(&name, NETWORK, DAY, 0).unwrap();
+    assert_eq!(open(&name, NETWORK, &place, &raised), Err(DescriptorError::Sealed));
+}
+
+#[test]
+fn padding_that_says_something_is_refused() {
+    let name = Name::of_service(&key(1));
+    let place = place(&name, NETWORK, DAY, 0).unwrap();
+    let mut text = encoded(&descriptor(3));
+    text.resize(PLAIN_LEN, 0);
+    assert_eq!(open(&name, NETWORK, &place, &holding(&text)), Ok(descriptor(3)));
+    text[PLAIN_LEN - 1] = 1;
+    let refused = DescriptorError::Malformed(WireError::Bad("descriptor padding"));
+    assert_eq!(open(&name, NETWORK, &place, &holding(&text)), Err(refused));
+}
+
+#[test]
+fn a_session_is_bound_to_the_key_of_its_keys_day() {
+    let name = Name::of_service(&key(1));
+    let bound = descriptor(1).binding(&name, NETWORK).unwrap();
+    assert_eq!(Some(bound), binding(&name, NETWORK, DAY));
+    assert_eq!(bound, place(&name, NETWORK, DAY, 0).unwrap().blinded);
+    assert_ne!(Some(bound), binding(&name, NETWORK, DAY.next()));
+}
+
+/// Frozen: a change here makes every published service unreachable.
+#[test]
+fn the_format_is_frozen() {
+    let name = Name::of_service(&key(1));
+    assert_eq!(name.to_string(), VECTOR_NAME);
+    assert_eq!(DAY.start(&name).minutes(), VECTOR_START);
+    let place = place(&name, NETWORK, DAY, 0).unwrap();
+    assert_eq!(HEXLOWER.encode(&place.blinded), VECTOR_BLINDED);
+    assert_eq!(HEXLOWER.encode(&place.key.0), VECTOR_KEY);
+    let record = sealed(1, 0, &descriptor(3));
+    assert_eq!(HEXLOWER.encode(blake3::hash(record.encode()).as_bytes()), VECTOR_RECORD);
+}
+
+const VECTOR_NAME: &str = "rkeohxlubhyzl7ks3mwtzos5olfgocn7dwkbeg7toseadnapn5ofmryb.warren";
+const VECTOR_START: u32 = 28_799_596;
+const VECTOR_BLINDED: &str = "4365a13ae756bf2a3291d6b46eb02ac0a05ddeec7864a3d12c99c6d76af25462";
+const VECTOR_KEY: &str = "55933dc2963f720973f97e0758ff54e219bec48eb6f2ba2ca465ec9b9cadd93d";
+const VECTOR_RECORD: &str = "18bc8e29a14671dedf5fe20f778946e0dddae59eed871d6f1dd254dfc9692d4a";
+
+#[test]
+fn debug_gives_nothing_away() {
+    assert_eq!(format!("{:?} {:?}", lease(7), descriptor(2)), "_ ServiceDescriptor(2 leases)");
+}
