@@ -13,6 +13,7 @@
 
 pub mod build;
 pub mod guards;
+pub mod pools;
 pub mod select;
 #[cfg(test)]
 mod testkit;

@@ -1,0 +1,436 @@
+//! An owner's tunnels: kept ready, handed out, replaced before they end.
+//!
+//! Lives here: how many tunnels there should be, builds under way, and who holds what. Does not live
+//! here: hops (`select.rs`), first hops (`guards.rs`), pauses and limits (`retry.rs`), the layers in
+//! use (`session::End` has them from `Ready` on).
+//!
+//! ```text
+//!  short of tunnels -> choose -> Connect -> Build -> Reply -> stock -> Ready -> (End) -> Retire -> Drop
+//!          ^                       |          |        |                 |
+//!          '--- other hops --------+----------+--------'                 '--> Lost, and short again
+//! ```
+//!
+//! A tunnel in stock has an open lane already (`Lane::ToEnd` with [`STOCK_END`]), so that grants and
+//! teardown work while it waits; `Ready` is preceded by a second `Open` that names its `End`. No cell
+//! ever comes for a tunnel in stock: its end speaks only when spoken to.
+
+mod builds;
+mod retry;
+mod stock;
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use self::retry::{BackOff, Limit, Resting};
+use super::{
+    build::{BuildReply, OwnerLayers, PendingBuild},
+    guards::Guards,
+    select::{Avoid, Path, TooFewRouters},
+};
+use crate::{
+    id::{EndNo, LinkNo, RouterId, TunnelId},
+    plane::LinkCommand,
+    rng::Rng,
+    time::{Now, Time},
+    wire::RouterDescriptor,
+};
+
+/// The `End` that lanes of tunnels in stock name. Node numbers real ones from 1.
+pub const STOCK_END: EndNo = EndNo(0);
+/// Tunnels of a service: 3 gateways and 2 spare (DESIGN section 7).
+pub const SERVICE_TUNNELS: usize = 5;
+/// Most tunnels one `End` may want.
+pub const TUNNELS_PER_END_MAX: usize = 8;
+/// Most builds under way: each holds its keys, about 1 KiB.
+pub const BUILDS_MAX: usize = 16;
+/// Most routers of a view that are looked at (P11's private samplers have 2,048).
+pub const VIEW_MAX: usize = 2_048;
+
+const CLIENT_LIFE: Duration = Duration::from_mins(20);
+const SERVICE_LIFE: Duration = Duration::from_hours(1);
+/// What records ask for: the class's longest life and a margin, equal for all tunnels of a class, so
+/// that a hop learns nothing else from it. The owner closes earlier.
+const CLIENT_RECORD_MINUTES: u16 = 30;
+const SERVICE_RECORD_MINUTES: u16 = 90;
+/// Takes within this time make the stock grow.
+const DEMAND_MEMORY: Duration = Duration::from_mins(1);
+const MAINTAIN_EVERY: Duration = Duration::from_mins(1);
+/// Without any guard to build through, look again so soon.
+const NO_GUARD_PAUSE: Duration = Duration::from_secs(1);
+/// The set counts as large enough again after so long without a rule given up.
+const SMALL_MEMORY: Duration = Duration::from_mins(10);
+
+type Side = (LinkNo, TunnelId);
+
+/// What an owner wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolsConfig {
+    /// This router: never a hop.
+    pub own: RouterId,
+    /// Hops of client tunnels, 1 to 4. Default 3.
+    pub client_hops: usize,
+    /// Hops of service tunnels, 1 to 4. Default 3.
+    pub service_hops: usize,
+    /// Client tunnels kept in stock, spare included. Default 3.
+    pub stock: usize,
+    /// What the stock grows to on demand: one more per take within a minute. Default 8.
+    pub stock_max: usize,
+}
+
+impl PoolsConfig {
+    /// The defaults.
+    pub const fn new(own: RouterId) -> Self {
+        Self { own, client_hops: 3, service_hops: 3, stock: 3, stock_max: 8 }
+    }
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum PoolsInput {
+    /// The routers that paths are made of. Replaces the last view.
+    View(Vec<Arc<RouterDescriptor>>),
+    /// [`PoolsOutput::Connect`] succeeded.
+    Connected {
+        /// Which.
+        ask: u64,
+        /// The link to the hop.
+        link: LinkNo,
+        /// A fresh lane number on it.
+        tunnel: TunnelId,
+    },
+    /// [`PoolsOutput::Connect`] failed.
+    Unreachable {
+        /// Which.
+        ask: u64,
+    },
+    /// A build was answered. Ignored where it is not ours.
+    Reply {
+        /// On this link.
+        link: LinkNo,
+        /// Under this number.
+        tunnel: TunnelId,
+        /// The reply.
+        reply: BuildReply,
+    },
+    /// A lane is over on its link. Ignored where it is not ours.
+    LaneClosed {
+        /// On this link.
+        link: LinkNo,
+        /// Its number.
+        tunnel: TunnelId,
+    },
+    /// A link is over, with all its lanes.
+    LinkDown {
+        /// Which.
+        link: LinkNo,
+    },
+    /// A client `End` needs one more tunnel: `Ready` follows, and again whenever one is lost.
+    TakeClient {
+        /// Who.
+        end: EndNo,
+        /// What none of its tunnels may touch, from now on.
+        avoid: Avoid,
+    },
+    /// A service needs so many gateway tunnels ([`SERVICE_TUNNELS`] usually).
+    WantService {
+        /// Its `End`.
+        end: EndNo,
+        /// How many; zero ends it.
+        count: usize,
+    },
+    /// An `End` found its tunnel dead (silence, an unrecognised cell). No `Lost` follows.
+    Failed {
+        /// Its link.
+        link: LinkNo,
+        /// Its number.
+        tunnel: TunnelId,
+    },
+    /// An `End` is done with its tunnel: after `Retire`, or because it needs one less.
+    Drop {
+        /// Its link.
+        link: LinkNo,
+        /// Its number.
+        tunnel: TunnelId,
+    },
+    /// An `End` is gone, with all its tunnels.
+    DropEnd {
+        /// Which.
+        end: EndNo,
+    },
+}
+
+/// What to do next.
+#[derive(Debug)]
+pub enum PoolsOutput {
+    /// Reach this first hop, choose a lane number there, and answer with `Connected` or
+    /// `Unreachable`.
+    Connect {
+        /// Counts up, never twice.
+        ask: u64,
+        /// Whom.
+        hop: Arc<RouterDescriptor>,
+    },
+    /// Tell a link.
+    Link {
+        /// Which.
+        link: LinkNo,
+        /// What.
+        command: LinkCommand,
+    },
+    /// A tunnel for an `End`, its lane naming that `End` already.
+    Ready {
+        /// Whose.
+        end: EndNo,
+        /// Its link.
+        link: LinkNo,
+        /// Its number.
+        tunnel: TunnelId,
+        /// Its layers.
+        layers: Box<OwnerLayers>,
+        /// Its last hop: what a service's lease names.
+        gateway: Arc<RouterDescriptor>,
+    },
+    /// The `End` has a newer tunnel: it should move there, then `Drop` this one, which ends by itself
+    /// a quarter of a lifetime later.
+    Retire {
+        /// Whose.
+        end: EndNo,
+        /// Its link.
+        link: LinkNo,
+        /// Its number.
+        tunnel: TunnelId,
+    },
+    /// A tunnel is gone; its replacement is on the way.
+    Lost {
+        /// Whose.
+        end: EndNo,
+        /// Its link.
+        link: LinkNo,
+        /// Its number.
+        tunnel: TunnelId,
+    },
+    /// No path of the wanted length can be made, whatever is relaxed. Said once per change.
+    TooFewRouters(TooFewRouters),
+    /// No guard can be used now. Said once until one can.
+    NoGuard,
+    /// Whether the network is so small that rules were given up. Said on change.
+    AnonymitySetTooSmall(bool),
+    /// What to store for the guards' sake.
+    StoreGuards(Vec<u8>),
+}
+
+/// Numbers for status and metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PoolsStatus {
+    /// Tunnels in stock.
+    pub stock: usize,
+    /// Tunnels that Ends hold.
+    pub held: usize,
+    /// Builds under way.
+    pub building: usize,
+    /// Builds that succeeded.
+    pub built: u64,
+    /// Builds that failed.
+    pub failed: u64,
+    /// How long a build may take now.
+    pub limit: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    Client,
+    Service(EndNo),
+}
+
+#[derive(Debug)]
+enum Holder {
+    Stock(Box<OwnerLayers>),
+    End(EndNo),
+    Retired(EndNo),
+}
+
+#[derive(Debug)]
+struct Own {
+    purpose: Purpose,
+    path: Path,
+    /// From here on it counts as missing, so that another comes before it ends.
+    rotates: Time,
+    dies: Time,
+    holder: Holder,
+}
+
+#[derive(Debug)]
+struct Attempt {
+    purpose: Purpose,
+    /// Built around what this `End` avoids; else for the stock.
+    end: Option<EndNo>,
+    path: Path,
+    started: Time,
+    deadline: Time,
+    /// Once the first hop was reached.
+    sent: Option<(Side, PendingBuild)>,
+}
+
+#[derive(Debug)]
+struct Want {
+    count: usize,
+    avoid: Avoid,
+    service: bool,
+}
+
+/// The machine.
+#[derive(Debug)]
+pub struct Pools {
+    config: PoolsConfig,
+    rng: Rng,
+    /// The last time that was handled.
+    seen: Time,
+    guards: Guards,
+    view: Vec<Arc<RouterDescriptor>>,
+    wants: BTreeMap<EndNo, Want>,
+    tunnels: BTreeMap<Side, Own>,
+    attempts: BTreeMap<u64, Attempt>,
+    next_ask: u64,
+    limit: Limit,
+    back_off: BackOff,
+    resting: Resting,
+    /// Takes of the last minute, at most `stock_max`.
+    takes: VecDeque<Time>,
+    maintain_at: Time,
+    said_too_few: Option<TooFewRouters>,
+    said_no_guard: bool,
+    small_since: Option<Time>,
+    stored: Vec<u8>,
+    built: u64,
+    failed: u64,
+    outputs: VecDeque<PoolsOutput>,
+}
+
+impl Pools {
+    /// An owner without tunnels; `guards` as stored, or new.
+    pub fn new(config: PoolsConfig, guards: Guards, rng: Rng) -> Self {
+        let stored = guards.to_bytes();
+        Self {
+            config,
+            rng,
+            seen: Time::ZERO,
+            guards,
+            view: Vec::new(),
+            wants: BTreeMap::new(),
+            tunnels: BTreeMap::new(),
+            attempts: BTreeMap::new(),
+            next_ask: 1,
+            limit: Limit::default(),
+            back_off: BackOff::default(),
+            resting: Resting::default(),
+            takes: VecDeque::new(),
+            maintain_at: Time::ZERO,
+            said_too_few: None,
+            said_no_guard: false,
+            small_since: None,
+            stored,
+            built: 0,
+            failed: 0,
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// Numbers.
+    pub fn status(&self) -> PoolsStatus {
+        let stock = self.tunnels.values().filter(|own| matches!(own.holder, Holder::Stock(_)));
+        let stock = stock.count();
+        PoolsStatus {
+            stock,
+            held: self.tunnels.len() - stock,
+            building: self.attempts.len(),
+            built: self.built,
+            failed: self.failed,
+            limit: self.limit.get(),
+        }
+    }
+
+    /// The guards, for the control socket's page.
+    pub const fn guards(&self) -> &Guards {
+        &self.guards
+    }
+
+    /// The hops of an own tunnel, first first: for the control socket and tests, never for logs.
+    pub fn hops(&self, link: LinkNo, tunnel: TunnelId) -> Option<Vec<RouterId>> {
+        let own = self.tunnels.get(&(link, tunnel))?;
+        Some(own.path.hops.iter().map(|hop| hop.id()).collect())
+    }
+
+    /// Something happened.
+    pub fn handle_input(&mut self, now: Now, input: PoolsInput) {
+        self.seen = now.time;
+        match input {
+            PoolsInput::View(mut view) => {
+                view.truncate(VIEW_MAX);
+                self.view = view;
+                self.maintain(now);
+            }
+            PoolsInput::Connected { ask, link, tunnel } => self.connected(now, ask, (link, tunnel)),
+            PoolsInput::Unreachable { ask } => self.unreachable(now.time, ask),
+            PoolsInput::Reply { link, tunnel, reply } => {
+                self.reply(now.time, (link, tunnel), &reply);
+            }
+            PoolsInput::LaneClosed { link, tunnel } => self.gone(now.time, (link, tunnel)),
+            PoolsInput::LinkDown { link } => self.link_down(now.time, link),
+            PoolsInput::TakeClient { end, avoid } => self.take(now.time, end, &avoid),
+            PoolsInput::WantService { end, count } => self.want_service(end, count),
+            PoolsInput::Failed { link, tunnel } => self.dead(now.time, (link, tunnel)),
+            PoolsInput::Drop { link, tunnel } => self.dropped((link, tunnel)),
+            PoolsInput::DropEnd { end } => self.drop_end(end),
+        }
+        self.balance(now);
+    }
+
+    /// Time passed: gives up on builds, ends and renews tunnels.
+    pub fn handle_timeout(&mut self, now: Now) {
+        self.seen = now.time;
+        if now.time >= self.maintain_at {
+            self.maintain(now);
+        }
+        let late: Vec<u64> = self
+            .attempts
+            .iter()
+            .filter(|(_, attempt)| attempt.deadline <= now.time)
+            .map(|(ask, _)| *ask)
+            .collect();
+        for ask in late {
+            self.silent(now.time, ask);
+        }
+        let over: Vec<Side> = self
+            .tunnels
+            .iter()
+            .filter(|(_, own)| own.dies <= now.time)
+            .map(|(side, _)| *side)
+            .collect();
+        for side in over {
+            self.close(side);
+            self.forget(side, true);
+        }
+        self.balance(now);
+    }
+
+    /// What to do next.
+    pub fn poll_output(&mut self) -> Option<PoolsOutput> {
+        self.outputs.pop_front()
+    }
+
+    /// When to be woken.
+    pub fn poll_timeout(&self) -> Option<Time> {
+        let later = |at: Time| (at > self.seen).then_some(at);
+        let builds = self.attempts.values().map(|attempt| attempt.deadline);
+        let lives = self.tunnels.values().map(|own| later(own.rotates).unwrap_or(own.dies));
+        let retry = later(self.back_off.next());
+        let upkeep = (!self.view.is_empty()).then_some(self.maintain_at);
+        builds.chain(lives).chain(retry).chain(upkeep).min()
+    }
+}
+
+#[cfg(test)]
+mod tests;

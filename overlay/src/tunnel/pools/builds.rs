@@ -1,0 +1,314 @@
+//! Builds under way.
+//!
+//! Lives here: starting a build with a fresh path, its answer, its failure and who is charged. Does
+//! not live here: how many builds there should be (`stock.rs`).
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use super::{
+    Attempt, BUILDS_MAX, CLIENT_LIFE, CLIENT_RECORD_MINUTES, Holder, NO_GUARD_PAUSE, Own, Pools,
+    PoolsOutput, Purpose, SERVICE_LIFE, SERVICE_RECORD_MINUTES, SMALL_MEMORY, STOCK_END, Side,
+};
+use crate::{
+    id::{EndNo, RouterId},
+    plane::{Lane, LinkCommand},
+    time::{Now, Time},
+    tunnel::{
+        build::{self, BuildFailure, FailureReason, OwnerLayers},
+        select::{self, Avoid, Path, ROUTERS_ENOUGH, Relaxed, TooFewRouters, Wanted},
+    },
+    wire::{BUILD_REPLY_LEN, LinkMessage, RouterDescriptor},
+};
+
+/// Who may begin a path.
+enum First {
+    Guard(Arc<RouterDescriptor>),
+    /// No guard can, in a network so small that any router may.
+    Anyone,
+    Nobody,
+}
+
+impl Pools {
+    /// Starts one build; says whether it did.
+    pub(super) fn start(&mut self, now: Now, purpose: Purpose, end: Option<EndNo>) -> bool {
+        if now.time < self.back_off.next()
+            || self.attempts.len() >= self.back_off.builds_max(BUILDS_MAX)
+        {
+            return false;
+        }
+        let Some(path) = self.path(now, purpose, end) else { return false };
+        let Some(hop) = path.hops.first().map(Arc::clone) else { return false };
+        let ask = self.next_ask;
+        self.next_ask += 1;
+        let deadline = now.time + self.limit.get();
+        let attempt = Attempt { purpose, end, path, started: now.time, deadline, sent: None };
+        self.attempts.insert(ask, attempt);
+        self.outputs.push_back(PoolsOutput::Connect { ask, hop });
+        true
+    }
+
+    fn path(&mut self, now: Now, purpose: Purpose, end: Option<EndNo>) -> Option<Path> {
+        let avoid = end.and_then(|end| self.wants.get(&end)).map(|want| want.avoid.clone());
+        let avoid = avoid.unwrap_or_default();
+        let hops = match purpose {
+            Purpose::Client => self.config.client_hops,
+            Purpose::Service(_) => self.config.service_hops,
+        };
+        let first = match self.first(now, &avoid) {
+            First::Guard(guard) => Some(guard),
+            First::Anyone => None,
+            First::Nobody => return None,
+        };
+        let relaxed_guard = first.is_none();
+        let not_last = self.last_hops(purpose);
+        let wanted = Wanted {
+            view: &self.view,
+            own: self.config.own,
+            hops,
+            first: first.as_ref(),
+            avoid: &avoid,
+            resting: &self.resting.at(now.time),
+            not_last: &not_last,
+        };
+        match select::choose(&mut self.rng, now.wall, &wanted) {
+            Ok(mut path) => {
+                path.relaxed.guard = relaxed_guard;
+                self.said_too_few = None;
+                self.say_small(now.time, path.relaxed);
+                Some(path)
+            }
+            Err(too_few) => {
+                self.say_too_few(too_few);
+                None
+            }
+        }
+    }
+
+    /// The first hop to begin with.
+    fn first(&mut self, now: Now, avoid: &Avoid) -> First {
+        let load = |id: RouterId| {
+            let built = self.tunnels.values().map(|own| &own.path);
+            let building = self.attempts.values().map(|attempt| &attempt.path);
+            built.chain(building).filter(|path| first_id(path) == Some(id)).count()
+        };
+        if let Some(guard) = self.guards.pick(now, &self.view, avoid, load) {
+            self.said_no_guard = false;
+            return First::Guard(guard);
+        }
+        if self.view.len() < ROUTERS_ENOUGH {
+            return First::Anyone;
+        }
+        self.back_off.hold(now.time + NO_GUARD_PAUSE);
+        if !self.said_no_guard {
+            self.said_no_guard = true;
+            self.outputs.push_back(PoolsOutput::NoGuard);
+        }
+        First::Nobody
+    }
+
+    /// Where tunnels of the same service end already: another of them should end elsewhere.
+    fn last_hops(&self, purpose: Purpose) -> BTreeSet<RouterId> {
+        if purpose == Purpose::Client {
+            return BTreeSet::new();
+        }
+        let built = self.tunnels.values().map(|own| (own.purpose, &own.path));
+        let building = self.attempts.values().map(|attempt| (attempt.purpose, &attempt.path));
+        built
+            .chain(building)
+            .filter(|(of, _)| *of == purpose)
+            .filter_map(|(_, path)| path.hops.last().map(|hop| hop.id()))
+            .collect()
+    }
+
+    fn say_too_few(&mut self, too_few: TooFewRouters) {
+        if self.said_too_few != Some(too_few) {
+            self.said_too_few = Some(too_few);
+            self.outputs.push_back(PoolsOutput::TooFewRouters(too_few));
+        }
+    }
+
+    fn say_small(&mut self, now: Time, relaxed: Relaxed) {
+        let before = self.small_since;
+        if relaxed.any() {
+            self.small_since = Some(now);
+            if before.is_none() {
+                tracing::debug!(?relaxed, "anonymity set too small");
+                self.outputs.push_back(PoolsOutput::AnonymitySetTooSmall(true));
+            }
+        } else if before.is_some_and(|last| now.since(last) >= SMALL_MEMORY) {
+            self.small_since = None;
+            self.outputs.push_back(PoolsOutput::AnonymitySetTooSmall(false));
+        }
+    }
+
+    /// The first hop was reached: sends the build.
+    pub(super) fn connected(&mut self, now: Now, ask: u64, side: Side) {
+        let Some(attempt) = self.attempts.get_mut(&ask) else { return };
+        if attempt.sent.is_some() {
+            return;
+        }
+        if let Some(first) = first_id(&attempt.path) {
+            self.guards.reached(first);
+        }
+        let minutes = match attempt.purpose {
+            Purpose::Client => CLIENT_RECORD_MINUTES,
+            Purpose::Service(_) => SERVICE_RECORD_MINUTES,
+        };
+        match build::create(&mut self.rng, now.wall, &attempt.path.hops, minutes) {
+            Ok((message, pending)) => {
+                attempt.sent = Some((side, pending));
+                self.send(side, LinkMessage::Build { tunnel: side.1, message });
+            }
+            Err(build::CreateError::BadKey { hop }) => {
+                let Some(attempt) = self.failed(now.time, ask) else { return };
+                self.charge(now.time, &attempt.path, hop);
+            }
+            Err(build::CreateError::Hops | build::CreateError::Lifetime) => {
+                self.failed(now.time, ask);
+            }
+        }
+    }
+
+    /// The first hop could not be reached.
+    pub(super) fn unreachable(&mut self, now: Time, ask: u64) {
+        let Some(attempt) = self.failed(now, ask) else { return };
+        if let Some(first) = first_id(&attempt.path) {
+            self.guards.unreachable(now, first);
+            self.resting.charge(now, first);
+        }
+    }
+
+    /// No answer in time: nobody can be charged, so all but the guard rest for a little.
+    pub(super) fn silent(&mut self, now: Time, ask: u64) {
+        let Some(attempt) = self.failed(now, ask) else { return };
+        let Some((side, _)) = attempt.sent else {
+            if let Some(first) = first_id(&attempt.path) {
+                self.guards.unreachable(now, first);
+                self.resting.charge(now, first);
+            }
+            return;
+        };
+        self.close(side);
+        self.count(&attempt.path, false);
+        self.suspect_all(now, &attempt.path);
+    }
+
+    /// An answer.
+    pub(super) fn reply(&mut self, now: Time, side: Side, reply: &[u8; BUILD_REPLY_LEN]) {
+        let Some(ask) = self.attempt_at(side) else { return };
+        let Some(attempt) = self.attempts.remove(&ask) else { return };
+        let Some((_, pending)) = attempt.sent else { return };
+        match pending.open(reply) {
+            Ok(layers) => {
+                let purpose = attempt.purpose;
+                self.finished(now, side, purpose, attempt.path, attempt.started, layers);
+            }
+            Err(BuildFailure { hop, reason }) => {
+                tracing::debug!(hop, ?reason, "build failed");
+                self.close(side);
+                self.failed += 1;
+                self.back_off.failed(now, &mut self.rng);
+                self.count(&attempt.path, false);
+                self.charge(now, &attempt.path, hop);
+                if reason != FailureReason::Refused {
+                    self.charge(now, &attempt.path, hop + 1);
+                }
+            }
+        }
+    }
+
+    fn finished(
+        &mut self,
+        now: Time,
+        side: Side,
+        purpose: Purpose,
+        path: Path,
+        started: Time,
+        layers: OwnerLayers,
+    ) {
+        self.built += 1;
+        self.limit.took(now.since(started));
+        self.back_off.succeeded();
+        self.count(&path, true);
+        for hop in &path.hops {
+            self.resting.clear(hop.id());
+        }
+        let usual = match purpose {
+            Purpose::Client => CLIENT_LIFE,
+            Purpose::Service(end) if self.wants.contains_key(&end) => SERVICE_LIFE,
+            Purpose::Service(_) => return self.close(side), // it is gone meanwhile
+        };
+        let life = usual.mul_f64(0.75 + self.rng.unit() / 2.0);
+        let own = Own {
+            purpose,
+            path,
+            rotates: now + life.mul_f64(0.75),
+            dies: now + life,
+            holder: Holder::Stock(Box::new(layers)),
+        };
+        self.tunnels.insert(side, own);
+        self.open(side, STOCK_END);
+    }
+
+    /// A lane closed, or its link ended, while its build was under way: the first hop did that.
+    pub(super) fn hung_up(&mut self, now: Time, ask: u64) {
+        let Some(attempt) = self.failed(now, ask) else { return };
+        self.count(&attempt.path, false);
+        self.charge(now, &attempt.path, 0);
+    }
+
+    pub(super) fn attempt_at(&self, side: Side) -> Option<u64> {
+        let at = |attempt: &Attempt| attempt.sent.as_ref().is_some_and(|(at, _)| *at == side);
+        self.attempts.iter().find(|(_, attempt)| at(attempt)).map(|(ask, _)| *ask)
+    }
+
+    fn failed(&mut self, now: Time, ask: u64) -> Option<Attempt> {
+        let attempt = self.attempts.remove(&ask)?;
+        self.failed += 1;
+        self.back_off.failed(now, &mut self.rng);
+        Some(attempt)
+    }
+
+    /// Builds are counted per guard (P11).
+    fn count(&mut self, path: &Path, success: bool) {
+        if let Some(first) = first_id(path) {
+            self.guards.built(first, success);
+        }
+    }
+
+    /// A charged hop rests. A guard does too where it is one hop among others; as first hop it is
+    /// judged by its counts alone.
+    fn charge(&mut self, now: Time, path: &Path, hop: usize) {
+        if let Some(hop) = path.hops.get(hop) {
+            self.resting.charge(now, hop.id());
+        }
+    }
+
+    pub(super) fn suspect_all(&mut self, now: Time, path: &Path) {
+        for hop in path.hops.iter().skip(1) {
+            self.resting.suspect(now, hop.id());
+        }
+    }
+
+    pub(super) fn open(&mut self, side: Side, end: EndNo) {
+        let lane = Box::new(Lane::ToEnd { end });
+        self.command(side, LinkCommand::Open { tunnel: side.1, lane });
+    }
+
+    pub(super) fn close(&mut self, side: Side) {
+        self.command(side, LinkCommand::Close { tunnel: side.1, tell: true });
+    }
+
+    fn send(&mut self, side: Side, message: LinkMessage) {
+        self.command(side, LinkCommand::Send(message));
+    }
+
+    fn command(&mut self, side: Side, command: LinkCommand) {
+        self.outputs.push_back(PoolsOutput::Link { link: side.0, command });
+    }
+}
+
+/// Who begins a path.
+pub(super) fn first_id(path: &Path) -> Option<RouterId> {
+    path.hops.first().map(|hop| hop.id())
+}

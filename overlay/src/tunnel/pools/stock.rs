@@ -1,0 +1,241 @@
+//! How many tunnels there should be, and who gets which.
+//!
+//! Lives here: handing out, renewing, losing and dropping tunnels, and the balance that starts
+//! builds. Does not live here: the builds (`builds.rs`).
+
+use super::{
+    DEMAND_MEMORY, Holder, MAINTAIN_EVERY, Own, Pools, PoolsOutput, Purpose, Side,
+    TUNNELS_PER_END_MAX, Want, builds::first_id,
+};
+use crate::{
+    id::{EndNo, LinkNo},
+    time::{Now, Time},
+    tunnel::select::Avoid,
+};
+
+impl Own {
+    pub(super) const fn held_by(&self) -> Option<EndNo> {
+        match self.holder {
+            Holder::Stock(_) => None,
+            Holder::End(end) | Holder::Retired(end) => Some(end),
+        }
+    }
+
+    /// In stock and not about to end.
+    fn is_fresh_stock(&self, now: Time) -> bool {
+        matches!(self.holder, Holder::Stock(_)) && now < self.rotates
+    }
+
+    fn serves(&self, end: EndNo) -> bool {
+        matches!(self.holder, Holder::End(held) if held == end)
+    }
+
+    /// A path whose network is one single place cannot keep away from a place.
+    fn suits(&self, avoid: &Avoid) -> bool {
+        self.path
+            .hops
+            .iter()
+            .all(|hop| !avoid.bans(hop) && (self.path.relaxed.place || !avoid.near(hop)))
+    }
+}
+
+impl Pools {
+    pub(super) fn take(&mut self, now: Time, end: EndNo, avoid: &Avoid) {
+        let want = self.wants.entry(end).or_insert_with(|| Want {
+            count: 0,
+            avoid: Avoid::none(),
+            service: false,
+        });
+        want.count = (want.count + 1).min(TUNNELS_PER_END_MAX);
+        want.avoid = avoid.completed(&self.view);
+        if self.takes.len() >= self.config.stock_max {
+            self.takes.pop_front();
+        }
+        self.takes.push_back(now);
+    }
+
+    pub(super) fn want_service(&mut self, end: EndNo, count: usize) {
+        let count = count.min(TUNNELS_PER_END_MAX);
+        self.wants.insert(end, Want { count, avoid: Avoid::none(), service: true });
+        if count == 0 {
+            self.drop_end(end);
+        }
+    }
+
+    pub(super) fn drop_end(&mut self, end: EndNo) {
+        self.wants.remove(&end);
+        self.close_all(|own| own.held_by() == Some(end) || own.purpose == Purpose::Service(end));
+    }
+
+    /// A lane is over.
+    pub(super) fn gone(&mut self, now: Time, side: Side) {
+        if let Some(ask) = self.attempt_at(side) {
+            return self.hung_up(now, ask);
+        }
+        self.count_death(side);
+        self.forget(side, true);
+    }
+
+    /// An `End` says that its tunnel carries nothing any more.
+    pub(super) fn dead(&mut self, now: Time, side: Side) {
+        self.count_death(side);
+        if let Some(own) = self.forget(side, false) {
+            self.suspect_all(now, &own.path);
+            self.close(side);
+        }
+    }
+
+    pub(super) fn link_down(&mut self, now: Time, link: LinkNo) {
+        let built = self.tunnels.keys().copied();
+        let building = self.attempts.values().filter_map(|attempt| Some(attempt.sent.as_ref()?.0));
+        let sides: Vec<Side> = built.chain(building).filter(|side| side.0 == link).collect();
+        for side in sides {
+            self.gone(now, side);
+        }
+        // What was said to the link that is gone reaches nobody.
+        self.outputs
+            .retain(|out| !matches!(out, PoolsOutput::Link { link: to, .. } if *to == link));
+    }
+
+    pub(super) fn dropped(&mut self, side: Side) {
+        let Some(own) = self.forget(side, false) else { return };
+        self.close(side);
+        if let Holder::End(end) = own.holder
+            && let Some(want) = self.wants.get_mut(&end)
+            && !want.service
+        {
+            want.count = want.count.saturating_sub(1);
+            if want.count == 0 {
+                self.wants.remove(&end);
+            }
+        }
+    }
+
+    /// Takes a tunnel out of the table; tells its holder where it did not ask for that itself.
+    pub(super) fn forget(&mut self, side: Side, tell: bool) -> Option<Own> {
+        let own = self.tunnels.remove(&side)?;
+        if tell && let Some(end) = own.held_by() {
+            self.outputs.push_back(PoolsOutput::Lost { end, link: side.0, tunnel: side.1 });
+        }
+        Some(own)
+    }
+
+    fn count_death(&mut self, side: Side) {
+        if let Some(own) = self.tunnels.get(&side)
+            && !matches!(own.holder, Holder::Retired(_))
+            && let Some(first) = first_id(&own.path)
+        {
+            self.guards.died(first);
+        }
+    }
+
+    pub(super) fn close_all(&mut self, which: impl Fn(&Own) -> bool) {
+        let sides: Vec<Side> =
+            self.tunnels.iter().filter(|(_, own)| which(own)).map(|(side, _)| *side).collect();
+        for side in sides {
+            self.close(side);
+            self.forget(side, false);
+        }
+    }
+
+    /// The guards' upkeep, and what must be stored of it.
+    pub(super) fn maintain(&mut self, now: Now) {
+        self.maintain_at = now.time + MAINTAIN_EVERY;
+        self.guards.maintain(now, &mut self.rng, &self.view, self.config.own);
+        let bytes = self.guards.to_bytes();
+        if bytes != self.stored {
+            self.stored.clone_from(&bytes);
+            self.outputs.push_back(PoolsOutput::StoreGuards(bytes));
+        }
+    }
+
+    /// Hands out what is in stock, then starts builds for what is missing.
+    pub(super) fn balance(&mut self, now: Now) {
+        let ends: Vec<EndNo> = self.wants.keys().copied().collect();
+        for end in ends {
+            let purpose = self.purpose_of(end);
+            while self.missing(now.time, end) > 0
+                && let Some(side) = self.best_for(now.time, end, purpose)
+            {
+                self.hand_out(now.time, side, end);
+            }
+            let own = |attempt: &super::Attempt| attempt.end == Some(end);
+            let under_way = self.attempts.values().filter(|attempt| own(attempt)).count();
+            for _ in under_way..self.missing(now.time, end) {
+                if !self.start(now, purpose, Some(end)) {
+                    break;
+                }
+            }
+        }
+        while self.takes.front().is_some_and(|at| now.time.since(*at) >= DEMAND_MEMORY) {
+            self.takes.pop_front();
+        }
+        let target = (self.config.stock + self.takes.len()).min(self.config.stock_max);
+        let client = |own: &Own| own.purpose == Purpose::Client;
+        let fresh = |own: &&Own| client(own) && own.is_fresh_stock(now.time);
+        let fresh = self.tunnels.values().filter(fresh).count();
+        let building =
+            |attempt: &super::Attempt| attempt.purpose == Purpose::Client && attempt.end.is_none();
+        let under_way = self.attempts.values().filter(|attempt| building(attempt)).count();
+        for _ in fresh + under_way..target {
+            if !self.start(now, Purpose::Client, None) {
+                break;
+            }
+        }
+        if fresh >= target {
+            // Its successor stands.
+            let over = |own: &Own| {
+                matches!(own.holder, Holder::Stock(_)) && client(own) && own.rotates <= now.time
+            };
+            self.close_all(over);
+        }
+    }
+
+    fn purpose_of(&self, end: EndNo) -> Purpose {
+        match self.wants.get(&end) {
+            Some(want) if want.service => Purpose::Service(end),
+            _ => Purpose::Client,
+        }
+    }
+
+    /// How many tunnels `end` lacks; one about to end counts as missing.
+    fn missing(&self, now: Time, end: EndNo) -> usize {
+        let lasting = self.tunnels.values().filter(|own| own.serves(end) && now < own.rotates);
+        self.wants.get(&end).map_or(0, |want| want.count.saturating_sub(lasting.count()))
+    }
+
+    /// The tunnel in stock that suits `end` best: over the guard that it uses least, so that one
+    /// guard's death does not take all its tunnels.
+    fn best_for(&self, now: Time, end: EndNo, purpose: Purpose) -> Option<Side> {
+        let want = self.wants.get(&end)?;
+        let by_guard = |own: &Own| {
+            let same =
+                |other: &&Own| other.serves(end) && first_id(&other.path) == first_id(&own.path);
+            self.tunnels.values().filter(same).count()
+        };
+        self.tunnels
+            .iter()
+            .filter(|(_, own)| own.purpose == purpose && own.is_fresh_stock(now))
+            .filter(|(_, own)| own.suits(&want.avoid))
+            .min_by_key(|(side, own)| (by_guard(own), **side))
+            .map(|(side, _)| *side)
+    }
+
+    fn hand_out(&mut self, now: Time, side: Side, end: EndNo) {
+        let Some(own) = self.tunnels.get_mut(&side) else { return };
+        let Some(gateway) = own.path.hops.last().cloned() else { return };
+        let Holder::Stock(layers) = std::mem::replace(&mut own.holder, Holder::End(end)) else {
+            return;
+        };
+        let (link, tunnel) = side;
+        self.open(side, end);
+        self.outputs.push_back(PoolsOutput::Ready { end, link, tunnel, layers, gateway });
+        let old = |own: &Own| own.serves(end) && own.rotates <= now;
+        let old = self.tunnels.iter_mut().filter(|(_, own)| old(own));
+        if let Some(((link, tunnel), own)) = old.min_by_key(|(_, own)| own.dies) {
+            own.holder = Holder::Retired(end);
+            let (link, tunnel) = (*link, *tunnel);
+            self.outputs.push_back(PoolsOutput::Retire { end, link, tunnel });
+        }
+    }
+}
