@@ -12,6 +12,8 @@
 //! ```
 
 pub mod build;
+#[cfg(test)]
+mod fabric;
 pub mod guards;
 pub mod pools;
 pub mod select;

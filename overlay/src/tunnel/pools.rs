@@ -57,6 +57,8 @@ const CLIENT_RECORD_MINUTES: u16 = 30;
 const SERVICE_RECORD_MINUTES: u16 = 90;
 /// Takes within this time make the stock grow.
 const DEMAND_MEMORY: Duration = Duration::from_mins(1);
+/// A tunnel that ends so soon is replaced from the stock if its successor is not built yet.
+const RENEWAL_RESERVE: Duration = Duration::from_mins(1);
 const MAINTAIN_EVERY: Duration = Duration::from_mins(1);
 /// Without any guard to build through, look again so soon.
 const NO_GUARD_PAUSE: Duration = Duration::from_secs(1);
@@ -255,9 +257,13 @@ enum Holder {
 #[derive(Debug)]
 struct Own {
     purpose: Purpose,
+    /// Built around what this `End` avoids, or to renew one of its tunnels.
+    made_for: Option<EndNo>,
     path: Path,
     /// From here on it counts as missing, so that another comes before it ends.
     rotates: Time,
+    /// From here on the stock may replace it.
+    reserve: Time,
     dies: Time,
     holder: Holder,
 }
@@ -425,7 +431,10 @@ impl Pools {
     pub fn poll_timeout(&self) -> Option<Time> {
         let later = |at: Time| (at > self.seen).then_some(at);
         let builds = self.attempts.values().map(|attempt| attempt.deadline);
-        let lives = self.tunnels.values().map(|own| later(own.rotates).unwrap_or(own.dies));
+        let lives = self
+            .tunnels
+            .values()
+            .map(|own| later(own.rotates).or_else(|| later(own.reserve)).unwrap_or(own.dies));
         let retry = later(self.back_off.next());
         let upkeep = (!self.view.is_empty()).then_some(self.maintain_at);
         builds.chain(lives).chain(retry).chain(upkeep).min()

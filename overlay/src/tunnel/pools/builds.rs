@@ -7,7 +7,8 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
     Attempt, BUILDS_MAX, CLIENT_LIFE, CLIENT_RECORD_MINUTES, Holder, NO_GUARD_PAUSE, Own, Pools,
-    PoolsOutput, Purpose, SERVICE_LIFE, SERVICE_RECORD_MINUTES, SMALL_MEMORY, STOCK_END, Side,
+    PoolsOutput, Purpose, RENEWAL_RESERVE, SERVICE_LIFE, SERVICE_RECORD_MINUTES, SMALL_MEMORY,
+    STOCK_END, Side,
 };
 use crate::{
     id::{EndNo, RouterId},
@@ -196,13 +197,10 @@ impl Pools {
     /// An answer.
     pub(super) fn reply(&mut self, now: Time, side: Side, reply: &[u8; BUILD_REPLY_LEN]) {
         let Some(ask) = self.attempt_at(side) else { return };
-        let Some(attempt) = self.attempts.remove(&ask) else { return };
-        let Some((_, pending)) = attempt.sent else { return };
+        let Some(mut attempt) = self.attempts.remove(&ask) else { return };
+        let Some((_, pending)) = attempt.sent.take() else { return };
         match pending.open(reply) {
-            Ok(layers) => {
-                let purpose = attempt.purpose;
-                self.finished(now, side, purpose, attempt.path, attempt.started, layers);
-            }
+            Ok(layers) => self.finished(now, side, attempt, layers),
             Err(BuildFailure { hop, reason }) => {
                 tracing::debug!(hop, ?reason, "build failed");
                 self.close(side);
@@ -217,15 +215,8 @@ impl Pools {
         }
     }
 
-    fn finished(
-        &mut self,
-        now: Time,
-        side: Side,
-        purpose: Purpose,
-        path: Path,
-        started: Time,
-        layers: OwnerLayers,
-    ) {
+    fn finished(&mut self, now: Time, side: Side, attempt: Attempt, layers: OwnerLayers) {
+        let Attempt { purpose, end, path, started, .. } = attempt;
         self.built += 1;
         self.limit.took(now.since(started));
         self.back_off.succeeded();
@@ -241,8 +232,10 @@ impl Pools {
         let life = usual.mul_f64(0.75 + self.rng.unit() / 2.0);
         let own = Own {
             purpose,
+            made_for: end,
             path,
             rotates: now + life.mul_f64(0.75),
+            reserve: now + life.saturating_sub(RENEWAL_RESERVE),
             dies: now + life,
             holder: Holder::Stock(Box::new(layers)),
         };

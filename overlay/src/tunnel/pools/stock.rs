@@ -3,6 +3,8 @@
 //! Lives here: handing out, renewing, losing and dropping tunnels, and the balance that starts
 //! builds. Does not live here: the builds (`builds.rs`).
 
+use std::cmp::Reverse;
+
 use super::{
     DEMAND_MEMORY, Holder, MAINTAIN_EVERY, Own, Pools, PoolsOutput, Purpose, Side,
     TUNNELS_PER_END_MAX, Want, builds::first_id,
@@ -174,10 +176,10 @@ impl Pools {
         let client = |own: &Own| own.purpose == Purpose::Client;
         let fresh = |own: &&Own| client(own) && own.is_fresh_stock(now.time);
         let fresh = self.tunnels.values().filter(fresh).count();
-        let building =
-            |attempt: &super::Attempt| attempt.purpose == Purpose::Client && attempt.end.is_none();
-        let under_way = self.attempts.values().filter(|attempt| building(attempt)).count();
-        for _ in fresh + under_way..target {
+        let builds = self.attempts.values().filter(|it| it.purpose == Purpose::Client).count();
+        let clients = self.wants.iter().filter(|(_, want)| !want.service);
+        let owed: usize = clients.map(|(end, _)| self.missing(now.time, *end)).sum();
+        for _ in fresh + builds.saturating_sub(owed)..target {
             if !self.start(now, Purpose::Client, None) {
                 break;
             }
@@ -204,10 +206,19 @@ impl Pools {
         self.wants.get(&end).map_or(0, |want| want.count.saturating_sub(lasting.count()))
     }
 
+    /// Whether `end` lacks a tunnel now, or would so soon that its successor may not be built in
+    /// time. Else one built for it replaces one about to end, and the stock stays for emergencies.
+    fn urgent(&self, now: Time, end: EndNo) -> bool {
+        let lasts = |own: &&Own| own.serves(end) && now < own.reserve;
+        let lasting = self.tunnels.values().filter(lasts).count();
+        self.wants.get(&end).is_some_and(|want| lasting < want.count)
+    }
+
     /// The tunnel in stock that suits `end` best: over the guard that it uses least, so that one
-    /// guard's death does not take all its tunnels.
+    /// guard's death does not take all its tunnels; then the one that lasts longest.
     fn best_for(&self, now: Time, end: EndNo, purpose: Purpose) -> Option<Side> {
         let want = self.wants.get(&end)?;
+        let urgent = self.urgent(now, end);
         let by_guard = |own: &Own| {
             let same =
                 |other: &&Own| other.serves(end) && first_id(&other.path) == first_id(&own.path);
@@ -216,8 +227,8 @@ impl Pools {
         self.tunnels
             .iter()
             .filter(|(_, own)| own.purpose == purpose && own.is_fresh_stock(now))
-            .filter(|(_, own)| own.suits(&want.avoid))
-            .min_by_key(|(side, own)| (by_guard(own), **side))
+            .filter(|(_, own)| (urgent || own.made_for == Some(end)) && own.suits(&want.avoid))
+            .min_by_key(|(side, own)| (by_guard(own), Reverse(own.rotates), **side))
             .map(|(side, _)| *side)
     }
 

@@ -1,1 +1,348 @@
+use std::collections::BTreeSet;
 
+use super::*;
+use crate::tunnel::{
+    fabric::{Fabric, Mood},
+    testkit::routers,
+};
+
+const END: EndNo = EndNo(1);
+
+fn seconds(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+fn started(count: u8) -> Fabric {
+    let mut fabric = Fabric::new(routers(count), |_| {});
+    fabric.start();
+    fabric
+}
+
+fn take(fabric: &mut Fabric, end: EndNo) {
+    fabric.input(PoolsInput::TakeClient { end, avoid: Avoid::none() });
+}
+
+fn held(fabric: &Fabric) -> Vec<Side> {
+    fabric.held.keys().copied().collect()
+}
+
+fn said(fabric: &Fabric, which: impl Fn(&PoolsOutput) -> bool) -> usize {
+    fabric.log.iter().filter(|(_, output)| which(output)).count()
+}
+
+#[test]
+fn stock_is_built_at_once_and_a_taken_tunnel_carries_cells_to_its_gateway() {
+    let mut fabric = started(10);
+    fabric.run(seconds(1));
+    assert_eq!(fabric.pools.status().stock, 3);
+    take(&mut fabric, END);
+    let side = held(&fabric)[0];
+    assert_eq!(fabric.pools.hops(side.0, side.1).unwrap().len(), 3);
+    let gateway = fabric.node_of(fabric.held[&side].gateway);
+    for _ in 0..5 {
+        assert_eq!(fabric.deliver(side), Some(gateway));
+    }
+    fabric.run(seconds(1));
+    assert_eq!(fabric.pools.status().stock, 4, "one more: there is demand");
+    fabric.run(seconds(120));
+    assert_eq!(fabric.pools.status().failed, 0);
+}
+
+#[test]
+fn one_to_four_hops_work() {
+    for hops in 1..=4 {
+        let mut fabric = Fabric::new(routers(9), |config| config.client_hops = hops);
+        fabric.start();
+        take(&mut fabric, END);
+        fabric.run(seconds(2));
+        let side = held(&fabric)[0];
+        assert_eq!(fabric.pools.hops(side.0, side.1).unwrap().len(), hops);
+        assert!(fabric.deliver(side).is_some());
+    }
+}
+
+#[test]
+fn a_take_before_the_first_build_is_served_by_it() {
+    let mut fabric = Fabric::new(routers(10), |_| {});
+    take(&mut fabric, END);
+    assert_eq!(fabric.pools.status().building, 0);
+    fabric.start();
+    fabric.run(seconds(1));
+    assert_eq!(fabric.held.len(), 1);
+}
+
+#[test]
+fn stock_grows_on_demand_to_eight_and_shrinks_again() {
+    let mut fabric = started(12);
+    fabric.run(seconds(1));
+    for end in 1..=9 {
+        take(&mut fabric, EndNo(end));
+    }
+    fabric.run(seconds(2));
+    assert_eq!(fabric.held.len(), 9);
+    assert_eq!(fabric.pools.status().stock, 8);
+    for end in 1..=9 {
+        fabric.input(PoolsInput::DropEnd { end: EndNo(end) });
+        fabric.held.clear();
+    }
+    fabric.run(Duration::from_mins(40));
+    assert_eq!(fabric.pools.status().stock, 3);
+    assert_eq!(fabric.pools.status().held, 0);
+}
+
+#[test]
+fn loaded_hops_are_built_around_within_a_second() {
+    let mut fabric = started(12);
+    fabric.run(seconds(1));
+    fabric.moody(Mood::Loaded, 4);
+    for end in 1..=6 {
+        take(&mut fabric, EndNo(end));
+    }
+    fabric.run(seconds(4));
+    assert_eq!(fabric.held.len(), 6);
+    for side in held(&fabric) {
+        assert!(fabric.deliver(side).is_some());
+    }
+}
+
+#[test]
+fn silent_hops_cost_one_limit_and_are_then_avoided() {
+    let mut fabric = Fabric::new(routers(14), |_| {});
+    fabric.start();
+    let silent = fabric.moody(Mood::Silent, 4);
+    for end in 1..=4 {
+        take(&mut fabric, EndNo(end));
+    }
+    fabric.run(seconds(16));
+    assert_eq!(fabric.held.len(), 4);
+    for side in held(&fabric) {
+        let hops = fabric.pools.hops(side.0, side.1).unwrap();
+        assert!(hops.into_iter().all(|hop| !silent.contains(&fabric.node_of(hop))));
+        assert!(fabric.deliver(side).is_some());
+    }
+    assert!(fabric.pools.status().failed > 0);
+}
+
+#[test]
+fn a_dead_middle_hop_loses_the_tunnel_and_a_ready_one_replaces_it_at_once() {
+    let mut fabric = started(12);
+    fabric.run(seconds(1));
+    take(&mut fabric, END);
+    let side = held(&fabric)[0];
+    let middle = fabric.pools.hops(side.0, side.1).unwrap()[1];
+    let before = fabric.now;
+    fabric.mood(fabric.node_of(middle), Mood::Dead);
+    fabric.run(seconds(5));
+    assert_eq!(said(&fabric, |out| matches!(out, PoolsOutput::Lost { .. })), 1);
+    let new = held(&fabric);
+    assert_eq!(new.len(), 1);
+    assert_ne!(new[0], side);
+    assert!(fabric.held[&new[0]].at.since(before) <= Duration::from_millis(20));
+    assert!(fabric.deliver(new[0]).is_some());
+}
+
+#[test]
+fn a_dead_guard_leaves_the_other() {
+    let mut fabric = started(12);
+    fabric.run(seconds(1));
+    take(&mut fabric, END);
+    take(&mut fabric, END);
+    let side = held(&fabric)[0];
+    let guard = fabric.pools.hops(side.0, side.1).unwrap()[0];
+    let guards: Vec<_> = fabric.pools.guards().list().iter().map(|guard| guard.id).collect();
+    assert!(guards.contains(&guard));
+    // The two of one End go over both guards.
+    let firsts: BTreeSet<_> =
+        held(&fabric).iter().map(|s| fabric.pools.hops(s.0, s.1).unwrap()[0]).collect();
+    assert_eq!(firsts.len(), 2);
+    fabric.mood(fabric.node_of(guard), Mood::Dead);
+    fabric.run(seconds(20));
+    assert_eq!(fabric.held.len(), 2);
+    for side in held(&fabric) {
+        let first = fabric.pools.hops(side.0, side.1).unwrap()[0];
+        assert!(guards.contains(&first) && first != guard);
+    }
+}
+
+#[test]
+fn a_tunnel_that_its_end_calls_dead_is_replaced_without_lost() {
+    let mut fabric = started(12);
+    fabric.run(seconds(1));
+    take(&mut fabric, END);
+    let (link, tunnel) = held(&fabric)[0];
+    fabric.held.clear();
+    fabric.input(PoolsInput::Failed { link, tunnel });
+    assert_eq!(fabric.held.len(), 1);
+    assert_eq!(said(&fabric, |out| matches!(out, PoolsOutput::Lost { .. })), 0);
+    assert_eq!(fabric.pools.hops(link, tunnel), None);
+}
+
+/// Make before break, and each retired tunnel was still whole when its successor was handed over.
+#[test]
+fn rotation_hands_over_before_it_takes_away() {
+    let mut fabric = started(12);
+    fabric.run(seconds(1));
+    take(&mut fabric, END);
+    let mut current = held(&fabric)[0];
+    let mut rotations = 0;
+    for _ in 0..150 {
+        fabric.run(Duration::from_mins(1));
+        let retired: Vec<Side> = fabric
+            .log
+            .drain(..)
+            .filter_map(|(_, out)| match out {
+                PoolsOutput::Retire { link, tunnel, .. } => Some((link, tunnel)),
+                PoolsOutput::Lost { .. } => panic!("a tunnel ended under its End"),
+                _ => None,
+            })
+            .collect();
+        for side in retired {
+            assert_eq!(side, current);
+            assert!(fabric.deliver(side).is_some(), "the old one still stands");
+            fabric.held.remove(&side);
+            fabric.input(PoolsInput::Drop { link: side.0, tunnel: side.1 });
+            current = held(&fabric)[0];
+            rotations += 1;
+        }
+        assert_eq!(fabric.held.len(), 1);
+        assert!(fabric.deliver(current).is_some());
+    }
+    assert!((7..=15).contains(&rotations), "{rotations} rotations in 150 minutes");
+}
+
+#[test]
+fn an_end_that_does_not_move_loses_its_tunnel_at_the_end_of_its_life() {
+    let mut fabric = started(12);
+    fabric.run(seconds(1));
+    take(&mut fabric, END);
+    fabric.run(Duration::from_mins(30));
+    assert!(said(&fabric, |out| matches!(out, PoolsOutput::Retire { .. })) >= 1);
+    assert!(said(&fabric, |out| matches!(out, PoolsOutput::Lost { .. })) >= 1);
+    assert!(!fabric.held.is_empty());
+}
+
+#[test]
+fn a_service_gets_five_gateways_that_differ_and_live_longer() {
+    let mut fabric = started(16);
+    fabric.input(PoolsInput::WantService { end: END, count: SERVICE_TUNNELS });
+    fabric.run(seconds(2));
+    assert_eq!(fabric.held.len(), SERVICE_TUNNELS);
+    let gateways: BTreeSet<_> = fabric.held.values().map(|held| held.gateway).collect();
+    assert_eq!(gateways.len(), SERVICE_TUNNELS);
+    fabric.run(Duration::from_mins(30));
+    assert_eq!(fabric.held.len(), SERVICE_TUNNELS);
+    assert_eq!(said(&fabric, |out| matches!(out, PoolsOutput::Retire { .. })), 0);
+    fabric.run(Duration::from_mins(30));
+    assert!(said(&fabric, |out| matches!(out, PoolsOutput::Retire { .. })) >= SERVICE_TUNNELS);
+    fabric.input(PoolsInput::WantService { end: END, count: 0 });
+    assert_eq!(fabric.pools.status().held, 0);
+}
+
+#[test]
+fn too_few_routers_are_reported_once_and_make_no_shorter_tunnel() {
+    let mut fabric = started(2);
+    take(&mut fabric, END);
+    fabric.run(seconds(200));
+    assert_eq!(said(&fabric, |out| matches!(out, PoolsOutput::TooFewRouters(_))), 1);
+    let too_few = TooFewRouters { have: 2, need: 3 };
+    assert_eq!(
+        said(&fabric, |out| matches!(out, PoolsOutput::TooFewRouters(it) if *it == too_few)),
+        1
+    );
+    assert!(fabric.held.is_empty());
+    assert_eq!(fabric.dials, 0);
+}
+
+#[test]
+fn a_small_network_says_so_once() {
+    let mut fabric = started(8);
+    fabric.run(Duration::from_hours(1));
+    assert_eq!(said(&fabric, |out| matches!(out, PoolsOutput::AnonymitySetTooSmall(true))), 1);
+    assert_eq!(said(&fabric, |out| matches!(out, PoolsOutput::AnonymitySetTooSmall(false))), 0);
+}
+
+#[test]
+fn a_gateway_is_kept_off_the_paths_to_it() {
+    let mut fabric = started(9);
+    fabric.run(seconds(1));
+    let gateway = Arc::clone(&fabric.view[4]);
+    let mut avoid = Avoid::none();
+    avoid.gateway(gateway.id(), gateway.address());
+    for end in 1..=8 {
+        fabric.input(PoolsInput::TakeClient { end: EndNo(end), avoid: avoid.clone() });
+    }
+    fabric.run(seconds(3));
+    assert_eq!(fabric.held.len(), 8);
+    for side in held(&fabric) {
+        assert!(!fabric.pools.hops(side.0, side.1).unwrap().contains(&gateway.id()));
+    }
+}
+
+#[test]
+fn a_network_that_is_down_is_not_hammered_and_is_back_within_the_longest_pause() {
+    let mut fabric = started(10);
+    fabric.run(seconds(1));
+    for node in 1..=10 {
+        fabric.mood(node, Mood::Dead);
+    }
+    fabric.run(seconds(60));
+    let dials = fabric.dials;
+    fabric.run(Duration::from_mins(10));
+    let rate = fabric.dials - dials;
+    assert!(rate <= 2 * 600 / 7, "{rate} dials in 10 minutes");
+    for node in 1..=10 {
+        fabric.mood(node, Mood::Honest);
+    }
+    fabric.run(seconds(16));
+    assert_eq!(fabric.pools.status().stock, 3);
+}
+
+#[test]
+fn everything_closed_leaves_no_lane_anywhere() {
+    let mut fabric = started(10);
+    fabric.run(seconds(1));
+    for end in 1..=5 {
+        take(&mut fabric, EndNo(end));
+    }
+    fabric.run(seconds(1));
+    assert!(fabric.hop_lanes() > 0);
+    // The owner's links go down: every hop closes its half and tells the next.
+    fabric.mood(0, Mood::Dead);
+    fabric.run(seconds(1));
+    assert_eq!(fabric.hop_lanes(), 0);
+    assert!(fabric.transits.iter().all(|transit| transit.status().tunnels == 0));
+}
+
+#[test]
+fn inputs_that_are_nobodys_business_change_nothing() {
+    let mut fabric = started(10);
+    fabric.run(seconds(1));
+    let before = fabric.pools.status();
+    let (link, tunnel) = (LinkNo(3), TunnelId(999));
+    for input in [
+        PoolsInput::Connected { ask: 999, link, tunnel },
+        PoolsInput::Unreachable { ask: 999 },
+        PoolsInput::Reply { link, tunnel, reply: Box::new([0; 256]) },
+        PoolsInput::LaneClosed { link, tunnel },
+        PoolsInput::LinkDown { link: LinkNo(999) },
+        PoolsInput::Failed { link, tunnel },
+        PoolsInput::Drop { link, tunnel },
+        PoolsInput::DropEnd { end: EndNo(999) },
+    ] {
+        fabric.input(input);
+    }
+    assert_eq!(fabric.pools.status(), before);
+}
+
+#[test]
+fn the_same_seed_gives_the_same_tunnels() {
+    let run = || {
+        let mut fabric = started(10);
+        fabric.moody(Mood::Silent, 2);
+        fabric.input(PoolsInput::WantService { end: END, count: SERVICE_TUNNELS });
+        fabric.run(Duration::from_hours(1));
+        let sides: Vec<_> = fabric.pools.tunnels.keys().copied().collect();
+        (fabric.dials, sides, fabric.pools.status())
+    };
+    assert_eq!(run(), run());
+}
