@@ -208,6 +208,39 @@ fn what_no_encoder_writes_is_refused() {
     }
 }
 
+/// The property above draws the interesting bytes too rarely: here all of them.
+#[test]
+fn no_changed_head_or_first_field_makes_a_second_spelling() {
+    let (splice, request) = (SpliceId(1), 2);
+    let answer = |answer| Clove::RecordAnswer { request, answer };
+    for clove in [
+        answer(RecordAnswer::Stored { copies: 0 }),
+        answer(RecordAnswer::NotFound),
+        answer(RecordAnswer::NoRoute { left: 1 }),
+        answer(RecordAnswer::Busy { retry_s: 0 }),
+        answer(RecordAnswer::RecentlyFailed { until_s: 6 }),
+        answer(RecordAnswer::Stale),
+        answer(RecordAnswer::Found(RecordBytes::new(vec![0; 2_048]).unwrap())),
+        Clove::SpliceOpen { splice, contact: contact(), sealed: [0; 64] },
+        Clove::SpliceClosed { splice },
+        Clove::SpliceData { splice, data: vec![0; 2] },
+        Clove::SpliceCredit { splice, cells: 16 },
+        Clove::LeaseRequest { request, lease: [0; 16] },
+        Clove::LeaseGranted { request, splice_key: [0; 32] },
+    ] {
+        let good = encoded(&clove);
+        for at in 0..good.len().min(12) {
+            for with in 0..=255 {
+                let mut bytes = good.clone();
+                bytes[at] = with;
+                if let Ok(other) = decoded(&bytes) {
+                    assert_eq!(encoded(&other), bytes, "{clove:?} byte {at} = {with}");
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn debug_shows_the_kind_alone() {
     let clove = Clove::SpliceData { splice: SpliceId(1), data: b"secret".to_vec() };

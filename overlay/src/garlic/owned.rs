@@ -442,6 +442,9 @@ impl OwnTunnel {
             if self.batch.len() >= BATCH_MAX {
                 self.full.push_back(std::mem::take(&mut self.batch));
             }
+            if self.batch.is_empty() {
+                self.batch.reserve_exact(BATCH_MAX); // else it grows three times, copying cells
+            }
             self.batch.push([0; CELL_BODY_LEN]);
             self.open = Some(Fill::default());
         }

@@ -27,7 +27,20 @@ const SMALL_MAX: usize = 256;
 /// Cloves that wait for room in a cell.
 ///
 /// It sets no bound of its own: each of its users queues one clove per open request or splice, and
-/// bounds those ([`super::end_hop`], [`super::carrier`]).
+/// bounds those (32 requests, 1,024 splices).
+///
+/// ```
+/// use warren_overlay::{garlic::{Clove, CloveReader, CloveWriter, Piece}, id::SpliceId};
+///
+/// let (mut writer, mut reader) = (CloveWriter::new(), CloveReader::new());
+/// let clove = Clove::SpliceOpened { splice: SpliceId(1) };
+/// writer.push(&clove);
+/// let mut cell = [0; 1_024];
+/// assert!(writer.write_cell(&mut cell));
+/// let (payload, mut at) = (&cell[16..], 0);
+/// assert_eq!(reader.next(payload, &mut at), Ok(Some(Piece::Clove(clove))));
+/// assert_eq!(reader.next(payload, &mut at), Ok(None)); // the rest is padding
+/// ```
 #[derive(Debug, Default)]
 pub struct CloveWriter {
     /// What is left of the clove that the last cell broke off.

@@ -6,7 +6,7 @@ use crate::{
         CarrierOutput, Clove, EndHopCommand, EndHopEvent, EndHopOutput, REQUESTS_MAX, RecordAnswer,
         RecordBytes, SPLICES_MAX, STALL_MAX, clove::tests::contact,
     },
-    id::Key,
+    id::{Key, LinkNo, SpliceId, TunnelId},
     time::Time,
 };
 
@@ -278,4 +278,34 @@ fn a_removed_tunnel_closes_its_splices_and_forgets_them() {
     let no = world.streams[CLIENT][0].no;
     assert!(!world.paths[CLIENT].carrier.splice_send(no, b"x"));
     assert_eq!(world.paths[CLIENT].carrier.splice_capacity(no), 0);
+}
+
+/// Closing a lane drops what waits in it, so Node must not hear of the end too early.
+#[test]
+fn a_closed_splice_keeps_its_leg_until_the_leg_has_sent_all() {
+    let mut path = super::world::Path::new();
+    let no = path.carrier.open_splice(NAME, contact(), [0; 64]).unwrap();
+    assert!(path.carrier.splice_send(no, b"last words"));
+    path.carrier.close_splice(no);
+    let leg = (LinkNo(50), TunnelId(1));
+    path.step(Time::ZERO);
+    let splice = SpliceId(1);
+    path.hop.handle_command(Time::ZERO, EndHopCommand::Attach { splice, leg });
+    assert_eq!(path.hop_outputs().len(), 2, "it closed before it was attached");
+
+    let no = path.carrier.open_splice(NAME, contact(), [0; 64]).unwrap();
+    assert!(path.carrier.splice_send(no, b"last words"));
+    path.step(Time::ZERO);
+    let splice = SpliceId(2);
+    path.hop.handle_command(Time::ZERO, EndHopCommand::Attach { splice, leg });
+    path.carrier.close_splice(no);
+    path.step(Time::ZERO);
+    let gone = |output: &EndHopOutput| {
+        matches!(output, EndHopOutput::Node(EndHopEvent::SpliceGone { .. }))
+    };
+    let before = path.hop_outputs();
+    assert!(!before.iter().any(gone), "{before:?}");
+    path.hop.handle_drained(Time::ZERO, splice, 1);
+    let after = path.hop_outputs();
+    assert!(after.len() == 1 && after.iter().all(gone), "{after:?}");
 }
