@@ -1,0 +1,71 @@
+//! A source, a middle hop and a sink in one thread, joined by buffers instead of sockets.
+//!
+//! Lives here: moving frames between them, with a mark before and after everything that the hop
+//! does, so that it alone is counted. Does not live here: what is counted (`relay.rs`, the
+//! allocation guard).
+
+use warren_overlay::time::Time;
+
+use super::{
+    actors::{self, HOP, IN, OUT, SINK, SOURCE},
+    hop::Hop,
+    load::Generator,
+};
+
+/// One relay in memory.
+#[derive(Debug)]
+pub struct MemoryRelay {
+    clock: actors::Clock,
+    source: Generator,
+    hop: Hop,
+    sink: Generator,
+    /// Source to hop, hop to sink, sink to hop, hop to source.
+    wires: [Vec<u8>; 4],
+}
+
+impl MemoryRelay {
+    /// A hop of `tunnels` tunnels (1 to 10,000), after real handshakes; `None` if one failed.
+    pub fn new(tunnels: u32) -> Option<Self> {
+        let clock = actors::Clock::start();
+        let (source, came_in) = actors::shake(clock.now(), SOURCE, HOP)?;
+        let (sink, goes_out) = actors::shake(clock.now(), SINK, HOP)?;
+        let now = clock.time();
+        Some(Self {
+            clock,
+            source: Generator::source(now, source, tunnels),
+            hop: Hop::new(now, came_in, goes_out, tunnels),
+            sink: Generator::sink(now, sink, tunnels),
+            wires: Default::default(),
+        })
+    }
+
+    /// Moves one buffer of up to 64 KiB over each wire. `mark` is called with `true` before the hop
+    /// works, and with `false` after.
+    pub fn step(&mut self, mut mark: impl FnMut(bool)) {
+        let now = self.clock.time();
+        let [to_hop, to_sink, from_sink, to_source] = &mut self.wires;
+        self.source.poll_transmit(now, to_hop);
+        self.sink.poll_transmit(now, from_sink);
+        mark(true);
+        self.hop.received(now, IN, to_hop);
+        self.hop.received(now, OUT, from_sink);
+        self.hop.poll_transmit(now, OUT, to_sink);
+        self.hop.poll_transmit(now, IN, to_source);
+        mark(false);
+        self.sink.received(now, to_sink);
+        self.source.received(now, to_source);
+        for wire in &mut self.wires {
+            wire.clear();
+        }
+    }
+
+    /// Cells that have reached the sink.
+    pub const fn cells(&self) -> u64 {
+        self.sink.received
+    }
+
+    /// The time that its machines are given.
+    pub fn now(&self) -> Time {
+        self.clock.time()
+    }
+}
