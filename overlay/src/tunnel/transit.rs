@@ -276,7 +276,7 @@ impl Transit {
                 self.reply(now, (link, tunnel), reply);
             }
             TransitInput::Connected { ask, link, tunnel } => self.connected(ask, (link, tunnel)),
-            TransitInput::Unreachable { ask } => self.decline(ask, Decline::Unreachable),
+            TransitInput::Unreachable { ask } => self.decline(ask),
             TransitInput::LaneClosed { link, tunnel } => self.lane_closed((link, tunnel)),
             TransitInput::LinkDown { link } => self.link_down(link),
             TransitInput::Loaded(loaded) => self.loaded = loaded,
@@ -290,7 +290,7 @@ impl Transit {
             && pending.deadline <= now.time
         {
             let ask = *ask;
-            self.decline(ask, Decline::Unreachable);
+            self.decline(ask);
         }
         while let Some((at, side)) = self.expiries.first().copied()
             && at <= now.time
@@ -345,6 +345,9 @@ impl Transit {
                 self.send_reply(from, reply);
             }
             Onward::Middle { contact, message } => {
+                if contact.id == self.keys.id() {
+                    return self.decline_at_once(from, opened.answer);
+                }
                 let ask = self.next_ask;
                 self.next_ask += 1;
                 let pending = Pending {
@@ -383,7 +386,7 @@ impl Transit {
         let Stage::Connecting { message } = &mut pending.stage else { return };
         if onward.0 == pending.from.0 {
             // Back to where it came from: no honest owner builds so.
-            return self.decline(ask, Decline::Unreachable);
+            return self.decline(ask);
         }
         let message = std::mem::replace(message, Box::new([0; _]));
         pending.stage = Stage::Waiting { onward };
@@ -411,16 +414,20 @@ impl Transit {
         self.send_reply(from, reply);
     }
 
-    /// Says no to a build that was opened.
-    fn decline(&mut self, ask: u64, why: Decline) {
+    /// Says no to a build that was opened: the next hop is not to be had.
+    fn decline(&mut self, ask: u64) {
         let Some(pending) = self.remove_pending(ask) else { return };
         if let Stage::Waiting { onward } = pending.stage {
             self.close(onward);
         }
+        self.decline_at_once(pending.from, pending.answer);
+    }
+
+    fn decline_at_once(&mut self, from: Side, answer: Answer) {
         self.status.unreachable += 1;
         let mut reply = noise_reply(&mut self.rng);
-        pending.answer.decline(why, &mut reply);
-        self.send_reply(pending.from, reply);
+        answer.decline(Decline::Unreachable, &mut reply);
+        self.send_reply(from, reply);
     }
 
     fn remove_pending(&mut self, ask: u64) -> Option<Pending> {
@@ -449,7 +456,7 @@ impl Transit {
     /// The predecessor gave up, or the next hop hung up.
     fn pending_side_gone(&mut self, ask: u64, side: Side) {
         if self.pending.get(&ask).is_some_and(|pending| pending.from != side) {
-            return self.decline(ask, Decline::Unreachable);
+            return self.decline(ask);
         }
         let Some(pending) = self.remove_pending(ask) else { return };
         if let Stage::Waiting { onward } = pending.stage {

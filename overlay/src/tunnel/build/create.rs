@@ -88,7 +88,7 @@ impl std::fmt::Debug for PendingBuild {
 
 /// Makes the message that builds a tunnel through `hops`, the first of which receives it.
 ///
-/// Costs about 80 us a hop. Every slot and every hop has fresh keys; unused slots are random bytes,
+/// Costs about 180 us a hop. Every slot and every hop has fresh keys; unused slots are random bytes,
 /// which is also what every other slot looks like to whom it is not for.
 ///
 /// # Errors

@@ -208,8 +208,11 @@ impl Pools {
                 self.back_off.failed(now, &mut self.rng);
                 self.count(&attempt.path, false);
                 self.charge(now, &attempt.path, hop);
-                if reason != FailureReason::Refused {
-                    self.charge(now, &attempt.path, hop + 1);
+                if reason != FailureReason::Refused
+                    && let Some(next) = attempt.path.hops.get(hop + 1)
+                {
+                    // Perhaps its doing; but it must not be in the charged hop's power to say so.
+                    self.resting.suspect(now, next.id());
                 }
             }
         }

@@ -183,6 +183,15 @@ fn a_build_that_leads_back_to_its_sender_is_declined() {
 }
 
 #[test]
+fn a_build_that_leads_to_the_hop_itself_is_declined() {
+    let mut case = Case::new(TransitConfig::default());
+    case.hops[1] = Arc::clone(&case.hops[0]);
+    let pending = case.build(at(0), 5, 3);
+    let failure = pending.open(&reply_to(case.outputs(), BEFORE)).unwrap_err();
+    assert_eq!(failure, BuildFailure { hop: 0, reason: FailureReason::Unreachable });
+}
+
+#[test]
 fn either_half_closes_the_other() {
     let number = TunnelId(5);
     for (gone, other) in [(BEFORE, AFTER), (AFTER, BEFORE)] {
