@@ -14,7 +14,8 @@ use std::{
 };
 
 use super::{
-    machine::{Output, Ring},
+    api::Output,
+    machine::Ring,
     neighbours::{NEAR, Origin},
     wire::{Body, DESCRIPTORS_MAX, Reach, RingMessage},
 };
@@ -30,6 +31,8 @@ const SEEDS_AT_ONCE: usize = 5;
 const SEEDS_WANTED: usize = 3;
 /// Seeds and cached neighbours remembered.
 const SEEDS_MAX: usize = 64;
+/// After so long one that answered will do.
+const SEEDS_WAIT: Duration = Duration::from_secs(2);
 /// When nobody answered, all again after this.
 const SEEDS_AGAIN: Duration = Duration::from_secs(5);
 /// Dials at a time: what P3's dial budget lets through in four seconds.
@@ -42,8 +45,9 @@ const HELLO_WAIT: Duration = Duration::from_secs(5);
 const DRAWS_MAX: usize = 3;
 /// Draws in a row that led nowhere new, after which drawing pauses.
 const FRUITLESS_MAX: u32 = 8;
-/// That pause.
-const DRAW_PAUSE: Duration = Duration::from_secs(30);
+/// That pause; doubles up to 16 times this while nothing comes of it.
+const DRAW_PAUSE: Duration = Duration::from_secs(2);
+const DRAW_PAUSE_DOUBLINGS_MAX: u32 = 4;
 /// Gossip goes out this often, and on change.
 const GOSSIP_EVERY: Duration = Duration::from_secs(30);
 /// The table is looked at this often while something is missing, and this often otherwise.
@@ -89,7 +93,9 @@ enum Dial {
 enum Stage {
     #[default]
     Idle,
-    Joining,
+    Joining {
+        since: Time,
+    },
     Joined {
         since: Time,
     },
@@ -145,7 +151,7 @@ impl Housekeeping {
     pub(super) fn poll_timeout(&self) -> Option<Time> {
         let leave = match self.stage {
             Stage::Leaving { until } => Some(until),
-            Stage::Idle | Stage::Joining | Stage::Joined { .. } | Stage::Left => None,
+            Stage::Idle | Stage::Joining { .. } | Stage::Joined { .. } | Stage::Left => None,
         };
         let timers = [self.next_tend, self.next_gossip, self.next_lookup, self.view_due, leave];
         timers.into_iter().flatten().min()
@@ -172,7 +178,7 @@ impl Ring {
         }
         self.keep.round = all.iter().cloned().collect();
         self.keep.seeds = all;
-        self.keep.stage = Stage::Joining;
+        self.keep.stage = Stage::Joining { since: now.time };
         self.keep.seeds_answered = 0;
         self.keep.dirty = true;
         self.keep.next_gossip = Some(self.jittered(now, GOSSIP_EVERY));
@@ -243,17 +249,17 @@ impl Ring {
 
     /// Looks at the whole table and mends what is wrong with it.
     pub(super) fn tend(&mut self, now: Now) {
-        if !matches!(self.keep.stage, Stage::Joining | Stage::Joined { .. }) {
+        if !matches!(self.keep.stage, Stage::Joining { .. } | Stage::Joined { .. }) {
             return;
         }
         self.forget_late_ones(now);
         self.tend_join(now);
         let near_wanted = self.tend_near(now);
         let mesh = self.tend_mesh(now);
-        if !mesh {
+        if mesh.is_none() {
             self.tend_long(now);
         }
-        while let Some(id) = self.neighbours.surplus() {
+        while let Some(id) = self.neighbours.surplus(now.time) {
             if let Some(it) = self.neighbours.by_id(&id) {
                 let link = it.link;
                 self.send(link, RingMessage::Bye { leaving: false });
@@ -265,7 +271,7 @@ impl Ring {
         let wanting = !self.keep.joined()
             || near_wanted
             || !self.keep.dials.is_empty()
-            || (!mesh && self.neighbours.wants_draw());
+            || mesh.unwrap_or_else(|| self.neighbours.wants_draw());
         let span = if wanting { TEND_SOON } else { TEND_LATER };
         let at = self.jittered(now, span);
         let sooner = self.keep.next_tend.filter(|old| *old > now.time && *old <= at);
@@ -321,8 +327,11 @@ impl Ring {
             }
         }
         let keep = &mut self.keep;
-        let asked =
-            keep.seeds_answered >= SEEDS_WANTED || (keep.seeds_open == 0 && keep.round.is_empty());
+        let patient =
+            matches!(keep.stage, Stage::Joining { since } if now.time < since + SEEDS_WAIT);
+        let asked = keep.seeds_answered >= SEEDS_WANTED
+            || (keep.seeds_answered > 0 && !patient)
+            || (keep.seeds_open == 0 && keep.round.is_empty());
         if asked && !self.neighbours.is_empty() {
             keep.stage = Stage::Joined { since: now.time };
             keep.draw_after = now.time;
@@ -348,29 +357,30 @@ impl Ring {
         !wanted.is_empty()
     }
 
-    /// In a network no larger than the degree everybody is everybody's neighbour.
-    fn tend_mesh(&mut self, now: Now) -> bool {
+    /// In a network no larger than the degree everybody is everybody's neighbour. `None` in a larger
+    /// one; else whether somebody is missing.
+    fn tend_mesh(&mut self, now: Now) -> Option<bool> {
         let degree = self.neighbours.degree();
         let small =
             self.view.len() <= degree && self.neighbours.size_estimate() <= 2 * degree as u64;
         if !small {
-            return false;
+            return None;
         }
+        let missing: Vec<_> = self
+            .view
+            .iter()
+            .filter(|it| self.neighbours.by_id(&it.id()).is_none())
+            .filter(|it| !self.view.has_failed(now.time, &it.id()))
+            .cloned()
+            .collect();
         if let Stage::Joined { since } = self.keep.stage
             && now.time >= since + MESH_AFTER
         {
-            let missing: Vec<_> = self
-                .view
-                .iter()
-                .filter(|it| self.neighbours.by_id(&it.id()).is_none())
-                .filter(|it| !self.view.has_failed(now.time, &it.id()))
-                .cloned()
-                .collect();
-            for peer in missing {
-                self.invite(now, &peer, Reach::Long, Origin::Near);
+            for peer in &missing {
+                self.invite(now, peer, Reach::Long, Origin::Near);
             }
         }
-        true
+        Some(!missing.is_empty())
     }
 
     fn tend_long(&mut self, now: Now) {
@@ -428,10 +438,11 @@ impl Ring {
             self.keep.fruitless = 0;
             self.invite(now, &peer, Reach::Long, Origin::Drawn);
         } else {
-            self.keep.fruitless += 1;
-            if self.keep.fruitless >= FRUITLESS_MAX {
-                self.keep.fruitless = 0;
-                self.keep.draw_after = now.time + DRAW_PAUSE;
+            self.keep.fruitless = self.keep.fruitless.saturating_add(1);
+            if self.keep.fruitless.is_multiple_of(FRUITLESS_MAX) {
+                let doublings = self.keep.fruitless / FRUITLESS_MAX - 1;
+                let pause = DRAW_PAUSE * (1 << doublings.min(DRAW_PAUSE_DOUBLINGS_MAX));
+                self.keep.draw_after = now.time + pause;
             }
         }
     }
@@ -499,15 +510,30 @@ impl Ring {
         self.keep.dirty = true;
     }
 
-    /// Tells a new neighbour who is around it, and the near ones about it.
+    /// Tells a new neighbour who is around it, and the near ones (in a small network all) about it.
     pub(super) fn greet(&mut self, id: &RouterId) {
         self.gossip_to(id);
         self.gossip_to(id);
-        if self.neighbours.is_near(id) {
-            let near: Vec<_> = self.neighbours.near().map(|it| it.peer.id()).collect();
-            for other in near.iter().filter(|other| *other != id) {
-                self.gossip_to(other);
-            }
+        let small = self.view.len() <= self.neighbours.degree();
+        let others: Vec<_> = if small {
+            self.neighbours.iter().map(|it| it.peer.id()).collect()
+        } else if self.neighbours.is_near(id) {
+            self.neighbours.near().map(|it| it.peer.id()).collect()
+        } else {
+            Vec::new()
+        };
+        for other in others.iter().filter(|other| *other != id) {
+            self.gossip_to(other);
+        }
+    }
+
+    /// Names the three closest to a router that is refused.
+    pub(super) fn direct(&mut self, now: Now, link: LinkNo) {
+        let Some(place) = self.links.get(&link).map(|it| it.peer.location()) else { return };
+        let closest = self.neighbours.closest(now.time, place, DESCRIPTORS_MAX);
+        let closest: Vec<_> = closest.into_iter().map(|it| Arc::clone(&it.peer)).collect();
+        if !closest.is_empty() {
+            self.send(link, RingMessage::Gossip(closest));
         }
     }
 

@@ -19,16 +19,16 @@ use std::{
 };
 
 use super::{
-    admission::{Network, ProofChecks, Source},
+    admission::{ProofChecks, Source},
+    api::{Input, Output, RecordAnswer, RecordRequest, RingConfig, Status, StoreOp},
     keep::{Housekeeping, Purpose},
     neighbours::{Neighbour, Neighbours, Origin},
-    request::{Held, RequestOutput, Requests, StoreOp},
+    request::{RequestOutput, Requests},
     view::View,
     wire::{Answer, Body, Reach, RingMessage},
 };
 use crate::{
-    id::{Key, LinkNo, Location, RouterId},
-    record::Record,
+    id::{LinkNo, Location, RouterId},
     rng::Rng,
     time::{Now, Time},
     wire::{Address, LinkMessage, RouterDescriptor},
@@ -43,194 +43,6 @@ const GOSSIP_BURST: u32 = 96;
 const LINKS_MAX: usize = 4_096;
 /// What a stranger's request is told, in seconds.
 const STRANGER_RETRY_S: u16 = 5;
-
-/// What a ring needs to know once.
-#[derive(Clone, Debug)]
-pub struct RingConfig {
-    /// The network.
-    pub network: Network,
-    /// This router, as it describes itself now.
-    pub own: Arc<RouterDescriptor>,
-    /// Neighbours wanted, 8 to 64; 20 by default, more with more bandwidth.
-    pub degree: usize,
-}
-
-/// A question about records.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RecordRequest {
-    /// Find the record with this key.
-    Get(Key),
-    /// Keep this record on the routers closest to its key.
-    Put(Record),
-}
-
-/// How a question about records ended (DESIGN section 5: answers that differ).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RecordAnswer {
-    /// Here it is. Whether it has expired, and whether a higher version was seen before, is for the
-    /// asker to judge.
-    Found(Record),
-    /// Kept by so many routers.
-    Stored {
-        /// Confirmed copies, 1 to 3.
-        copies: u8,
-    },
-    /// A holder has a version that is as high or higher.
-    Stale,
-    /// Two ways to the holders agree that there is none.
-    NotFound,
-    /// No way to the holders was found.
-    NoRoute {
-        /// Unused part of the hop budget.
-        left: u8,
-    },
-    /// Too much to do, here or there.
-    Busy {
-        /// When to come back, in seconds, up to 60.
-        retry_s: u16,
-    },
-    /// The key failed several times lately; it is not searched again yet.
-    RecentlyFailed {
-        /// For how long still, in seconds, up to 180.
-        until_s: u16,
-    },
-}
-
-/// What happened.
-#[derive(Clone, Debug)]
-pub enum Input {
-    /// Join, with whoever is known: first `cached` (the neighbours of last time), then `seeds` (from
-    /// an invite). With neither, wait for others.
-    Start {
-        /// Seeds of an invite.
-        seeds: Vec<Arc<RouterDescriptor>>,
-        /// Neighbours of last time.
-        cached: Vec<Arc<RouterDescriptor>>,
-    },
-    /// A link stands, whoever wanted it.
-    LinkUp {
-        /// The link.
-        link: LinkNo,
-        /// Who is at its other end, as proven in the handshake.
-        peer: Arc<RouterDescriptor>,
-        /// Where it really comes from or leads to.
-        remote: Address,
-    },
-    /// A link is gone.
-    LinkDown {
-        /// The link.
-        link: LinkNo,
-    },
-    /// A ring message came.
-    Message {
-        /// Over this link.
-        link: LinkNo,
-        /// What it says.
-        message: RingMessage,
-    },
-    /// `LinkMessage::Descriptor` came: the peer's descriptor changed.
-    Descriptor {
-        /// Over this link.
-        link: LinkNo,
-        /// The new one.
-        descriptor: Arc<RouterDescriptor>,
-    },
-    /// This router's own descriptor changed (its location cannot).
-    OwnDescriptor(Arc<RouterDescriptor>),
-    /// `Output::Connect` came to nothing.
-    Unreachable {
-        /// Who was dialled.
-        id: RouterId,
-    },
-    /// A question; `Output::Answer` follows, always and once.
-    Query {
-        /// The owner's number for it.
-        query: u32,
-        /// What is asked.
-        request: RecordRequest,
-    },
-    /// The answer to `Output::Store` with a ticket.
-    Held {
-        /// The ticket.
-        ticket: u32,
-        /// What the store says.
-        held: Held,
-    },
-    /// Leave: hand over, say goodbye.
-    Leave,
-    /// The holder has handed its records over.
-    HandedOver,
-}
-
-/// What the owner must do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Output {
-    /// Make a link to this router, or report `Unreachable`. There is none yet.
-    Connect(Arc<RouterDescriptor>),
-    /// Say this on a link.
-    Send {
-        /// The link.
-        link: LinkNo,
-        /// A ring message, or the own descriptor.
-        message: LinkMessage,
-    },
-    /// The ring needs this link: do not close it when idle.
-    Keep {
-        /// The link.
-        link: LinkNo,
-    },
-    /// The ring no longer needs it.
-    Release {
-        /// The link.
-        link: LinkNo,
-    },
-    /// The peer broke the rules (bad proof): close the link.
-    CloseLink {
-        /// The link.
-        link: LinkNo,
-    },
-    /// Do this with the store; with a ticket, answer with `Input::Held`.
-    Store {
-        /// What to answer to.
-        ticket: Option<u32>,
-        /// What to do.
-        op: StoreOp,
-    },
-    /// The end of a `Query`.
-    Answer {
-        /// The owner's number.
-        query: u32,
-        /// How it ended.
-        answer: RecordAnswer,
-    },
-    /// The routers known now: for path selection. Their signatures hold and they have not expired;
-    /// proofs of admission are checked as time allows, and the bad ones vanish.
-    View(Vec<Arc<RouterDescriptor>>),
-    /// The neighbours changed: for the holder, which replicates.
-    Neighbourhood(Vec<(LinkNo, Location)>),
-    /// Hand the held records to the neighbours closest to them, then report `HandedOver`.
-    HandOver,
-    /// Everybody was told: links may close.
-    Left,
-}
-
-/// What an operator may see.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Status {
-    /// Whether the seeds were asked and the ring closed around this router.
-    pub joined: bool,
-    /// Neighbours now.
-    pub neighbours: usize,
-    /// Neighbours wanted.
-    pub degree: usize,
-    /// Routers known.
-    pub known: usize,
-    /// How many routers the network seems to have, this one included; right to within a factor of
-    /// two or three, exact while fewer are known than the degree.
-    pub size_estimate: u64,
-    /// Requests being worked on, others' included.
-    pub requests: usize,
-}
 
 /// A linked router.
 #[derive(Debug)]
@@ -480,7 +292,8 @@ impl Ring {
                 self.part(&peer);
             }
             RingMessage::Gossip(descriptors) => {
-                if !neighbour {
+                // Or from one who is being asked: it names closer ones even when it refuses.
+                if !neighbour && state.hello.is_none() {
                     return;
                 }
                 let take = |_: &&Arc<RouterDescriptor>| state.gossip.take(now.time, GOSSIP_BURST);
@@ -529,6 +342,8 @@ impl Ring {
             };
             let origin = state.hello.take().map_or(offered, |(origin, _)| origin);
             self.befriend(now, link, origin);
+        } else {
+            self.direct(now, link);
         }
         self.send(link, RingMessage::Welcome { accepted });
     }
@@ -561,7 +376,7 @@ impl Ring {
             }
             return;
         }
-        self.neighbours.insert(Neighbour::new(link, Arc::clone(&peer), origin));
+        self.neighbours.insert(Neighbour::new(link, Arc::clone(&peer), origin, now.time));
         self.hold(link);
         self.view.reached(&peer.id());
         self.learn(now, &peer);

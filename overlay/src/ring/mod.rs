@@ -11,11 +11,13 @@
 //! ```
 
 pub mod admission;
+mod api;
 mod failed;
 mod job;
 mod keep;
 mod machine;
 mod neighbours;
+mod question;
 mod request;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -25,9 +27,9 @@ mod view;
 mod visited;
 mod wire;
 
-pub use machine::{Input, Output, RecordAnswer, RecordRequest, Ring, RingConfig, Status};
+pub use api::{Held, Input, Output, RecordAnswer, RecordRequest, RingConfig, Status, StoreOp};
+pub use machine::Ring;
 pub use neighbours::{DEGREE_RANGE, NEAR, REPLICAS};
-pub use request::{Held, StoreOp};
 pub use view::VIEW_MAX;
 pub use visited::Visited;
 pub use wire::{Answer, BUDGET_MAX, Body, DESCRIPTORS_MAX, Reach, RingMessage};

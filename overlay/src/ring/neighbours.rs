@@ -35,6 +35,9 @@ pub const DEGREE_RANGE: std::ops::RangeInclusive<usize> = 8..=64;
 const SENT_MAX: usize = 128;
 /// How long a neighbour that let a request fall is passed over; doubles with each in a row.
 const SUSPECT_TIME: Duration = Duration::from_secs(30);
+/// How long a neighbour that is not needed stays: while a ring grows, who is near changes fast, and
+/// those one was near to for a moment are those one learns from.
+const GRACE: Duration = Duration::from_secs(20);
 /// Doublings at most: 30 s becomes 16 minutes.
 const STRIKES_MAX: u32 = 5;
 
@@ -62,6 +65,7 @@ pub(super) struct Neighbour {
     pub(super) marks: [u8; 4],
     /// Why it is one.
     pub(super) origin: Origin,
+    since: Time,
     suspect_until: Time,
     strikes: u32,
     sent: Vec<(RouterId, Wall)>,
@@ -69,13 +73,19 @@ pub(super) struct Neighbour {
 
 impl Neighbour {
     /// A neighbour not yet suspected of anything.
-    pub(super) fn new(link: LinkNo, peer: Arc<RouterDescriptor>, origin: Origin) -> Self {
+    pub(super) fn new(
+        link: LinkNo,
+        peer: Arc<RouterDescriptor>,
+        origin: Origin,
+        since: Time,
+    ) -> Self {
         Self {
             link,
             location: peer.location(),
             marks: Visited::marks(&peer.id()),
             peer,
             origin,
+            since,
             suspect_until: Time::ZERO,
             strikes: 0,
             sent: Vec::new(),
@@ -254,6 +264,12 @@ impl Neighbours {
         self.list.iter().filter(closer).count() < REPLICAS
     }
 
+    /// Whether somebody closer to `key` than this router is there but not to be asked now.
+    pub(super) fn is_cut_off(&self, now: Time, key: Location) -> bool {
+        let mine = self.own.distance(key);
+        self.list.iter().any(|it| it.is_suspect(now) && it.location.distance(key) < mine)
+    }
+
     /// The neighbour let a request fall: pass it over for a while.
     pub(super) fn suspect(&mut self, now: Time, id: &RouterId) {
         if let Some(it) = self.by_id_mut(id) {
@@ -353,7 +369,7 @@ impl Neighbours {
 
     /// The neighbour to part with, if there are too many: one that is no longer near and that
     /// nobody drew; over the cap, also one that others drew. Out of the fullest octave.
-    pub(super) fn surplus(&self) -> Option<RouterId> {
+    pub(super) fn surplus(&self, now: Time) -> Option<RouterId> {
         if self.list.len() <= self.degree {
             return None;
         }
@@ -366,7 +382,8 @@ impl Neighbours {
         }
         let over = self.list.len() > self.cap();
         let loose = |(at, it): &(usize, &Neighbour)| {
-            !self.near_at(*at, NEAR + 1)
+            !self.near_at(*at, NEAR)
+                && (over || now >= it.since + GRACE)
                 && (it.origin == Origin::Near || over && it.origin == Origin::Offered)
         };
         let crowd = |it: &Neighbour| counts.get(self.stratum(it.location, strata)).copied();
@@ -406,4 +423,164 @@ const fn to_index(value: f64) -> usize {
 const fn to_distance(value: f64) -> u64 {
     let distance = value as u64;
     if distance > 1 << 63 { 1 << 63 } else { distance }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ring::testing::descriptor;
+
+    fn table(count: u32, degree: usize, local: bool) -> Neighbours {
+        let mut table = Neighbours::new(descriptor(0).location(), degree, local);
+        for n in 1..=count {
+            let origin = Origin::Offered;
+            table.insert(Neighbour::new(LinkNo(n), descriptor(n), origin, Time::ZERO));
+        }
+        table
+    }
+
+    #[test]
+    fn near_ones_are_the_next_on_either_side() {
+        let table = table(30, 20, true);
+        let own = table.own();
+        let mut all: Vec<_> = table.iter().map(|it| own.clockwise(it.location)).collect();
+        assert!(all.is_sorted());
+        let near: Vec<_> = table.near().map(|it| own.clockwise(it.location)).collect();
+        let last = all.split_off(28);
+        assert_eq!(near, [all[0], all[1], last[1], last[0]]);
+        assert!(table.near().all(|it| table.is_near(&it.peer.id())));
+    }
+
+    #[test]
+    fn the_next_hop_is_the_closest_that_was_not_tried_and_is_not_suspect() {
+        let mut table = table(10, 20, true);
+        let key = Location(1 << 40);
+        let now = Time::ZERO;
+        let first = table.next_hop(now, key, |_| false).unwrap();
+        let best = first.location.distance(key);
+        assert!(table.iter().all(|it| it.location.distance(key) >= best));
+        let (id, link) = (first.peer.id(), first.link);
+        let second = table.next_hop(now, key, |it| it.link == link).unwrap().link;
+        assert_ne!(second, link);
+        table.suspect(now, &id);
+        assert_eq!(table.next_hop(now, key, |_| false).unwrap().link, second);
+        let later = now + SUSPECT_TIME;
+        assert_eq!(table.next_hop(later, key, |_| false).unwrap().link, link);
+        table.suspect(later, &id);
+        assert_ne!(table.next_hop(later + SUSPECT_TIME, key, |_| false).unwrap().link, link);
+        assert!(table.next_hop(now, key, |_| true).is_none());
+    }
+
+    #[test]
+    fn the_size_is_estimated_from_the_spacing() {
+        let mut sum = 0;
+        for own in 0..20 {
+            let mut table = Neighbours::new(descriptor(own).location(), 20, true);
+            for n in (0..300).filter(|n| *n != own) {
+                let origin = Origin::Near;
+                table.insert(Neighbour::new(LinkNo(n), descriptor(n), origin, Time::ZERO));
+            }
+            let estimate = table.size_estimate();
+            assert!((60..1_500).contains(&estimate), "{estimate}");
+            sum += estimate;
+        }
+        assert!((150 * 20..600 * 20).contains(&sum), "{sum}");
+    }
+
+    #[test]
+    fn draws_fill_every_octave_alike() {
+        let mut table = table(4, 20, true);
+        // Four near ones at the spacing of 4,096 routers: eleven octaves but one to draw from.
+        let step = 1u64 << 52;
+        for (at, it) in table.list.iter_mut().enumerate() {
+            let place = [1, 2, 3, 4][at] * step;
+            it.location = table.own.plus(if at < 2 { place } else { place.wrapping_sub(5 * step) });
+        }
+        assert_eq!(table.spacing(), Some(step));
+        let mut rng = Rng::from_seed([3; 32]);
+        let mut octaves = [0u32; 64];
+        let draws = 10_000;
+        for _ in 0..draws {
+            let distance = table.own.distance(table.draw(&mut rng));
+            octaves[usize::try_from(distance.ilog2()).unwrap()] += 1;
+        }
+        assert_eq!(octaves[..53].iter().sum::<u32>(), 0, "nearer than the near ones");
+        for octave in &octaves[53..63] {
+            assert!((850..1_150).contains(octave), "{octaves:?}");
+        }
+    }
+
+    #[test]
+    fn a_drawn_octave_gives_way_to_an_empty_one() {
+        let mut table = table(12, 20, true);
+        let step = 1u64 << 52;
+        for (at, it) in table.list.iter_mut().enumerate() {
+            // Two near on each side; the eight long ones all in the farthest octave.
+            let long = (1 << 62) + at as u64 * step;
+            it.location = table.own.plus(match at {
+                0 | 1 => (at as u64 + 1) * step,
+                10 | 11 => (12 - at as u64).wrapping_neg().wrapping_mul(step),
+                _ => long,
+            });
+        }
+        let mut rng = Rng::from_seed([4; 32]);
+        for _ in 0..1_000 {
+            assert!(table.own.distance(table.draw(&mut rng)) < 1 << 62);
+        }
+    }
+
+    #[test]
+    fn one_prefix_cannot_fill_the_table_and_local_networks_do_not_care() {
+        let prefix = descriptor(1).prefix();
+        for (local, room) in [(false, false), (true, true)] {
+            let mut table = Neighbours::new(descriptor(0).location(), 20, local);
+            for n in 1..=4 {
+                let origin = Origin::Offered;
+                table.insert(Neighbour::new(LinkNo(n), descriptor(n), origin, Time::ZERO));
+            }
+            assert!(table.iter().all(|it| it.peer.prefix() == prefix));
+            assert_eq!(table.prefix_has_room(prefix), room);
+        }
+    }
+
+    #[test]
+    fn a_full_table_still_takes_who_is_near() {
+        let table = table(30, 20, true);
+        assert_eq!(table.len(), table.cap());
+        let verdicts: Vec<_> = (100..400)
+            .map(|n| {
+                let it = descriptor(n);
+                (table.accepts(&it), table.would_be_near(it.location(), NEAR + 1))
+            })
+            .collect();
+        assert!(verdicts.iter().all(|(accepts, near)| accepts == near));
+        assert!(verdicts.iter().any(|(accepts, _)| *accepts));
+    }
+
+    #[test]
+    fn who_is_not_needed_goes_and_what_was_drawn_stays() {
+        let mut table = table(25, 20, true);
+        assert_eq!(table.surplus(Time::ZERO), None, "others drew them, and the cap is 30");
+        let ids: Vec<_> = table.iter().map(|it| it.peer.id()).collect();
+        for (at, id) in ids.iter().enumerate() {
+            let near = at == 5 || at == 0;
+            let origin = if near { Origin::Near } else { Origin::Drawn };
+            table.by_id_mut(id).unwrap().origin = origin;
+        }
+        assert_eq!(table.surplus(Time::ZERO), None, "not at once");
+        assert_eq!(table.surplus(Time::ZERO + GRACE), Some(ids[5]));
+        table.remove(&ids[5]);
+        assert_eq!(table.surplus(Time::ZERO + GRACE), None, "the near one is near");
+    }
+
+    #[test]
+    fn three_hold_a_key() {
+        let table = table(30, 20, true);
+        let now = Time::ZERO;
+        assert!(table.is_holder(now, table.own()));
+        let holders: Vec<_> =
+            table.closest(now, table.own(), 40).iter().map(|it| it.location).collect();
+        assert!(table.is_holder(now, holders[0]), "its nearest neighbour's place");
+        assert!(!table.is_holder(now, holders[20]));
+    }
 }

@@ -27,15 +27,16 @@ use std::{
 };
 
 use super::{
+    api::{Held, StoreOp},
     failed::FailedKeys,
     job::{From, Job, Phase, Wait},
     neighbours::{Neighbour, Neighbours, REPLICAS},
+    question::Query,
     visited::Visited,
-    wire::{Answer, BUDGET_MAX, Body, DESCRIPTORS_MAX, RETRY_MAX_S, RingMessage},
+    wire::{Answer, Body, DESCRIPTORS_MAX, RETRY_MAX_S, RingMessage},
 };
 use crate::{
     id::{Key, LinkNo, Location, RouterId},
-    record::Record,
     time::Time,
     wire::RouterDescriptor,
 };
@@ -44,10 +45,8 @@ use crate::{
 const JOBS_MAX: usize = 1_024;
 /// Of these, from one link: a neighbour cannot use up what the others need.
 const JOBS_PER_LINK_MAX: usize = 64;
-/// Own questions at a time.
-const QUERIES_MAX: usize = 512;
 /// What the refused are told, in seconds.
-const BUSY_RETRY_S: u16 = 5;
+pub(super) const BUSY_RETRY_S: u16 = 5;
 /// How long a neighbour may take to answer or say `Accepted`.
 const ACCEPT_WAIT: Duration = Duration::from_millis(1_200);
 /// How long a holder may take to look up or store.
@@ -59,43 +58,8 @@ const ANSWER_WAIT_PER_HOP: Duration = Duration::from_millis(500);
 const ANSWER_WAIT_MARGIN: Duration = Duration::from_millis(250);
 /// Ways that one hop tries.
 const WAYS_MAX: u8 = 4;
-/// Tries of an own question, each through another first hop.
-const TRIES_MAX: u8 = 3;
-/// After so long without an answer the next try starts beside the first.
-const HEDGE: Duration = Duration::from_millis(2_500);
-/// Tries that must agree that there is nothing.
-const MISSES_WANTED: u8 = 2;
 /// How long the store may take to answer.
 const STORE_WAIT: Duration = Duration::from_secs(2);
-
-/// What the store is asked to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum StoreOp {
-    /// Look a record up.
-    Get(Key),
-    /// Keep this; it came over that link, or from this router itself.
-    Put {
-        /// What to keep.
-        record: Record,
-        /// Whose quota it counts against.
-        from: Option<LinkNo>,
-    },
-}
-
-/// What the store says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Held {
-    /// The record.
-    Found(Record),
-    /// Not here, or expired.
-    Missing,
-    /// Kept (now, or the same bytes already).
-    Stored,
-    /// A version as high or higher is here.
-    Stale,
-    /// No room, over the sender's quota, or an expiry out of bounds.
-    Refused,
-}
 
 /// What the owner must do next.
 #[derive(Debug, PartialEq, Eq)]
@@ -105,34 +69,20 @@ pub(super) enum RequestOutput {
     Done { query: u32, answer: Answer },
 }
 
-/// One own question.
-#[derive(Debug)]
-struct Query {
-    body: Body,
-    firsts: Vec<[u8; 4]>,
-    tries: u8,
-    live: u8,
-    misses: u8,
-    /// The most telling of the failures so far.
-    failure: Answer,
-    /// No further tries: the first went over a link of the owner's choice.
-    pinned: bool,
-}
-
 /// The request engine of one router.
 #[derive(Debug)]
 pub(super) struct Requests {
     own: Arc<RouterDescriptor>,
-    marks: [u8; 4],
-    jobs: BTreeMap<u32, Job>,
+    pub(super) marks: [u8; 4],
+    pub(super) jobs: BTreeMap<u32, Job>,
     next_job: u32,
-    waits: BTreeMap<(LinkNo, u32), u32>,
+    pub(super) waits: BTreeMap<(LinkNo, u32), u32>,
     next_id: u32,
     timers: BTreeSet<(Time, u32)>,
-    queries: BTreeMap<u32, Query>,
-    hedges: BTreeSet<(Time, u32)>,
-    failed: FailedKeys,
-    outputs: VecDeque<RequestOutput>,
+    pub(super) queries: BTreeMap<u32, Query>,
+    pub(super) hedges: BTreeSet<(Time, u32)>,
+    pub(super) failed: FailedKeys,
+    pub(super) outputs: VecDeque<RequestOutput>,
 }
 
 impl Requests {
@@ -155,62 +105,6 @@ impl Requests {
     /// This router's descriptor changed.
     pub(super) fn set_own(&mut self, own: Arc<RouterDescriptor>) {
         self.own = own;
-    }
-
-    /// Starts an own question; `query` must not be in use. `via` names the link to ask first, for
-    /// who has no neighbours yet.
-    pub(super) fn ask(
-        &mut self,
-        now: Time,
-        around: &mut Neighbours,
-        query: u32,
-        body: Body,
-        via: Option<LinkNo>,
-    ) {
-        if self.queries.len() >= QUERIES_MAX || self.queries.contains_key(&query) {
-            let answer = Answer::Busy { retry_s: BUSY_RETRY_S };
-            self.outputs.push_back(RequestOutput::Done { query, answer });
-            return;
-        }
-        match &body {
-            Body::Get(key) => {
-                if let Some(until_s) = self.failed.refuses(now, key) {
-                    let answer = Answer::RecentlyFailed { until_s };
-                    self.outputs.push_back(RequestOutput::Done { query, answer });
-                    return;
-                }
-            }
-            Body::Put(record) => self.failed.forget(&record.key()),
-            Body::Find(_) => {}
-        }
-        let failure = Answer::NoRoute { left: 0 };
-        let pinned = via.is_some();
-        let fresh = Query { body, firsts: vec![], tries: 0, live: 0, misses: 0, failure, pinned };
-        self.queries.insert(query, fresh);
-        self.try_query(now, around, query, via);
-    }
-
-    /// Starts the next try of a question.
-    fn try_query(&mut self, now: Time, around: &mut Neighbours, query: u32, via: Option<LinkNo>) {
-        let Some(it) = self.queries.get_mut(&query) else { return };
-        it.tries += 1;
-        it.live += 1;
-        if it.tries < TRIES_MAX && !it.pinned {
-            self.hedges.insert((now + HEDGE, query));
-        }
-        let mut visited = Visited::default();
-        visited.insert(self.marks);
-        for marks in &it.firsts {
-            visited.insert(*marks);
-        }
-        let first = it.tries == 1;
-        let job = Job::new(From::Own { query }, it.body.clone(), visited, BUDGET_MAX + 1);
-        let number = self.admit(now, job);
-        match via {
-            Some(link) => self.forward(now, number, link, None),
-            None if first => self.begin(now, around, number),
-            None => self.route(now, around, number),
-        }
     }
 
     /// A request came over `link` from `peer`.
@@ -251,7 +145,7 @@ impl Requests {
         self.failed.forget(key);
     }
 
-    fn admit(&mut self, now: Time, job: Job) -> u32 {
+    pub(super) fn admit(&mut self, now: Time, job: Job) -> u32 {
         while self.jobs.contains_key(&self.next_job) {
             self.next_job = self.next_job.wrapping_add(1);
         }
@@ -264,7 +158,7 @@ impl Requests {
     }
 
     /// First the own store, where there is something to look up.
-    fn begin(&mut self, now: Time, around: &mut Neighbours, number: u32) {
+    pub(super) fn begin(&mut self, now: Time, around: &mut Neighbours, number: u32) {
         let Some(job) = self.jobs.get(&number) else { return };
         match &job.body {
             Body::Get(key) => {
@@ -319,7 +213,7 @@ impl Requests {
     }
 
     /// Decides where a request goes from here.
-    fn route(&mut self, now: Time, around: &mut Neighbours, number: u32) {
+    pub(super) fn route(&mut self, now: Time, around: &mut Neighbours, number: u32) {
         let Some(job) = self.jobs.get(&number) else { return };
         let target = job.body.location();
         let visited = job.visited;
@@ -369,7 +263,7 @@ impl Requests {
     }
 
     /// Passes a request on over `link`.
-    fn forward(&mut self, now: Time, number: u32, link: LinkNo, marks: Option<[u8; 4]>) {
+    pub(super) fn forward(&mut self, now: Time, number: u32, link: LinkNo, marks: Option<[u8; 4]>) {
         let Some(job) = self.jobs.get_mut(&number) else { return };
         job.budget = job.budget.saturating_sub(1);
         job.ways += 1;
@@ -436,6 +330,10 @@ impl Requests {
         let answer = match (&job.body, *copies) {
             (Body::Put(_), 0) => Answer::Busy { retry_s: RETRY_MAX_S },
             (Body::Put(_), copies) => Answer::Stored { copies },
+            // Only who could ask all that are closer may say that there is nothing.
+            (Body::Get(_) | Body::Find(_), _) if around.is_cut_off(now, job.body.location()) => {
+                Answer::NoRoute { left: job.left() }
+            }
             (Body::Get(_) | Body::Find(_), _) => Answer::NotFound,
         };
         self.finish(now, around, number, answer);
@@ -553,57 +451,7 @@ impl Requests {
         }
     }
 
-    /// One try of a question ended; `here`: this router itself is where the record would be.
-    fn conclude(
-        &mut self,
-        now: Time,
-        around: &mut Neighbours,
-        query: u32,
-        answer: Answer,
-        here: bool,
-    ) {
-        let Some(it) = self.queries.get_mut(&query) else { return };
-        it.live = it.live.saturating_sub(1);
-        let settled = match &answer {
-            Answer::Found(_) | Answer::Routers(_) | Answer::Stored { .. } | Answer::Stale => true,
-            Answer::NotFound => {
-                it.misses += 1;
-                here || it.misses >= MISSES_WANTED
-            }
-            Answer::NoRoute { .. } | Answer::Busy { .. } | Answer::RecentlyFailed { .. } => false,
-        };
-        if settled {
-            self.close_query(query, answer);
-            return;
-        }
-        if rank(&answer) > rank(&it.failure) {
-            it.failure = answer;
-        }
-        let last = it.tries >= TRIES_MAX || it.pinned;
-        if !last {
-            self.try_query(now, around, query, None);
-        } else if it.live == 0 {
-            let answer = it.failure.clone();
-            self.close_query(query, answer);
-        }
-    }
-
-    fn close_query(&mut self, query: u32, answer: Answer) {
-        self.queries.remove(&query);
-        self.hedges.retain(|(_, other)| *other != query);
-        let others: Vec<u32> = self
-            .jobs
-            .iter()
-            .filter(|(_, job)| job.from == From::Own { query })
-            .map(|(number, _)| *number)
-            .collect();
-        for number in others {
-            self.drop_job(number);
-        }
-        self.outputs.push_back(RequestOutput::Done { query, answer });
-    }
-
-    fn drop_job(&mut self, number: u32) {
+    pub(super) fn drop_job(&mut self, number: u32) {
         if let Some(job) = self.jobs.remove(&number) {
             self.timers.remove(&(job.timer, number));
             for wait in job.phase.waits() {
@@ -654,14 +502,7 @@ impl Requests {
     }
 
     pub(super) fn handle_timeout(&mut self, now: Time, around: &mut Neighbours) {
-        while let Some((at, query)) = self.hedges.first().copied()
-            && at <= now
-        {
-            self.hedges.pop_first();
-            if self.queries.get(&query).is_some_and(|it| it.tries < TRIES_MAX) {
-                self.try_query(now, around, query, None);
-            }
-        }
+        self.start_hedges(now, around);
         while let Some((at, number)) = self.timers.first().copied()
             && at <= now
         {
@@ -736,15 +577,4 @@ impl Requests {
 
 fn answer_wait(budget: u8) -> Duration {
     ANSWER_WAIT + ANSWER_WAIT_PER_HOP * u32::from(budget)
-}
-
-/// How much a failure tells: what more of the tries should be reported.
-const fn rank(answer: &Answer) -> u8 {
-    match answer {
-        Answer::NoRoute { .. } => 0,
-        Answer::Busy { .. } => 1,
-        Answer::RecentlyFailed { .. } => 2,
-        Answer::NotFound => 3,
-        Answer::Stale | Answer::Routers(_) | Answer::Stored { .. } | Answer::Found(_) => 4,
-    }
 }

@@ -315,7 +315,7 @@ fn decode_descriptors(
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use data_encoding::HEXLOWER;
     use proptest::prelude::*;
 
@@ -377,7 +377,7 @@ mod tests {
         ]
     }
 
-    fn any_message() -> impl Strategy<Value = RingMessage> {
+    pub(in crate::ring) fn any_message() -> impl Strategy<Value = RingMessage> {
         prop_oneof![
             (4u8..=64, any::<bool>()).prop_map(|(degree, near)| RingMessage::Hello {
                 degree,

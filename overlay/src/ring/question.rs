@@ -1,0 +1,172 @@
+//! Own questions: up to three tries, each through another first hop.
+//!
+//! Lives here: when the next try starts, and which of several answers counts. Does not live here:
+//! what one try does (`request.rs`; these are more methods of the same engine).
+//!
+//! A miss counts when two tries agree, or when this router itself is where the record would be. A try
+//! that takes long is not waited for: after 2.5 s the next one starts beside it.
+
+use std::time::Duration;
+
+use super::{
+    job::{From, Job},
+    neighbours::Neighbours,
+    request::{BUSY_RETRY_S, RequestOutput, Requests},
+    visited::Visited,
+    wire::{Answer, BUDGET_MAX, Body},
+};
+use crate::{id::LinkNo, time::Time};
+
+/// Own questions at a time.
+const QUERIES_MAX: usize = 512;
+/// Tries of an own question, each through another first hop.
+const TRIES_MAX: u8 = 3;
+/// After so long without an answer the next try starts beside the first.
+const HEDGE: Duration = Duration::from_millis(2_500);
+/// Tries that must agree that there is nothing.
+const MISSES_WANTED: u8 = 2;
+
+/// One own question.
+#[derive(Debug)]
+pub(super) struct Query {
+    body: Body,
+    pub(super) firsts: Vec<[u8; 4]>,
+    tries: u8,
+    live: u8,
+    misses: u8,
+    /// The most telling of the failures so far.
+    failure: Answer,
+    /// No further tries: the first went over a link of the owner's choice.
+    pinned: bool,
+}
+
+impl Requests {
+    /// Starts an own question; `query` must not be in use. `via` names the link to ask first, for
+    /// who has no neighbours yet.
+    pub(super) fn ask(
+        &mut self,
+        now: Time,
+        around: &mut Neighbours,
+        query: u32,
+        body: Body,
+        via: Option<LinkNo>,
+    ) {
+        if self.queries.len() >= QUERIES_MAX || self.queries.contains_key(&query) {
+            let answer = Answer::Busy { retry_s: BUSY_RETRY_S };
+            self.outputs.push_back(RequestOutput::Done { query, answer });
+            return;
+        }
+        match &body {
+            Body::Get(key) => {
+                if let Some(until_s) = self.failed.refuses(now, key) {
+                    let answer = Answer::RecentlyFailed { until_s };
+                    self.outputs.push_back(RequestOutput::Done { query, answer });
+                    return;
+                }
+            }
+            Body::Put(record) => self.failed.forget(&record.key()),
+            Body::Find(_) => {}
+        }
+        let failure = Answer::NoRoute { left: 0 };
+        let pinned = via.is_some();
+        let fresh = Query { body, firsts: vec![], tries: 0, live: 0, misses: 0, failure, pinned };
+        self.queries.insert(query, fresh);
+        self.try_query(now, around, query, via);
+    }
+
+    /// Starts the next try of a question.
+    fn try_query(&mut self, now: Time, around: &mut Neighbours, query: u32, via: Option<LinkNo>) {
+        let Some(it) = self.queries.get_mut(&query) else { return };
+        it.tries += 1;
+        it.live += 1;
+        if it.tries < TRIES_MAX && !it.pinned {
+            self.hedges.insert((now + HEDGE, query));
+        }
+        let mut visited = Visited::default();
+        visited.insert(self.marks);
+        for marks in &it.firsts {
+            visited.insert(*marks);
+        }
+        let first = it.tries == 1;
+        let job = Job::new(From::Own { query }, it.body.clone(), visited, BUDGET_MAX + 1);
+        let number = self.admit(now, job);
+        match via {
+            Some(link) => self.forward(now, number, link, None),
+            None if first => self.begin(now, around, number),
+            None => self.route(now, around, number),
+        }
+    }
+
+    /// Starts the tries that were not waited for any longer.
+    pub(super) fn start_hedges(&mut self, now: Time, around: &mut Neighbours) {
+        while let Some((at, query)) = self.hedges.first().copied()
+            && at <= now
+        {
+            self.hedges.pop_first();
+            if self.queries.get(&query).is_some_and(|it| it.tries < TRIES_MAX) {
+                self.try_query(now, around, query, None);
+            }
+        }
+    }
+
+    /// One try of a question ended; `here`: this router itself is where the record would be.
+    pub(super) fn conclude(
+        &mut self,
+        now: Time,
+        around: &mut Neighbours,
+        query: u32,
+        answer: Answer,
+        here: bool,
+    ) {
+        let Some(it) = self.queries.get_mut(&query) else { return };
+        it.live = it.live.saturating_sub(1);
+        let settled = match &answer {
+            Answer::Found(_) | Answer::Routers(_) | Answer::Stored { .. } | Answer::Stale => true,
+            Answer::NotFound => {
+                it.misses += 1;
+                here || it.misses >= MISSES_WANTED
+            }
+            Answer::NoRoute { .. } | Answer::Busy { .. } | Answer::RecentlyFailed { .. } => false,
+        };
+        if settled {
+            self.close_query(query, answer);
+            return;
+        }
+        if rank(&answer) > rank(&it.failure) {
+            it.failure = answer;
+        }
+        let last = it.tries >= TRIES_MAX || it.pinned;
+        if !last {
+            self.try_query(now, around, query, None);
+        } else if it.live == 0 {
+            let answer = it.failure.clone();
+            self.close_query(query, answer);
+        }
+    }
+
+    fn close_query(&mut self, query: u32, answer: Answer) {
+        self.queries.remove(&query);
+        self.hedges.retain(|(_, other)| *other != query);
+        let others: Vec<u32> = self
+            .jobs
+            .iter()
+            .filter(|(_, job)| job.from == From::Own { query })
+            .map(|(number, _)| *number)
+            .collect();
+        for number in others {
+            self.drop_job(number);
+        }
+        self.outputs.push_back(RequestOutput::Done { query, answer });
+    }
+}
+
+/// How much a failure tells: what more of the tries should be reported.
+const fn rank(answer: &Answer) -> u8 {
+    match answer {
+        Answer::NoRoute { .. } => 0,
+        Answer::Busy { .. } => 1,
+        Answer::RecentlyFailed { .. } => 2,
+        Answer::NotFound => 3,
+        Answer::Stale | Answer::Routers(_) | Answer::Stored { .. } | Answer::Found(_) => 4,
+    }
+}

@@ -1,0 +1,289 @@
+//! One ring among peers that say what they like, when they like.
+
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::super::{
+    Answer, Body, Held, Input, Output, Reach, RecordAnswer, RecordRequest, Ring, RingConfig,
+    RingMessage, StoreOp, Visited,
+    testing::{NETWORK, WALL, descriptor, key, member, network, signed},
+    wire::tests::any_message,
+};
+use crate::{
+    crypto::puzzle::Difficulty,
+    id::{Key, LinkNo, Location},
+    record::{RecordSize, tests::record_in},
+    ring::admission::Network,
+    rng::Rng,
+    time::{Now, Time},
+    wire::{Admission, LinkMessage},
+};
+
+fn at(ms: u64) -> Now {
+    Now { time: Time::from_micros(ms * 1_000), wall: WALL }
+}
+
+fn ring_of(network: &Network, degree: usize) -> Ring {
+    let own = member(network, 0);
+    let mut ring =
+        Ring::new(RingConfig { network: network.clone(), own, degree }, Rng::from_seed([1; 32]));
+    ring.handle_input(at(0), Input::Start { seeds: vec![], cached: vec![] });
+    ring
+}
+
+fn outputs(ring: &mut Ring) -> Vec<Output> {
+    std::iter::from_fn(|| ring.poll_output()).collect()
+}
+
+fn sent(outputs: &[Output]) -> Vec<(LinkNo, RingMessage)> {
+    let ring = |it: &Output| match it {
+        Output::Send { link, message: LinkMessage::Ring(message) } => {
+            Some((*link, message.clone()))
+        }
+        _ => None,
+    };
+    outputs.iter().filter_map(ring).collect()
+}
+
+/// A ring with neighbours 1 to `count` on links of the same number.
+fn among(count: u32) -> Ring {
+    let network = network(0);
+    let mut ring = ring_of(&network, 8);
+    for n in 1..=count {
+        let peer = member(&network, n);
+        let (link, remote) = (LinkNo(n), peer.address());
+        ring.handle_input(at(0), Input::LinkUp { link, peer, remote });
+        let message = RingMessage::Hello { degree: 8, reach: Reach::Near };
+        ring.handle_input(at(0), Input::Message { link, message });
+    }
+    assert_eq!(ring.status().neighbours, count as usize);
+    outputs(&mut ring);
+    ring
+}
+
+#[derive(Clone, Debug)]
+enum Act {
+    Say(u32, RingMessage),
+    Down(u32),
+    Up(u32),
+    Held(u32, bool),
+    Wait(u64),
+    Ask(Key),
+}
+
+fn any_act() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        8 => (1u32..8, any_message()).prop_map(|(link, message)| Act::Say(link, message)),
+        1 => (1u32..8).prop_map(Act::Down),
+        1 => (1u32..8).prop_map(Act::Up),
+        2 => (0u32..8, any::<bool>()).prop_map(|(ticket, found)| Act::Held(ticket, found)),
+        2 => (0u64..20_000).prop_map(Act::Wait),
+        1 => any::<[u8; 32]>().prop_map(|key| Act::Ask(Key(key))),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+    #[test]
+    fn whatever_peers_say_nothing_panics_and_every_question_ends(
+        acts in prop::collection::vec(any_act(), 1..60),
+    ) {
+        let mut ring = among(5);
+        let record = record_in(NETWORK, 1, 1, 2_000, b"x", RecordSize::Small);
+        let (mut ms, mut asked, mut answered) = (0, 0, 0);
+        for act in acts {
+            let input = match act {
+                Act::Say(link, message) => Input::Message { link: LinkNo(link), message },
+                Act::Down(link) => Input::LinkDown { link: LinkNo(link) },
+                Act::Up(n) => {
+                    let peer = descriptor(n);
+                    let remote = peer.address();
+                    Input::LinkUp { link: LinkNo(n), peer, remote }
+                }
+                Act::Held(ticket, found) => {
+                    let held = if found { Held::Found(record.clone()) } else { Held::Missing };
+                    Input::Held { ticket, held }
+                }
+                Act::Wait(more) => {
+                    ms += more;
+                    ring.handle_timeout(at(ms));
+                    continue;
+                }
+                Act::Ask(key) => {
+                    asked += 1;
+                    Input::Query { query: asked, request: RecordRequest::Get(key) }
+                }
+            };
+            ring.handle_input(at(ms), input);
+            let answers = outputs(&mut ring);
+            answered += answers.iter().filter(|it| matches!(it, Output::Answer { .. })).count();
+        }
+        for _ in 0..2_000 {
+            let due = ring.poll_timeout().map_or(0, |due| due.as_micros().div_ceil(1_000));
+            if due > ms + 60_000 {
+                break;
+            }
+            ms = ms.max(due);
+            ring.handle_timeout(at(ms));
+            let answers = outputs(&mut ring);
+            answered += answers.iter().filter(|it| matches!(it, Output::Answer { .. })).count();
+        }
+        prop_assert_eq!(answered, asked as usize);
+        prop_assert_eq!(ring.status().requests, 0);
+    }
+}
+
+/// Asks for a key that is closer to the only neighbour, and returns the id of the request it sends.
+fn ask_far(ring: &mut Ring) -> (Key, u32) {
+    let place = ring.neighbours().next().unwrap().location();
+    let mut key = [0; 32];
+    key[..8].copy_from_slice(&place.0.to_be_bytes());
+    let request = RecordRequest::Get(Key(key));
+    ring.handle_input(at(0), Input::Query { query: 7, request });
+    let ticket = outputs(ring).into_iter().find_map(|it| match it {
+        Output::Store { ticket, op: StoreOp::Get(_) } => ticket,
+        _ => None,
+    });
+    ring.handle_input(at(0), Input::Held { ticket: ticket.unwrap(), held: Held::Missing });
+    let id = sent(&outputs(ring)).into_iter().find_map(|(_, it)| match it {
+        RingMessage::Request { id, .. } => Some(id),
+        _ => None,
+    });
+    (Key(key), id.unwrap())
+}
+
+fn answers(outputs: &[Output]) -> Vec<RecordAnswer> {
+    let answer = |it: &Output| match it {
+        Output::Answer { answer, .. } => Some(answer.clone()),
+        _ => None,
+    };
+    outputs.iter().filter_map(answer).collect()
+}
+
+#[test]
+fn a_late_answer_after_giving_up_changes_nothing() {
+    let mut ring = among(1);
+    let (_, id) = ask_far(&mut ring);
+    let mut all = Vec::new();
+    for ms in (0..40_000).step_by(100) {
+        ring.handle_timeout(at(ms));
+        all.extend(outputs(&mut ring));
+        for it in sent(&all) {
+            assert!(!matches!(it.1, RingMessage::Answer { .. }));
+        }
+    }
+    assert_eq!(answers(&all).len(), 1, "gave up once");
+    let late = RingMessage::Answer { id, answer: Answer::NotFound };
+    let input = Input::Message { link: LinkNo(1), message: late };
+    ring.handle_input(at(40_000), input);
+    assert_eq!(outputs(&mut ring), []);
+}
+
+#[test]
+fn an_answer_from_another_link_or_with_another_record_is_none() {
+    let mut ring = among(1);
+    let (key, id) = ask_far(&mut ring);
+    let other = record_in(network(0).id(), 1, 1, 2_000, b"x", RecordSize::Small);
+    assert_ne!(other.key(), key);
+    let message = RingMessage::Answer { id, answer: Answer::NotFound };
+    ring.handle_input(at(1), Input::Message { link: LinkNo(2), message });
+    assert_eq!(answers(&outputs(&mut ring)), []);
+    let message = RingMessage::Answer { id, answer: Answer::Found(other) };
+    ring.handle_input(at(1), Input::Message { link: LinkNo(1), message });
+    let all = outputs(&mut ring);
+    assert!(!answers(&all).iter().any(|it| matches!(it, RecordAnswer::Found(_))));
+}
+
+#[test]
+fn a_neighbour_that_floods_is_told_to_come_back_and_costs_bounded_memory() {
+    let mut ring = among(3);
+    let own = ring.status().requests;
+    let mut busy = 0;
+    for id in 0..500 {
+        let body = Body::Get(Key([u8::try_from(id % 251).unwrap(); 32]));
+        let visited = Visited::default();
+        let message = RingMessage::Request { id, budget: 20, visited, body };
+        ring.handle_input(at(0), Input::Message { link: LinkNo(1), message });
+        let said = sent(&outputs(&mut ring));
+        busy += said
+            .iter()
+            .filter(|(_, it)| {
+                matches!(it, RingMessage::Answer { answer: Answer::Busy { retry_s: 1.. }, .. })
+            })
+            .count();
+    }
+    assert_eq!(busy, 500 - 64);
+    assert_eq!(ring.status().requests, own + 64);
+    // The others are still served.
+    let body = Body::Get(Key([1; 32]));
+    let message = RingMessage::Request { id: 1, budget: 20, visited: Visited::default(), body };
+    ring.handle_input(at(0), Input::Message { link: LinkNo(2), message });
+    assert_eq!(ring.status().requests, own + 65);
+}
+
+#[test]
+fn a_stranger_may_ask_who_is_where_and_nothing_else() {
+    let mut ring = among(2);
+    let peer = member(&network(0), 9);
+    let remote = peer.address();
+    ring.handle_input(at(0), Input::LinkUp { link: LinkNo(9), peer, remote });
+    let record = record_in(network(0).id(), 1, 1, 2_000, b"x", RecordSize::Small);
+    let visited = Visited::default();
+    let mut say = |id, body| {
+        let message = RingMessage::Request { id, budget: 0, visited, body };
+        ring.handle_input(at(0), Input::Message { link: LinkNo(9), message });
+        let all = outputs(&mut ring);
+        assert!(!all.iter().any(|it| matches!(it, Output::Store { .. })));
+        sent(&all).into_iter().find_map(|(_, it)| match it {
+            RingMessage::Answer { answer, .. } => Some(answer),
+            _ => None,
+        })
+    };
+    assert!(matches!(say(1, Body::Put(record.clone())), Some(Answer::Busy { .. })));
+    assert!(matches!(say(2, Body::Get(record.key())), Some(Answer::Busy { .. })));
+    for id in 3..11 {
+        assert!(matches!(say(id, Body::Find(Location(0))), Some(Answer::Routers(_))));
+    }
+    assert!(matches!(say(11, Body::Find(Location(0))), Some(Answer::Busy { .. })), "at once");
+    let message = RingMessage::Replicate(record);
+    ring.handle_input(at(0), Input::Message { link: LinkNo(9), message });
+    assert!(!outputs(&mut ring).iter().any(|it| matches!(it, Output::Store { .. })));
+}
+
+#[test]
+fn a_neighbour_whose_work_was_not_done_is_cut_off_and_its_prefix_blocked() {
+    let network = Network { difficulty: Difficulty(4), ..network(0) };
+    let mut ring = ring_of(&network, 8);
+    let admission = Admission { nonce: 1, output: [0; 32] };
+    let liar = signed(&network, &key(5), 5, admission);
+    let (link, remote) = (LinkNo(5), liar.address());
+    let up = Input::LinkUp { link, peer: Arc::clone(&liar), remote };
+    ring.handle_input(at(0), up);
+    let message = RingMessage::Hello { degree: 8, reach: Reach::Near };
+    ring.handle_input(at(0), Input::Message { link, message });
+    assert_eq!(ring.status().neighbours, 1, "checked lazily");
+    ring.handle_timeout(at(300));
+    assert_eq!(ring.status().neighbours, 0);
+    assert!(outputs(&mut ring).contains(&Output::CloseLink { link }));
+    assert_eq!(ring.view().count(), 0);
+    // Somebody honest from the same prefix, within ten minutes and after.
+    let other = member(&network, 6);
+    let input = |link| Input::LinkUp { link: LinkNo(link), peer: Arc::clone(&other), remote };
+    ring.handle_input(at(1_000), input(6));
+    assert!(outputs(&mut ring).contains(&Output::CloseLink { link: LinkNo(6) }));
+    ring.handle_input(at(601_000), input(7));
+    assert!(!outputs(&mut ring).contains(&Output::CloseLink { link: LinkNo(7) }));
+}
+
+#[test]
+fn nobody_moves() {
+    let network = network(0);
+    let mut ring = among(3);
+    let admission = Admission { nonce: 1, output: [7; 32] };
+    let moved = signed(&network, &key(2), 2, admission);
+    assert_ne!(moved.location(), member(&network, 2).location());
+    let input = Input::Descriptor { link: LinkNo(2), descriptor: moved };
+    ring.handle_input(at(1), input); // not fresher: ignored
+    assert_eq!(ring.status().neighbours, 3);
+}
