@@ -16,6 +16,7 @@ pub mod record;
 pub mod ring;
 pub mod rng;
 pub mod service;
+pub mod session;
 pub mod time;
 pub mod tunnel;
 pub mod wire;

@@ -1,0 +1,193 @@
+//! Which tunnel and which lease the next path takes.
+//!
+//! Lives here: what a client knows of its tunnels and of the service's leases, and the choice
+//! between them. Does not live here: building tunnels (`tunnel/`), reading descriptors (`service/`).
+
+use std::collections::BTreeMap;
+
+use crate::{garlic::OwnTunnelName, id::RouterId, rng::Rng, service::Lease, wire::Address};
+
+/// Tunnels of one client: what it uses, a spare, and those that are being replaced.
+const TUNNELS_MAX: usize = 16;
+
+/// The routers of a tunnel, first hop first; so that no path runs through its own gateway.
+#[derive(Clone, Default)]
+pub struct Route {
+    /// Each hop's identity and address.
+    pub hops: Vec<(RouterId, Address)>,
+}
+
+impl Route {
+    /// The gateway itself is a hop: a router cannot be spliced to itself, and would see both sides.
+    fn holds(&self, lease: &Lease) -> bool {
+        self.hops.iter().any(|(id, _)| *id == lease.gateway)
+    }
+
+    /// A hop is in the gateway's address range (PROTOCOL P11).
+    fn is_near(&self, lease: &Lease) -> bool {
+        self.hops.iter().any(|(_, address)| address.prefix() == lease.address.prefix())
+    }
+}
+
+/// Mute: it says who carries whom.
+impl std::fmt::Debug for Route {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Route({})", self.hops.len())
+    }
+}
+
+#[derive(Debug)]
+struct Tunnel {
+    route: Route,
+    retiring: bool,
+    suspect: bool,
+}
+
+/// The tunnels of one client.
+#[derive(Debug, Default)]
+pub(super) struct Tunnels(BTreeMap<OwnTunnelName, Tunnel>);
+
+impl Tunnels {
+    /// A tunnel is ready. False if there are too many.
+    pub(super) fn add(&mut self, name: OwnTunnelName, route: Route) -> bool {
+        if self.0.len() >= TUNNELS_MAX {
+            return false;
+        }
+        self.0.insert(name, Tunnel { route, retiring: false, suspect: false });
+        true
+    }
+
+    /// A tunnel is gone.
+    pub(super) fn remove(&mut self, name: OwnTunnelName) {
+        self.0.remove(&name);
+    }
+
+    /// No new path goes there.
+    pub(super) fn retire(&mut self, name: OwnTunnelName) {
+        if let Some(tunnel) = self.0.get_mut(&name) {
+            tunnel.retiring = true;
+        }
+    }
+
+    /// Whether a path should leave it.
+    pub(super) fn is_retiring(&self, name: OwnTunnelName) -> bool {
+        self.0.get(&name).is_some_and(|tunnel| tunnel.retiring)
+    }
+
+    /// Taken only if there is no other; true if that is news.
+    pub(super) fn suspect(&mut self, name: OwnTunnelName) -> bool {
+        self.0.get_mut(&name).is_some_and(|tunnel| !std::mem::replace(&mut tunnel.suspect, true))
+    }
+
+    /// It works.
+    pub(super) fn trust(&mut self, name: OwnTunnelName) {
+        if let Some(tunnel) = self.0.get_mut(&name) {
+            tunnel.suspect = false;
+        }
+    }
+
+    /// How many may be counted on.
+    pub(super) fn good(&self) -> usize {
+        self.0.values().filter(|tunnel| !tunnel.retiring && !tunnel.suspect).count()
+    }
+
+    /// Retiring ones that nobody uses; they are forgotten here.
+    pub(super) fn take_free(
+        &mut self,
+        in_use: impl Fn(OwnTunnelName) -> bool,
+    ) -> Vec<OwnTunnelName> {
+        let free = self.0.iter().filter(|(name, tunnel)| tunnel.retiring && !in_use(**name));
+        let free: Vec<_> = free.map(|(name, _)| *name).collect();
+        for name in &free {
+            self.0.remove(name);
+        }
+        free
+    }
+
+    /// Some tunnel for a request; the trusted first.
+    pub(super) fn any(&self, rng: &mut Rng) -> Option<OwnTunnelName> {
+        least(
+            rng,
+            self.0.iter().map(|(name, tunnel)| {
+                (u32::from(tunnel.retiring) * 2 + u32::from(tunnel.suspect), *name)
+            }),
+        )
+    }
+}
+
+/// The service's leases, and which of them failed.
+#[derive(Debug, Default)]
+pub(super) struct Leases(Vec<(Lease, bool)>);
+
+impl Leases {
+    /// A descriptor came: all are good again, for what one tunnel cannot reach another can.
+    pub(super) fn replace(&mut self, leases: Vec<Lease>) {
+        self.0 = leases.into_iter().map(|lease| (lease, false)).collect();
+    }
+
+    /// No path came about through it, or it broke.
+    pub(super) fn failed(&mut self, gateway: RouterId) {
+        for (lease, failed) in &mut self.0 {
+            *failed |= lease.gateway == gateway;
+        }
+    }
+
+    /// Whether there is none left to try.
+    pub(super) fn all_failed(&self) -> bool {
+        self.0.iter().all(|(_, failed)| *failed)
+    }
+}
+
+/// What the last path used and why the next should differ.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Avoid {
+    pub(super) tunnel: OwnTunnelName,
+    pub(super) gateway: RouterId,
+}
+
+/// A tunnel and a lease for the next path, at random among the best.
+///
+/// Never a tunnel through the gateway. Then, worst first: a hop in the gateway's address range (a
+/// network may be too small for that rule), a retiring tunnel, a suspect one, the tunnel to be
+/// avoided, the gateway to be avoided.
+pub(super) fn choose(
+    rng: &mut Rng,
+    tunnels: &Tunnels,
+    leases: &Leases,
+    avoid: Option<Avoid>,
+) -> Option<(OwnTunnelName, Lease)> {
+    let pairs = leases.0.iter().filter(|(_, failed)| !failed).flat_map(|(lease, _)| {
+        let usable = tunnels.0.iter().filter(|(_, tunnel)| !tunnel.route.holds(lease));
+        usable.map(move |(name, tunnel)| {
+            let cost = u32::from(tunnel.route.is_near(lease)) * 16
+                + u32::from(tunnel.retiring) * 8
+                + u32::from(tunnel.suspect) * 4
+                + u32::from(avoid.is_some_and(|avoid| avoid.tunnel == *name)) * 2
+                + u32::from(avoid.is_some_and(|avoid| avoid.gateway == lease.gateway));
+            (cost, (*name, *lease))
+        })
+    });
+    least(rng, pairs)
+}
+
+/// One of those with the least cost, at random.
+fn least<T>(rng: &mut Rng, all: impl Iterator<Item = (u32, T)>) -> Option<T> {
+    let mut best: Option<(u32, T)> = None;
+    let mut ties = 1;
+    for (cost, item) in all {
+        match &best {
+            Some((least, _)) if cost > *least => {}
+            Some((least, _)) if cost == *least => {
+                ties += 1;
+                if rng.below(ties) == 0 {
+                    best = Some((cost, item));
+                }
+            }
+            _ => {
+                ties = 1;
+                best = Some((cost, item));
+            }
+        }
+    }
+    best.map(|(_, item)| item)
+}

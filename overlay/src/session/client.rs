@@ -1,0 +1,629 @@
+//! The client's side of one session: which path carries it, and when another must.
+//!
+//! Lives here: the handshake and resumption as seen from the client, make-before-break, retries.
+//! Does not live here: the choice itself (`choice.rs`), silence (`watch.rs`), streams and offsets
+//! (`conversation.rs`), splices (`end.rs`).
+//!
+//! ```text
+//!  no path --stream wanted--> attempt --answer / hello--> live
+//!     ^                        |  ^  |                     | reset ──────────> no path, attempt
+//!     '------ gave up ---------'  '--' other tunnel, lease | silence, rotation,
+//!                                                          | 23 h ───────────> live and attempt
+//! ```
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
+
+use super::{
+    app::{AppCommand, AppEvent, StreamNo},
+    choice::{Avoid, Leases, Route, Tunnels, choose},
+    conversation::{Conversation, Heard, Trouble},
+    frame::ResetReason,
+    handshake::{Answer, ClientHandshake, EARLY_MAX, Purpose, SessionTarget},
+    mux::{MuxEvent, Side},
+    path::{Path, PathNo},
+    record::Unit,
+    resume::{Numbers, ResumeSecret, Role, Tag},
+    watch::{Sign, Watch},
+};
+use crate::{
+    garlic::OwnTunnelName,
+    rng::Rng,
+    service::Lease,
+    time::{Now, Time},
+};
+
+/// Tunnels wanted while there is a session: one in use, one spare.
+const TUNNELS_WANTED: usize = 2;
+/// How long a resumption may take: the end hop may have to dial the gateway.
+const RESUME_TIME: Duration = Duration::from_secs(3);
+/// How long a first handshake may take.
+const HANDSHAKE_TIME: Duration = Duration::from_secs(8);
+/// Age at which a session's keys are renewed by a full handshake: an hour before the service
+/// insists (PROTOCOL P9).
+const REKEY_AFTER: Duration = Duration::from_hours(23);
+/// How long streams wait for a path before they are told.
+const GIVE_UP_AFTER: Duration = Duration::from_mins(1);
+/// How long a session without streams keeps its path.
+const IDLE_MAX: Duration = Duration::from_mins(2);
+/// Attempts that follow each other at once; then they wait longer and longer.
+const EAGER_ATTEMPTS: u32 = 3;
+/// First and longest wait between attempts.
+const RETRY_FIRST: Duration = Duration::from_millis(250);
+const RETRY_LONGEST: Duration = Duration::from_secs(8);
+
+/// What a client wants done.
+#[derive(Debug)]
+pub(super) enum ClientOutput {
+    /// Open a splice; the path's first units are ready at once.
+    OpenPath { path: PathNo, tunnel: OwnTunnelName, lease: Lease },
+    /// Close its splice.
+    ClosePath { path: PathNo },
+    /// So many usable tunnels in all.
+    NeedTunnels { want: usize },
+    /// A descriptor, or a newer one.
+    NeedDescriptor,
+    /// A tunnel went silent.
+    TunnelFailed { tunnel: OwnTunnelName },
+    /// A retired tunnel is not in use any more.
+    TunnelFree { tunnel: OwnTunnelName },
+    /// For the application.
+    App(AppEvent),
+}
+
+#[derive(Debug)]
+struct Established {
+    secret: ResumeSecret,
+    numbers: Numbers,
+    since: Time,
+}
+
+#[derive(Debug)]
+struct Live {
+    no: PathNo,
+    path: Path,
+    via: Avoid,
+    watch: Watch,
+    silent: bool,
+}
+
+#[derive(Debug)]
+struct Attempt {
+    no: PathNo,
+    via: Avoid,
+    step: Step,
+    deadline: Time,
+    /// It is made only because the live path is silent.
+    for_silence: bool,
+}
+
+#[derive(Debug)]
+enum Step {
+    /// The request is written when its first unit is asked for, with the early data there is then.
+    Request { continues: bool },
+    /// Waiting for the answer.
+    Asked { handshake: ClientHandshake, continues: bool, early: usize, units: VecDeque<Vec<u8>> },
+    /// Waiting for the service's hello. `fresh` after a full handshake.
+    Resuming { path: Path, fresh: Option<ResumeSecret> },
+}
+
+/// The machine.
+#[derive(Debug)]
+pub(super) struct Client {
+    rng: Rng,
+    quota: usize,
+    target: Option<SessionTarget>,
+    leases: Leases,
+    pub(super) tunnels: Tunnels,
+    conversation: Conversation,
+    nonce: Tag,
+    session: Option<Established>,
+    live: Option<Live>,
+    attempt: Option<Attempt>,
+    next_path: u32,
+    failures: u32,
+    retry_at: Time,
+    down_since: Option<Time>,
+    idle_since: Option<Time>,
+    ids: BTreeMap<StreamNo, u32>,
+    names: BTreeMap<u32, StreamNo>,
+    asked_tunnels: (usize, usize),
+    asked_descriptor: bool,
+    /// No tunnel at hand will do.
+    starved: bool,
+    timer: Option<Time>,
+    outputs: VecDeque<ClientOutput>,
+}
+
+impl Client {
+    /// A client of one service, which knows nothing of it yet. `quota` bounds its buffers, bytes.
+    pub(super) fn new(mut rng: Rng, quota: usize) -> Self {
+        Self {
+            nonce: rng.bytes(),
+            rng,
+            quota,
+            target: None,
+            leases: Leases::default(),
+            tunnels: Tunnels::default(),
+            conversation: Conversation::new(Side::Client),
+            session: None,
+            live: None,
+            attempt: None,
+            next_path: 0,
+            failures: 0,
+            retry_at: Time::ZERO,
+            down_since: None,
+            idle_since: None,
+            ids: BTreeMap::new(),
+            names: BTreeMap::new(),
+            asked_tunnels: (0, 0),
+            asked_descriptor: false,
+            starved: false,
+            timer: None,
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// The application wants something.
+    pub(super) fn command(&mut self, now: Now, command: AppCommand) {
+        let mux = &mut self.conversation.mux;
+        match command {
+            AppCommand::Open { stream, port } => {
+                if self.ids.contains_key(&stream) {
+                    return;
+                }
+                if let Some(id) = mux.open(now.time, port) {
+                    self.ids.insert(stream, id);
+                    self.names.insert(id, stream);
+                } else {
+                    let reason = ResetReason::Busy;
+                    self.outputs.push_back(ClientOutput::App(AppEvent::Reset { stream, reason }));
+                }
+            }
+            AppCommand::Accept { .. } => {}
+            AppCommand::Data { stream, bytes } => {
+                if let Some(id) = self.ids.get(&stream) {
+                    mux.write(*id, bytes);
+                }
+            }
+            AppCommand::Finish { stream } => {
+                if let Some(id) = self.ids.get(&stream) {
+                    mux.finish(*id);
+                }
+            }
+            AppCommand::Reset { stream, reason } => {
+                if let Some(id) = self.ids.remove(&stream) {
+                    mux.reset(id, reason);
+                    self.names.remove(&id);
+                }
+            }
+            AppCommand::Consumed { stream, bytes } => {
+                if let Some(id) = self.ids.get(&stream) {
+                    self.conversation.consumed(now.time, *id, bytes);
+                }
+            }
+        }
+        self.events();
+    }
+
+    /// How many bytes the application may give for a stream.
+    pub(super) fn writable(&self, stream: StreamNo) -> usize {
+        self.ids.get(&stream).map_or(0, |id| self.conversation.mux.writable(*id))
+    }
+
+    /// The service's keys and leases, new or again.
+    pub(super) fn descriptor(&mut self, target: SessionTarget, leases: Vec<Lease>) {
+        self.asked_descriptor = false;
+        self.target = Some(target);
+        self.leases.replace(leases);
+    }
+
+    /// There is no descriptor to be had: whoever waits is told why.
+    pub(super) fn unreachable(&mut self, reason: ResetReason) {
+        self.asked_descriptor = false;
+        if self.live.is_none() {
+            self.end_session(reason);
+        }
+    }
+
+    /// A tunnel is ready. False if there are too many.
+    pub(super) fn tunnel(&mut self, tunnel: OwnTunnelName, route: Route) -> bool {
+        self.tunnels.add(tunnel, route)
+    }
+
+    /// A tunnel is gone, and with it what ran through it. Its leases are not to blame.
+    pub(super) fn tunnel_closed(&mut self, tunnel: OwnTunnelName) {
+        self.tunnels.remove(tunnel);
+        self.attempt.take_if(|attempt| attempt.via.tunnel == tunnel);
+        self.live.take_if(|live| live.via.tunnel == tunnel);
+    }
+
+    /// The splice of a path is over.
+    pub(super) fn path_closed(&mut self, now: Now, no: PathNo) {
+        if let Some(live) = self.live.take_if(|live| live.no == no) {
+            self.leases.failed(live.via.gateway);
+        }
+        if self.attempt.as_ref().is_some_and(|attempt| attempt.no == no) {
+            self.attempt_failed(now.time, false);
+        }
+    }
+
+    /// A unit came.
+    pub(super) fn receive(&mut self, now: Now, no: PathNo, unit: &mut [u8]) {
+        if let Some(live) = self.live.as_mut().filter(|live| live.no == no) {
+            match self.conversation.receive(now.time, &mut live.path, unit) {
+                Ok(Heard::Something) => {}
+                Ok(Heard::Hello { .. }) | Err(Trouble::Path) => self.live_lost(),
+                Ok(Heard::Close) | Err(Trouble::Session) => {
+                    self.end_session(ResetReason::SessionLost);
+                }
+            }
+        } else if let Some(attempt) = self.attempt.take_if(|attempt| attempt.no == no) {
+            self.attempt_heard(now, attempt, unit);
+        }
+        self.events();
+    }
+
+    fn live_lost(&mut self) {
+        if let Some(live) = self.live.take() {
+            self.outputs.push_back(ClientOutput::ClosePath { path: live.no });
+        }
+    }
+
+    fn attempt_heard(&mut self, now: Now, mut attempt: Attempt, unit: &mut [u8]) {
+        match attempt.step {
+            Step::Request { .. } => self.attempt_broken(now.time, attempt.no, attempt.via),
+            Step::Asked { handshake, continues, early, .. } => {
+                let previous = self.session.as_ref().filter(|_| continues);
+                let Some((keys, answer)) = handshake.finish(unit) else {
+                    return self.attempt_broken(now.time, attempt.no, attempt.via);
+                };
+                let previous = previous.filter(|_| answer == Answer::Continued);
+                let (secret, keys) =
+                    ResumeSecret::new(keys, Role::Client, previous.map(|session| &session.secret));
+                match (continues, answer) {
+                    (false, Answer::Taken | Answer::Resend) => {
+                        self.conversation.early_taken(answer == Answer::Taken, early);
+                    }
+                    (_, Answer::Continued) => {
+                        let path = Path::continuing(now.time, keys);
+                        attempt.step = Step::Resuming { path, fresh: Some(secret) };
+                        attempt.deadline = now.time + RESUME_TIME;
+                        self.attempt = Some(attempt);
+                        return;
+                    }
+                    (true, Answer::Forgotten) => self.start_over(ResetReason::SessionLost),
+                    _ => return self.attempt_broken(now.time, attempt.no, attempt.via),
+                }
+                self.established(now.time, secret);
+                self.go_live(attempt.no, Path::opened(now.time, keys), attempt.via);
+            }
+            Step::Resuming { mut path, fresh } => {
+                let heard = self.conversation.receive(now.time, &mut path, unit);
+                let resumed = match heard {
+                    Ok(Heard::Hello { received, from }) => {
+                        self.conversation.resume(&mut path, received, from)
+                    }
+                    Ok(_) => Err(Trouble::Path),
+                    Err(trouble) => Err(trouble),
+                };
+                match resumed {
+                    Ok(()) => {
+                        if let Some(secret) = fresh {
+                            self.established(now.time, secret);
+                        } else if let Some(session) = &mut self.session {
+                            session.numbers.authenticated(path.number());
+                        }
+                        self.go_live(attempt.no, path, attempt.via);
+                    }
+                    Err(Trouble::Path) => self.attempt_broken(now.time, attempt.no, attempt.via),
+                    Err(Trouble::Session) => {
+                        self.outputs.push_back(ClientOutput::ClosePath { path: attempt.no });
+                        self.end_session(ResetReason::SessionLost);
+                    }
+                }
+            }
+        }
+    }
+
+    fn established(&mut self, now: Time, secret: ResumeSecret) {
+        self.session = Some(Established { secret, numbers: Numbers::new(), since: now });
+    }
+
+    fn go_live(&mut self, no: PathNo, path: Path, via: Avoid) {
+        tracing::debug!(path = no.0, number = path.number(), "path is live");
+        self.tunnels.trust(via.tunnel);
+        self.failures = 0;
+        let live = Live { no, path, via, watch: Watch::default(), silent: false };
+        if let Some(old) = self.live.replace(live) {
+            self.outputs.push_back(ClientOutput::ClosePath { path: old.no });
+            if old.silent && old.via.tunnel != via.tunnel && self.tunnels.suspect(old.via.tunnel) {
+                self.outputs.push_back(ClientOutput::TunnelFailed { tunnel: old.via.tunnel });
+            }
+        }
+    }
+
+    /// The attempt was refused or did not answer in time.
+    fn attempt_failed(&mut self, now: Time, timed_out: bool) {
+        let Some(attempt) = self.attempt.take() else { return };
+        if timed_out && self.tunnels.suspect(attempt.via.tunnel) {
+            self.outputs.push_back(ClientOutput::TunnelFailed { tunnel: attempt.via.tunnel });
+        }
+        self.attempt_broken(now, attempt.no, attempt.via);
+    }
+
+    fn attempt_broken(&mut self, now: Time, no: PathNo, via: Avoid) {
+        self.outputs.push_back(ClientOutput::ClosePath { path: no });
+        self.leases.failed(via.gateway);
+        self.failures = self.failures.saturating_add(1);
+        let doublings = self.failures.saturating_sub(EAGER_ATTEMPTS);
+        self.retry_at = if doublings == 0 {
+            now
+        } else {
+            now + (RETRY_FIRST * (1 << doublings.min(8))).min(RETRY_LONGEST)
+        };
+        tracing::debug!(path = no.0, failures = self.failures, "no path came about");
+    }
+
+    /// The session is over: its streams end, its paths close.
+    fn end_session(&mut self, reason: ResetReason) {
+        self.live_lost();
+        if let Some(attempt) = self.attempt.take() {
+            self.outputs.push_back(ClientOutput::ClosePath { path: attempt.no });
+        }
+        self.start_over(reason);
+    }
+
+    /// Nothing is left of the session but its client.
+    fn start_over(&mut self, reason: ResetReason) {
+        self.conversation.mux.reset_all(reason);
+        self.events();
+        self.conversation = Conversation::new(Side::Client);
+        self.nonce = self.rng.bytes();
+        self.session = None;
+        self.down_since = None;
+    }
+
+    /// Writes the path's next unit, if it has one.
+    pub(super) fn fill(&mut self, now: Now, no: PathNo, unit: &mut Unit) -> Option<usize> {
+        if let Some(live) = self.live.as_mut().filter(|live| live.no == no) {
+            let closing = live.path.close_due;
+            let len = self.conversation.fill(now.time, &mut live.path, unit);
+            if closing && !live.path.close_due {
+                self.end_session(ResetReason::Closed);
+            }
+            self.events();
+            return len;
+        }
+        let attempt = self.attempt.as_mut().filter(|attempt| attempt.no == no)?;
+        if let Step::Request { continues } = attempt.step {
+            let Some(step) = self.request(now, continues) else {
+                self.attempt_failed(now.time, false);
+                return None;
+            };
+            self.attempt.as_mut()?.step = step;
+        }
+        match &mut self.attempt.as_mut()?.step {
+            Step::Request { .. } => None,
+            Step::Asked { units, .. } => {
+                let next = units.pop_front()?;
+                unit.get_mut(..next.len())?.copy_from_slice(&next);
+                Some(next.len())
+            }
+            Step::Resuming { path, .. } => self.conversation.fill(now.time, path, unit),
+        }
+    }
+
+    fn request(&mut self, now: Now, continues: bool) -> Option<Step> {
+        let target = self.target.as_ref()?;
+        let mark = self.session.as_ref().filter(|_| continues).map(|session| session.secret.mark());
+        let early = if mark.is_some() { Vec::new() } else { self.conversation.early(EARLY_MAX) };
+        let purpose = match mark {
+            Some(mark) => Purpose::Continue { mark },
+            None => Purpose::New { early: &early, nonce: self.nonce },
+        };
+        let (handshake, request) =
+            ClientHandshake::start(&mut self.rng, target, now.wall, purpose)?;
+        let units = super::handshake::units(&request).map(<[u8]>::to_vec).collect();
+        Some(Step::Asked { handshake, continues, early: early.len(), units })
+    }
+
+    /// Does what is due. Call after each batch of inputs, and when the timer fires.
+    ///
+    /// `requests` if a tunnel is needed for something else too.
+    pub(super) fn settle(&mut self, now: Now, requests: bool) {
+        let time = now.time;
+        self.timer = None;
+        self.conversation.settle(time);
+        let free = self.quota.saturating_sub(self.conversation.held());
+        self.conversation.set_limit(free / 4);
+        if self.attempt.as_ref().is_some_and(|attempt| time >= attempt.deadline) {
+            self.attempt_failed(time, true);
+        }
+        let wanted = self.conversation.wants_path();
+        self.starved = false;
+        let needed = self.judge_live(time);
+        if needed || (wanted && self.live.is_none()) {
+            self.begin(time);
+        }
+        if let Some(attempt) = &self.attempt {
+            self.timer = earlier(self.timer, Some(attempt.deadline));
+        }
+        self.give_up_or_rest(time, wanted);
+        self.ask_for_tunnels(wanted, requests);
+        let in_use = [
+            self.live.as_ref().map(|live| live.via.tunnel),
+            self.attempt.as_ref().map(|attempt| attempt.via.tunnel),
+        ];
+        for tunnel in self.tunnels.take_free(|name| in_use.contains(&Some(name))) {
+            self.outputs.push_back(ClientOutput::TunnelFree { tunnel });
+        }
+    }
+
+    /// Whether the live path must be replaced while it lives.
+    fn judge_live(&mut self, now: Time) -> bool {
+        let Some(live) = &mut self.live else { return false };
+        let mut sign = live.watch.judge(now, live.path.heard, &self.conversation);
+        if sign == Sign::Ask {
+            self.conversation.ping(now, &mut live.path);
+            sign = live.watch.judge(now, live.path.heard, &self.conversation);
+        }
+        live.silent = sign == Sign::Silent;
+        if let Sign::Fine(due) = sign {
+            self.timer = earlier(self.timer, due);
+            // It spoke again: the attempt that its silence caused is not needed.
+            if let Some(attempt) = self.attempt.take_if(|attempt| attempt.for_silence) {
+                self.outputs.push_back(ClientOutput::ClosePath { path: attempt.no });
+            }
+        }
+        let old = self.session.as_ref().is_some_and(|s| now.since(s.since) >= REKEY_AFTER);
+        live.silent || old || self.tunnels.is_retiring(live.via.tunnel)
+    }
+
+    /// Starts an attempt, if none runs and all that it needs is there.
+    fn begin(&mut self, now: Time) {
+        if self.attempt.is_some() {
+            return;
+        }
+        if now < self.retry_at {
+            self.timer = earlier(self.timer, Some(self.retry_at));
+            return;
+        }
+        if self.target.is_none() || self.leases.all_failed() {
+            if !self.asked_descriptor {
+                self.asked_descriptor = true;
+                self.outputs.push_back(ClientOutput::NeedDescriptor);
+            }
+            return;
+        }
+        let avoid = self.live.as_ref().map(|live| live.via);
+        let Some((tunnel, lease)) = choose(&mut self.rng, &self.tunnels, &self.leases, avoid)
+        else {
+            self.starved = true;
+            return;
+        };
+        // Rotation must not go to another tunnel that is leaving.
+        if self.live.as_ref().is_some_and(|live| !live.silent) && self.tunnels.is_retiring(tunnel) {
+            self.starved = true;
+            return;
+        }
+        let (step, time) = self.first_step(now);
+        let no = PathNo(self.next_path);
+        self.next_path = self.next_path.wrapping_add(1);
+        let via = Avoid { tunnel, gateway: lease.gateway };
+        let for_silence = self.live.as_ref().is_some_and(|live| live.silent);
+        self.attempt = Some(Attempt { no, via, step, deadline: now + time, for_silence });
+        self.outputs.push_back(ClientOutput::OpenPath { path: no, tunnel, lease });
+    }
+
+    fn first_step(&mut self, now: Time) -> (Step, Duration) {
+        let Some(session) = &mut self.session else {
+            return (Step::Request { continues: false }, HANDSHAKE_TIME);
+        };
+        let young = now.since(session.since) < REKEY_AFTER;
+        match session.numbers.take().filter(|_| young) {
+            Some(number) => {
+                let tag = session.secret.tag(number.value());
+                let keys = session.secret.path(number, Role::Client);
+                let path = Path::resuming(now, keys, tag);
+                (Step::Resuming { path, fresh: None }, RESUME_TIME)
+            }
+            None => (Step::Request { continues: true }, HANDSHAKE_TIME),
+        }
+    }
+
+    fn give_up_or_rest(&mut self, now: Time, wanted: bool) {
+        if wanted && self.live.is_none() {
+            self.idle_since = None;
+            let since = *self.down_since.get_or_insert(now);
+            if now.since(since) >= GIVE_UP_AFTER {
+                self.end_session(ResetReason::Unreachable);
+            } else {
+                self.timer = earlier(self.timer, Some(since + GIVE_UP_AFTER));
+            }
+            return;
+        }
+        self.down_since = None;
+        if wanted {
+            self.idle_since = None;
+        } else if let Some(live) = &mut self.live {
+            let since = *self.idle_since.get_or_insert(now);
+            if now.since(since) >= IDLE_MAX {
+                live.path.close_due = true;
+            } else {
+                self.timer = earlier(self.timer, Some(since + IDLE_MAX));
+            }
+        } else if self.session.is_some() {
+            self.end_session(ResetReason::Closed);
+        }
+    }
+
+    fn ask_for_tunnels(&mut self, wanted: bool, requests: bool) {
+        let good = self.tunnels.good();
+        let mut want = match (wanted || self.live.is_some(), requests) {
+            (true, _) => TUNNELS_WANTED,
+            (false, requests) => usize::from(requests),
+        };
+        if self.starved {
+            want = want.max(good + 1);
+        }
+        let (last_want, last_good) = self.asked_tunnels;
+        if want != last_want || (good < want && good < last_good) {
+            self.outputs.push_back(ClientOutput::NeedTunnels { want });
+        }
+        self.asked_tunnels = (want, good);
+    }
+
+    fn events(&mut self) {
+        while let Some(event) = self.conversation.mux.poll_event() {
+            let (id, last) = match &event {
+                MuxEvent::Accepted { stream: id }
+                | MuxEvent::Incoming { stream: id, .. }
+                | MuxEvent::Data { stream: id, .. }
+                | MuxEvent::Finished { stream: id }
+                | MuxEvent::Writable { stream: id } => (*id, false),
+                MuxEvent::Reset { stream: id, .. } | MuxEvent::Closed { stream: id } => (*id, true),
+            };
+            let Some(stream) = self.names.get(&id).copied() else { continue };
+            if last {
+                self.names.remove(&id);
+                self.ids.remove(&stream);
+            }
+            self.outputs.push_back(ClientOutput::App(event.named(stream)));
+        }
+    }
+
+    /// Paths that may have units to send.
+    pub(super) fn paths(&self) -> impl Iterator<Item = PathNo> + use<> {
+        let attempt = self.attempt.as_ref().map(|attempt| attempt.no);
+        let live = self.live.as_ref().map(|live| live.no);
+        attempt.into_iter().chain(live)
+    }
+
+    /// The path that carries the session.
+    #[cfg(test)]
+    pub(super) fn live_path(&self) -> Option<PathNo> {
+        self.live.as_ref().map(|live| live.no)
+    }
+
+    /// What is to be done next.
+    pub(super) fn poll_output(&mut self) -> Option<ClientOutput> {
+        self.outputs.pop_front()
+    }
+
+    /// When to settle next.
+    pub(super) fn poll_timeout(&self) -> Option<Time> {
+        let ack = self.live.as_ref().and_then(|_| self.conversation.poll_timeout());
+        earlier(self.timer, ack)
+    }
+}
+
+/// The earlier of two moments that may not come.
+pub(super) fn earlier(a: Option<Time>, b: Option<Time>) -> Option<Time> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}

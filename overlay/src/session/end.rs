@@ -1,0 +1,545 @@
+//! `End`: the near end of tunnels, where their bytes become streams.
+//!
+//! Lives here: one isolation context's or one service's carrier and session machine, joined. Does
+//! not live here: either of them (`garlic`, `client.rs`, `service.rs`), and who asks whom for
+//! tunnels and descriptors (`router`).
+//!
+//! ```text
+//!  links <──Part──> Carrier <──units──> Client | Service <──App──> applications
+//!                      '─────────cloves, tunnels─────────Node─> Node
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::{
+    app::{AppCommand, AppEvent, StreamNo},
+    choice::Route,
+    client::{Client, ClientOutput},
+    frame::ResetReason,
+    gateways::Gateways,
+    handshake::{SessionSecret, SessionTarget},
+    path::PathNo,
+    record::UNIT_MAX,
+    service::{Service, ServiceOutput},
+};
+use crate::{
+    crypto::onion::{OwnerBackward, OwnerForward},
+    garlic::{Carrier, CarrierOutput, Clove, OwnTunnelName, RecordAnswer, SpliceNo, seal_lease},
+    id::{LinkNo, NetworkId},
+    plane::PartMessage,
+    rng::Rng,
+    service::Lease,
+    time::{Now, Time},
+    wire::Contact,
+};
+
+/// Default bound of all buffers of one `End`, in bytes.
+pub const QUOTA_DEFAULT: usize = 64 * 1024 * 1024;
+/// Requests that wait for a tunnel.
+const REQUESTS_MAX: usize = 64;
+/// Units that one path sends before others have their turn: one batch of cells.
+const BATCH: usize = 16;
+/// Minutes for which a contact made from a lease is good: it is used at once.
+const CONTACT_MIN: u32 = 30;
+
+/// What happened outside.
+#[derive(Debug)]
+pub enum EndInput {
+    /// From a link that carries one of this `End`'s tunnels.
+    Part {
+        /// Which.
+        from: LinkNo,
+        /// Cells, or that cells have left.
+        message: PartMessage,
+    },
+    /// A tunnel was built for this `End`; its lane leads here.
+    Tunnel {
+        /// Its name from now on.
+        tunnel: OwnTunnelName,
+        /// The onion layers.
+        layers: (OwnerForward, OwnerBackward),
+        /// Its hops, first hop first.
+        route: Route,
+        /// Service: the end hop, if it is to be a gateway. Client: `None`.
+        gateway: Option<Contact>,
+    },
+    /// The tunnel will not live much longer: move away. [`EndEvent::TunnelFree`] follows.
+    RetireTunnel {
+        /// Which.
+        tunnel: OwnTunnelName,
+    },
+    /// The tunnel is gone.
+    TunnelClosed {
+        /// Which.
+        tunnel: OwnTunnelName,
+    },
+    /// Find or store a record through a tunnel: `RecordGet` or `RecordPut`, whose request number has
+    /// the top bit clear. Waits for a tunnel if there is none. Answered once.
+    Request {
+        /// Through which; `None` for any.
+        tunnel: Option<OwnTunnelName>,
+        /// The request.
+        clove: Clove,
+    },
+    /// Client: the service's session keys and leases, in answer to [`EndEvent::NeedDescriptor`] or
+    /// because they have changed.
+    Descriptor {
+        /// Its session keys.
+        target: SessionTarget,
+        /// Where it can be reached.
+        leases: Vec<Lease>,
+    },
+    /// Client: there is no descriptor to be had. Streams that wait are reset with this reason.
+    Unreachable(ResetReason),
+    /// Service: the session keys to answer to from now on, newest first; at most 4.
+    Secrets(Vec<SessionSecret>),
+    /// From an application.
+    App(AppCommand),
+}
+
+/// What an `End` wants done.
+#[derive(Debug)]
+pub enum EndOutput {
+    /// For a link.
+    Part {
+        /// Which.
+        to: LinkNo,
+        /// Cells, or that cells were consumed.
+        message: PartMessage,
+    },
+    /// For Node.
+    Node(EndEvent),
+    /// For an application.
+    App(AppEvent),
+}
+
+/// What Node is told.
+#[derive(Debug)]
+pub enum EndEvent {
+    /// Client: this many usable tunnels in all; 0 when none is needed any more.
+    NeedTunnels {
+        /// How many.
+        want: usize,
+    },
+    /// Client: a descriptor is needed, newer than the one given before. Said once; answer with
+    /// [`EndInput::Descriptor`] or [`EndInput::Unreachable`].
+    NeedDescriptor,
+    /// Service: publish these leases.
+    LeasesChanged(Vec<Lease>),
+    /// The tunnel does not work: silent, garbled, or its end hop refuses. Close it, build another.
+    TunnelFailed {
+        /// Which.
+        tunnel: OwnTunnelName,
+    },
+    /// A retired tunnel carries nothing any more: close it.
+    TunnelFree {
+        /// Which.
+        tunnel: OwnTunnelName,
+    },
+    /// What became of a request.
+    Answer {
+        /// Which.
+        request: u32,
+        /// `None` if its tunnel ended first, or too many wait.
+        answer: Option<RecordAnswer>,
+    },
+}
+
+#[derive(Debug)]
+enum Machine {
+    Client(Box<Client>),
+    Service(Box<Service>, Gateways),
+}
+
+/// The machine.
+///
+/// Give it inputs, then drain `poll_output`; several inputs may be given before (they then share
+/// cells).
+#[derive(Debug)]
+pub struct End {
+    rng: Rng,
+    now: Now,
+    carrier: Carrier,
+    machine: Machine,
+    paths: BTreeMap<SpliceNo, PathNo>,
+    splices: BTreeMap<PathNo, SpliceNo>,
+    next_path: u32,
+    /// Tunnels over which requests may go, at a service.
+    tunnels: BTreeSet<OwnTunnelName>,
+    waiting: VecDeque<Clove>,
+    open: BTreeSet<(OwnTunnelName, u32)>,
+    dirty: bool,
+    outputs: VecDeque<EndOutput>,
+}
+
+impl End {
+    /// One isolation context's conversation with one service, or its requests.
+    ///
+    /// `quota` bounds its buffers in bytes, see [`QUOTA_DEFAULT`].
+    pub fn client(mut rng: Rng, quota: usize) -> Self {
+        let client = Client::new(rng.fork(), quota);
+        Self::new(rng, Machine::Client(Box::new(client)))
+    }
+
+    /// One service, which answers nobody until it has keys and gateway tunnels.
+    pub fn service(mut rng: Rng, network: NetworkId, quota: usize) -> Self {
+        let service = Service::new(rng.fork(), network, quota);
+        Self::new(rng, Machine::Service(Box::new(service), Gateways::default()))
+    }
+
+    fn new(rng: Rng, machine: Machine) -> Self {
+        Self {
+            rng,
+            now: Now::default(),
+            carrier: Carrier::new(),
+            machine,
+            paths: BTreeMap::new(),
+            splices: BTreeMap::new(),
+            next_path: 0,
+            tunnels: BTreeSet::new(),
+            waiting: VecDeque::new(),
+            open: BTreeSet::new(),
+            dirty: false,
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// Something happened.
+    pub fn handle_input(&mut self, now: Now, input: EndInput) {
+        self.now = now;
+        self.dirty = true;
+        match input {
+            EndInput::Part { from, message } => self.carrier.handle_part(now.time, from, message),
+            EndInput::Tunnel { tunnel, layers, route, gateway } => {
+                self.add_tunnel(tunnel, layers, route, gateway);
+            }
+            EndInput::RetireTunnel { tunnel } => match &mut self.machine {
+                Machine::Client(client) => client.tunnels.retire(tunnel),
+                Machine::Service(_, gateways) => {
+                    gateways.retire(tunnel);
+                    self.tunnels.remove(&tunnel);
+                }
+            },
+            EndInput::TunnelClosed { tunnel } => self.tunnel_closed(tunnel),
+            EndInput::Request { tunnel, clove } => self.request(tunnel, clove),
+            EndInput::Descriptor { target, leases } => {
+                if let Machine::Client(client) = &mut self.machine {
+                    client.descriptor(target, leases);
+                }
+            }
+            EndInput::Unreachable(reason) => {
+                if let Machine::Client(client) = &mut self.machine {
+                    client.unreachable(reason);
+                }
+            }
+            EndInput::Secrets(secrets) => {
+                if let Machine::Service(service, _) = &mut self.machine {
+                    service.secrets(secrets);
+                }
+            }
+            EndInput::App(command) => match &mut self.machine {
+                Machine::Client(client) => client.command(now, command),
+                Machine::Service(service, _) => service.command(now, command),
+            },
+        }
+    }
+
+    /// Time passed.
+    pub fn handle_timeout(&mut self, now: Now) {
+        self.now = now;
+        self.dirty = true;
+    }
+
+    /// How many bytes may be given for a stream now.
+    pub fn writable(&self, stream: StreamNo) -> usize {
+        match &self.machine {
+            Machine::Client(client) => client.writable(stream),
+            Machine::Service(service, _) => service.writable(stream),
+        }
+    }
+
+    /// What is to be done next; `None` when all is said.
+    pub fn poll_output(&mut self) -> Option<EndOutput> {
+        if self.outputs.is_empty() && std::mem::take(&mut self.dirty) {
+            self.pump();
+        }
+        self.outputs.pop_front()
+    }
+
+    /// When to be woken.
+    pub fn poll_timeout(&self) -> Option<Time> {
+        match &self.machine {
+            Machine::Client(client) => client.poll_timeout(),
+            Machine::Service(service, _) => service.poll_timeout(),
+        }
+    }
+
+    fn add_tunnel(
+        &mut self,
+        tunnel: OwnTunnelName,
+        (forward, backward): (OwnerForward, OwnerBackward),
+        route: Route,
+        gateway: Option<Contact>,
+    ) {
+        self.carrier.add_tunnel(tunnel.0, tunnel.1, forward, backward);
+        let welcome = match &mut self.machine {
+            Machine::Client(client) => client.tunnel(tunnel, route),
+            Machine::Service(_, gateways) => {
+                self.tunnels.insert(tunnel);
+                gateway.is_none_or(|contact| {
+                    let clove = gateways.add(&mut self.rng, tunnel, contact);
+                    clove.is_some_and(|clove| self.carrier.send_clove(tunnel, &clove))
+                })
+            }
+        };
+        if !welcome {
+            self.event(EndEvent::TunnelFailed { tunnel });
+            return;
+        }
+        while let Some(clove) = self.waiting.pop_front() {
+            self.request(Some(tunnel), clove);
+        }
+    }
+
+    fn tunnel_closed(&mut self, tunnel: OwnTunnelName) {
+        match &mut self.machine {
+            Machine::Client(client) => client.tunnel_closed(tunnel),
+            Machine::Service(_, gateways) => gateways.remove(tunnel),
+        }
+        self.tunnels.remove(&tunnel);
+        self.carrier.remove_tunnel(tunnel);
+        let lost: Vec<_> = self.open.range((tunnel, 0)..=(tunnel, u32::MAX)).copied().collect();
+        for entry in lost {
+            self.open.remove(&entry);
+            self.event(EndEvent::Answer { request: entry.1, answer: None });
+        }
+    }
+
+    fn request(&mut self, tunnel: Option<OwnTunnelName>, clove: Clove) {
+        let (Clove::RecordGet { request, .. } | Clove::RecordPut { request, .. }) = clove else {
+            return;
+        };
+        let any = match &self.machine {
+            Machine::Client(client) => client.tunnels.any(&mut self.rng),
+            Machine::Service(..) => {
+                let count = u64::try_from(self.tunnels.len()).unwrap_or(0);
+                let at = usize::try_from(self.rng.below(count)).unwrap_or(0);
+                self.tunnels.iter().nth(at).copied()
+            }
+        };
+        match tunnel.or(any) {
+            Some(tunnel) if self.carrier.send_clove(tunnel, &clove) => {
+                self.open.insert((tunnel, request));
+            }
+            None if self.waiting.len() < REQUESTS_MAX => self.waiting.push_back(clove),
+            _ => self.event(EndEvent::Answer { request, answer: None }),
+        }
+    }
+
+    fn event(&mut self, event: EndEvent) {
+        self.outputs.push_back(EndOutput::Node(event));
+    }
+
+    /// Moves everything as far as it goes.
+    fn pump(&mut self) {
+        loop {
+            self.settle();
+            self.fill();
+            let mut news = false;
+            let mut consumed: Option<(SpliceNo, u32)> = None;
+            while let Some(output) = self.carrier.poll_output() {
+                if let CarrierOutput::SpliceData { splice, mut data } = output {
+                    news = true;
+                    self.unit(splice, &mut data);
+                    // Stream credits bound what the session keeps: the splice's return at once.
+                    match &mut consumed {
+                        Some((last, count)) if *last == splice => *count += 1,
+                        _ => {
+                            let before = consumed.replace((splice, 1));
+                            self.consumed(before);
+                        }
+                    }
+                } else {
+                    news |= self.carried(output);
+                }
+            }
+            self.consumed(consumed);
+            if !news && consumed.is_none() {
+                return;
+            }
+        }
+    }
+
+    fn consumed(&mut self, consumed: Option<(SpliceNo, u32)>) {
+        if let Some((splice, count)) = consumed {
+            self.carrier.splice_consumed(self.now.time, splice, count);
+        }
+    }
+
+    fn unit(&mut self, splice: SpliceNo, data: &mut [u8]) {
+        let Some(&path) = self.paths.get(&splice) else { return };
+        match &mut self.machine {
+            Machine::Client(client) => client.receive(self.now, path, data),
+            Machine::Service(service, _) => service.receive(self.now, path, data),
+        }
+    }
+
+    /// What the carrier said; true if the session machine may have something to do now.
+    fn carried(&mut self, output: CarrierOutput) -> bool {
+        match output {
+            CarrierOutput::Part { to, message } => {
+                self.outputs.push_back(EndOutput::Part { to, message });
+                return false;
+            }
+            CarrierOutput::Clove { tunnel, clove } => self.answered(tunnel, clove),
+            CarrierOutput::SpliceOpened { .. } | CarrierOutput::SpliceData { .. } => {}
+            CarrierOutput::SpliceIncoming { splice, .. } => {
+                if let Machine::Service(service, _) = &mut self.machine {
+                    let path = PathNo(self.next_path);
+                    self.next_path = self.next_path.wrapping_add(1);
+                    self.paths.insert(splice, path);
+                    self.splices.insert(path, splice);
+                    service.incoming(self.now, path);
+                } else {
+                    self.carrier.close_splice(splice);
+                }
+            }
+            CarrierOutput::SpliceWritable { splice } => {
+                if let (Machine::Service(service, _), Some(path)) =
+                    (&mut self.machine, self.paths.get(&splice))
+                {
+                    service.wake(*path);
+                }
+            }
+            CarrierOutput::SpliceClosed { splice } => {
+                if let Some(path) = self.paths.remove(&splice) {
+                    self.splices.remove(&path);
+                    match &mut self.machine {
+                        Machine::Client(client) => client.path_closed(self.now, path),
+                        Machine::Service(service, _) => service.path_closed(self.now, path),
+                    }
+                }
+            }
+            CarrierOutput::TunnelFailed { tunnel } => {
+                self.tunnel_closed(tunnel);
+                self.event(EndEvent::TunnelFailed { tunnel });
+            }
+        }
+        true
+    }
+
+    fn answered(&mut self, tunnel: OwnTunnelName, clove: Clove) {
+        match (clove, &mut self.machine) {
+            (Clove::RecordAnswer { request, answer }, _)
+                if self.open.remove(&(tunnel, request)) =>
+            {
+                self.event(EndEvent::Answer { request, answer: Some(answer) });
+            }
+            (Clove::LeaseGranted { request, splice_key }, Machine::Service(_, gateways)) => {
+                gateways.granted(tunnel, request, splice_key);
+            }
+            (Clove::LeaseRefused { .. }, Machine::Service(_, gateways)) => {
+                gateways.remove(tunnel);
+                self.event(EndEvent::TunnelFailed { tunnel });
+            }
+            _ => {}
+        }
+    }
+
+    /// Lets the session machine do what is due, and does what it wants.
+    fn settle(&mut self) {
+        if let Machine::Client(client) = &mut self.machine {
+            client.settle(self.now, !self.waiting.is_empty());
+        } else if let Machine::Service(service, _) = &mut self.machine {
+            service.settle(self.now);
+        }
+        self.wishes();
+        if let Machine::Service(_, gateways) = &mut self.machine {
+            let leases = gateways.changed();
+            let used: BTreeSet<_> =
+                self.paths.keys().filter_map(|splice| self.carrier.tunnel_of(*splice)).collect();
+            let free = gateways.take_free(|tunnel| used.contains(&tunnel));
+            if let Some(leases) = leases {
+                self.event(EndEvent::LeasesChanged(leases));
+            }
+            for tunnel in free {
+                self.event(EndEvent::TunnelFree { tunnel });
+            }
+        }
+    }
+
+    fn wishes(&mut self) {
+        loop {
+            let wish = match &mut self.machine {
+                Machine::Client(client) => match client.poll_output() {
+                    Some(wish) => wish,
+                    None => return,
+                },
+                Machine::Service(service, _) => match service.poll_output() {
+                    Some(ServiceOutput::ClosePath { path }) => ClientOutput::ClosePath { path },
+                    Some(ServiceOutput::App(event)) => ClientOutput::App(event),
+                    None => return,
+                },
+            };
+            match wish {
+                ClientOutput::OpenPath { path, tunnel, lease } => {
+                    self.open_path(path, tunnel, &lease);
+                }
+                ClientOutput::ClosePath { path } => {
+                    if let Some(splice) = self.splices.remove(&path) {
+                        self.paths.remove(&splice);
+                        self.carrier.close_splice(splice);
+                    }
+                }
+                ClientOutput::NeedTunnels { want } => self.event(EndEvent::NeedTunnels { want }),
+                ClientOutput::NeedDescriptor => self.event(EndEvent::NeedDescriptor),
+                ClientOutput::TunnelFailed { tunnel } => {
+                    self.event(EndEvent::TunnelFailed { tunnel });
+                }
+                ClientOutput::TunnelFree { tunnel } => self.event(EndEvent::TunnelFree { tunnel }),
+                ClientOutput::App(event) => self.outputs.push_back(EndOutput::App(event)),
+            }
+        }
+    }
+
+    fn open_path(&mut self, path: PathNo, tunnel: OwnTunnelName, lease: &Lease) {
+        let contact = lease.contact(self.now.wall.plus(CONTACT_MIN));
+        let splice = seal_lease(&mut self.rng, &lease.splice_key, &lease.lease)
+            .and_then(|sealed| self.carrier.open_splice(tunnel, contact, sealed));
+        if let Some(splice) = splice {
+            self.paths.insert(splice, path);
+            self.splices.insert(path, splice);
+        } else if let Machine::Client(client) = &mut self.machine {
+            client.path_closed(self.now, path);
+        }
+    }
+
+    /// Sends what the session machine has, in turns, as far as credits go.
+    fn fill(&mut self) {
+        let mut turn: Vec<PathNo> = match &mut self.machine {
+            Machine::Client(client) => client.paths().collect(),
+            Machine::Service(service, _) => std::iter::from_fn(|| service.poll_ready()).collect(),
+        };
+        let mut unit = [0; UNIT_MAX];
+        while !turn.is_empty() {
+            turn.retain(|path| {
+                let Some(&splice) = self.splices.get(path) else { return false };
+                for _ in 0..BATCH {
+                    if self.carrier.splice_capacity(splice) == 0 {
+                        return false;
+                    }
+                    let len = match &mut self.machine {
+                        Machine::Client(client) => client.fill(self.now, *path, &mut unit),
+                        Machine::Service(service, _) => service.fill(self.now, *path, &mut unit),
+                    };
+                    let Some(bytes) = len.and_then(|len| unit.get(..len)) else { return false };
+                    if !self.carrier.splice_send(splice, bytes) {
+                        return false;
+                    }
+                }
+                true
+            });
+        }
+        self.wishes();
+    }
+}

@@ -1,0 +1,119 @@
+//! A service's gateway tunnels and the leases that their end hops gave it.
+//!
+//! Lives here: asking for a lease on each, and which leases are to be published. Does not live
+//! here: publishing (`service/`), building the tunnels (`tunnel/`).
+//!
+//! ```text
+//!  tunnel --LeaseRequest--> asked --LeaseGranted--> published --retired, gone--> not published
+//!                             '----LeaseRefused---> failed
+//! ```
+
+use std::collections::BTreeMap;
+
+use crate::{
+    garlic::{Clove, OwnTunnelName},
+    rng::Rng,
+    service::{LEASES_MAX, Lease},
+    wire::Contact,
+};
+
+/// Request numbers of leases have this bit; those of the caller's record requests have not.
+const OWN_REQUEST: u32 = 1 << 31;
+/// Gateway tunnels of one service: those published, and as many that replace them.
+const GATEWAYS_MAX: usize = 2 * LEASES_MAX;
+
+#[derive(Debug)]
+struct Gateway {
+    contact: Contact,
+    request: u32,
+    lease: [u8; 16],
+    splice_key: Option<[u8; 32]>,
+    retiring: bool,
+}
+
+/// The gateways of one service.
+#[derive(Debug, Default)]
+pub(super) struct Gateways {
+    tunnels: BTreeMap<OwnTunnelName, Gateway>,
+    next_request: u32,
+    published: Vec<Lease>,
+}
+
+impl Gateways {
+    /// A tunnel whose end hop, at `contact`, is to be a gateway: what to ask it. `None` if there are
+    /// too many.
+    pub(super) fn add(
+        &mut self,
+        rng: &mut Rng,
+        tunnel: OwnTunnelName,
+        contact: Contact,
+    ) -> Option<Clove> {
+        if self.tunnels.len() >= GATEWAYS_MAX {
+            return None;
+        }
+        let request = OWN_REQUEST | self.next_request;
+        self.next_request = self.next_request.wrapping_add(1) & !OWN_REQUEST;
+        let lease = rng.bytes();
+        let gateway = Gateway { contact, request, lease, splice_key: None, retiring: false };
+        self.tunnels.insert(tunnel, gateway);
+        Some(Clove::LeaseRequest { request, lease })
+    }
+
+    /// The end hop agreed. Later grants of the same request change nothing.
+    pub(super) fn granted(&mut self, tunnel: OwnTunnelName, request: u32, splice_key: [u8; 32]) {
+        if let Some(gateway) = self.tunnels.get_mut(&tunnel)
+            && gateway.request == request
+        {
+            gateway.splice_key.get_or_insert(splice_key);
+        }
+    }
+
+    /// No new client is sent there.
+    pub(super) fn retire(&mut self, tunnel: OwnTunnelName) {
+        if let Some(gateway) = self.tunnels.get_mut(&tunnel) {
+            gateway.retiring = true;
+        }
+    }
+
+    /// The tunnel is gone.
+    pub(super) fn remove(&mut self, tunnel: OwnTunnelName) {
+        self.tunnels.remove(&tunnel);
+    }
+
+    /// Retired tunnels that carry nothing more; they are forgotten here.
+    pub(super) fn take_free(
+        &mut self,
+        in_use: impl Fn(OwnTunnelName) -> bool,
+    ) -> Vec<OwnTunnelName> {
+        let free = self.tunnels.iter().filter(|(name, g)| g.retiring && !in_use(**name));
+        let free: Vec<_> = free.map(|(name, _)| *name).collect();
+        for name in &free {
+            self.tunnels.remove(name);
+        }
+        free
+    }
+
+    /// What is to be published, if that has changed.
+    pub(super) fn changed(&mut self) -> Option<Vec<Lease>> {
+        let leases: Vec<Lease> = self
+            .tunnels
+            .values()
+            .filter(|gateway| !gateway.retiring)
+            .filter_map(|gateway| {
+                Some(Lease {
+                    gateway: gateway.contact.id,
+                    link_key: gateway.contact.link_key,
+                    splice_key: gateway.splice_key?,
+                    address: gateway.contact.address,
+                    lease: gateway.lease,
+                })
+            })
+            .take(LEASES_MAX)
+            .collect();
+        if leases == self.published {
+            return None;
+        }
+        self.published.clone_from(&leases);
+        Some(leases)
+    }
+}

@@ -1,0 +1,612 @@
+//! The service's side of all its sessions.
+//!
+//! Lives here: what a fresh path turns out to be, which sessions there are, when they end, and the
+//! quota over them. Does not live here: streams and offsets (`conversation.rs`), keys and tags
+//! (`handshake.rs`, `resume.rs`), splices and leases (`end.rs`).
+//!
+//! ```text
+//!  fresh path --tag--> hello opens? ──────────────────────> live, older paths closed
+//!             --units--> message 1 opens? ──new──> live ──hello──> confirmed
+//!                                         ──known─> pending ──hello──> live, new secret
+//!  live --path closed, 60 s silent--> waiting --120 s--> gone
+//! ```
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
+
+use super::{
+    app::{AppCommand, AppEvent, StreamNo},
+    client::earlier,
+    conversation::{Conversation, Heard, Trouble},
+    frame::ResetReason,
+    handshake::{Answer, Joined, Request, SessionSecret},
+    mux::{MuxEvent, Side},
+    path::{Path, PathNo},
+    record::Unit,
+    replay::{Replay, Verdict},
+    resume::{PathNumber, ResumeSecret, Role, Tag, Tags},
+};
+use crate::{
+    id::NetworkId,
+    rng::Rng,
+    time::{Now, Time},
+};
+
+/// Sessions of one service. Each costs some KiB when idle.
+const SESSIONS_MAX: usize = 1_024;
+/// Paths that have not said what they are: at most 8 units each, 2 MiB in all.
+const FRESH_MAX: usize = 256;
+/// How long a path may take to say it.
+const FRESH_TIME: Duration = Duration::from_secs(10);
+/// Full handshakes per second and at once: some 200 us each, 1 % of a core.
+const HANDSHAKES_PER_S: u64 = 50;
+const HANDSHAKES_BURST: u64 = 200;
+/// How long a session waits for its client to resume.
+const WAIT_MAX: Duration = Duration::from_mins(2);
+/// How long a client may take to confirm that it holds the keys: longer than it goes on trying, so
+/// that no attempt of it finds its earlier one forgotten and has its early data read again.
+const CONFIRM_TIME: Duration = Duration::from_secs(90);
+/// Silence after which a path counts as gone: four of a client's idle checks.
+const SILENCE_MAX: Duration = Duration::from_mins(1);
+/// The same without streams, when a client checks nothing: longer than it keeps such a path.
+const SILENCE_MAX_IDLE: Duration = Duration::from_mins(3);
+/// Age at which a session's keys are not good any more (PROTOCOL P9).
+const KEYS_MAX: Duration = Duration::from_hours(24);
+/// Key sets that a service answers to: today's, and those of the 48 h before.
+const SECRETS_MAX: usize = 4;
+
+/// What a service wants done.
+#[derive(Debug)]
+pub(super) enum ServiceOutput {
+    /// Close a path's splice.
+    ClosePath { path: PathNo },
+    /// For the application.
+    App(AppEvent),
+}
+
+#[derive(Debug)]
+struct Fresh {
+    joined: Joined,
+    since: Time,
+    first: bool,
+}
+
+/// A full handshake that continues the session, until its client's hello.
+#[derive(Debug)]
+struct Pending {
+    no: PathNo,
+    path: Path,
+    secret: ResumeSecret,
+}
+
+#[derive(Debug)]
+struct Session {
+    conversation: Conversation,
+    secret: ResumeSecret,
+    /// Age of the secret.
+    since: Time,
+    /// Highest path that authenticated.
+    highest: u32,
+    live: Option<(PathNo, Path)>,
+    pending: Option<Pending>,
+    /// Set until the client has proved that it holds the keys.
+    nonce: Option<Tag>,
+    /// Since when there is no path.
+    gone: Option<Time>,
+    /// What of the quota is counted for it.
+    counted: usize,
+    timer: Option<Time>,
+}
+
+/// The machine.
+#[derive(Debug)]
+pub(super) struct Service {
+    rng: Rng,
+    network: NetworkId,
+    quota: usize,
+    used: usize,
+    secrets: Vec<SessionSecret>,
+    sessions: BTreeMap<u32, Session>,
+    next_session: u32,
+    owners: BTreeMap<PathNo, u32>,
+    fresh: BTreeMap<PathNo, Fresh>,
+    tags: Tags,
+    replay: Replay,
+    tokens: u64,
+    filled: Time,
+    ready: BTreeSet<PathNo>,
+    timers: BTreeSet<(Time, u32)>,
+    outputs: VecDeque<ServiceOutput>,
+}
+
+impl Service {
+    /// A service without keys: it answers nobody. `quota` bounds the buffers of all sessions.
+    pub(super) fn new(rng: Rng, network: NetworkId, quota: usize) -> Self {
+        Self {
+            rng,
+            network,
+            quota,
+            used: 0,
+            secrets: Vec::new(),
+            sessions: BTreeMap::new(),
+            next_session: 0,
+            owners: BTreeMap::new(),
+            fresh: BTreeMap::new(),
+            tags: Tags::default(),
+            replay: Replay::default(),
+            tokens: HANDSHAKES_BURST * 1_000_000,
+            filled: Time::ZERO,
+            ready: BTreeSet::new(),
+            timers: BTreeSet::new(),
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// The keys to answer to from now on, newest first; those not among them are wiped.
+    pub(super) fn secrets(&mut self, mut secrets: Vec<SessionSecret>) {
+        secrets.truncate(SECRETS_MAX);
+        self.secrets = secrets;
+    }
+
+    /// How many sessions there are.
+    #[cfg(test)]
+    pub(super) fn count(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Bytes in the buffers of all sessions.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        self.used
+    }
+
+    /// Paths that have not said what they are.
+    #[cfg(test)]
+    pub(super) fn fresh_paths(&self) -> usize {
+        self.fresh.len()
+    }
+
+    /// Tags and marks in the index.
+    #[cfg(test)]
+    pub(super) fn tags_kept(&self) -> usize {
+        self.tags.len()
+    }
+
+    /// Somebody used a lease.
+    pub(super) fn incoming(&mut self, now: Now, path: PathNo) {
+        if self.fresh.len() >= FRESH_MAX
+            && let Some((oldest, _)) = self.fresh.pop_first()
+        {
+            self.outputs.push_back(ServiceOutput::ClosePath { path: oldest });
+        }
+        let fresh = Fresh { joined: Joined::default(), since: now.time, first: true };
+        self.fresh.insert(path, fresh);
+    }
+
+    /// A unit came.
+    pub(super) fn receive(&mut self, now: Now, no: PathNo, unit: &mut [u8]) {
+        if let Some(&id) = self.owners.get(&no) {
+            self.session_unit(now.time, id, no, unit);
+            self.touch(now.time, id);
+            return;
+        }
+        let Some(mut fresh) = self.fresh.remove(&no) else { return };
+        if std::mem::replace(&mut fresh.first, false)
+            && let Some((tag, record)) = unit.split_first_chunk_mut::<16>()
+            && let Some((id, number)) = self.tags.burn(tag)
+        {
+            if !self.resume(now.time, id, number, no, record) {
+                self.outputs.push_back(ServiceOutput::ClosePath { path: no });
+            }
+            self.touch(now.time, id);
+            return;
+        }
+        let done = match fresh.joined.add(unit) {
+            Ok(None) => {
+                self.fresh.insert(no, fresh);
+                return;
+            }
+            Ok(Some(request)) => self.request(now, no, &request),
+            Err(_) => None,
+        };
+        match done {
+            Some(id) => self.touch(now.time, id),
+            None => self.outputs.push_back(ServiceOutput::ClosePath { path: no }),
+        }
+    }
+
+    /// The splice of a path is over.
+    pub(super) fn path_closed(&mut self, now: Now, no: PathNo) {
+        self.fresh.remove(&no);
+        let Some(id) = self.owners.remove(&no) else { return };
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.live.take_if(|(live, _)| *live == no);
+            session.pending.take_if(|pending| pending.no == no);
+            self.touch(now.time, id);
+        }
+    }
+
+    /// A tag was shown: the record after it must be the client's hello.
+    fn resume(
+        &mut self,
+        now: Time,
+        id: u32,
+        number: PathNumber,
+        no: PathNo,
+        record: &mut [u8],
+    ) -> bool {
+        let Some(session) = self.sessions.get_mut(&id) else { return false };
+        let value = number.value();
+        let mut path = Path::tagged(now, session.secret.path(number, Role::Service));
+        let Ok(Heard::Hello { received, .. }) =
+            session.conversation.receive(now, &mut path, record)
+        else {
+            return false;
+        };
+        if session.conversation.resumed(&mut path, received).is_err() {
+            self.drop_session(id, ResetReason::SessionLost);
+            return false;
+        }
+        self.tags.advance(id, &session.secret, session.highest, value);
+        session.highest = value;
+        self.go_live(id, no, path);
+        true
+    }
+
+    /// Message 1, whole: whose session it is, or `None` if it is to be closed.
+    fn request(&mut self, now: Now, no: PathNo, bytes: &[u8]) -> Option<u32> {
+        if !self.take_token(now.time) {
+            return None;
+        }
+        let request = Request::read(&mut self.rng, self.network, &self.secrets, bytes)?;
+        let verdict = self.replay.judge(
+            now.time,
+            now.wall,
+            request.minute,
+            &request.ephemeral,
+            request.restored,
+        );
+        if verdict == Verdict::Repeat {
+            return None;
+        }
+        let known = self.tags.marked(&request.mark).filter(|id| {
+            // The mark of a session continues it, its nonce opens it; neither does the other.
+            let session = self.sessions.get(id);
+            session.is_some_and(|s| (s.nonce == Some(request.mark)) != request.continues)
+        });
+        match known {
+            Some(id) => self.carry_on(now.time, id, no, request),
+            None => self.open(now.time, no, request, verdict),
+        }
+    }
+
+    fn carry_on(&mut self, now: Time, id: u32, no: PathNo, request: Request) -> Option<u32> {
+        let session = self.sessions.get_mut(&id)?;
+        let continues = request.continues;
+        let (keys, answer) = request.answer(Answer::Continued)?;
+        let previous = continues.then_some(&session.secret);
+        let (secret, keys) = ResumeSecret::new(keys, Role::Service, previous);
+        let path = Path::answering(now, keys, answer, false);
+        if let Some(old) = session.pending.replace(Pending { no, path, secret }) {
+            self.owners.remove(&old.no);
+            self.outputs.push_back(ServiceOutput::ClosePath { path: old.no });
+        }
+        self.owners.insert(no, id);
+        Some(id)
+    }
+
+    fn open(&mut self, now: Time, no: PathNo, request: Request, verdict: Verdict) -> Option<u32> {
+        if self.sessions.len() >= SESSIONS_MAX || self.used >= self.quota {
+            return None;
+        }
+        let mut conversation = Conversation::new(Side::Service);
+        let answer = match (request.continues, verdict) {
+            (true, _) => Answer::Forgotten,
+            (false, Verdict::Fresh) => {
+                conversation.take_early(now, &request.early).ok()?;
+                Answer::Taken
+            }
+            (false, _) => Answer::Resend,
+        };
+        let nonce = request.mark;
+        let (keys, answer) = request.answer(answer)?;
+        let (secret, keys) = ResumeSecret::new(keys, Role::Service, None);
+        let mut path = Path::answering(now, keys, answer, true);
+        path.at = conversation.received();
+        let id = self.next_session;
+        self.next_session = self.next_session.wrapping_add(1);
+        self.tags.add(id, &secret);
+        self.tags.add_nonce(id, nonce);
+        self.owners.insert(no, id);
+        let session = Session {
+            conversation,
+            secret,
+            since: now,
+            highest: 0,
+            live: Some((no, path)),
+            pending: None,
+            nonce: Some(nonce),
+            gone: None,
+            counted: 0,
+            timer: None,
+        };
+        if let Some(old) = self.sessions.insert(id, session) {
+            // Only after 2^32 sessions.
+            self.tags.forget(&old.secret, old.highest);
+        }
+        tracing::debug!(session = id, "session opened");
+        Some(id)
+    }
+
+    fn session_unit(&mut self, now: Time, id: u32, no: PathNo, unit: &mut [u8]) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        if let Some(mut pending) = session.pending.take_if(|pending| pending.no == no) {
+            let heard = session.conversation.receive(now, &mut pending.path, unit);
+            let Ok(Heard::Hello { received, .. }) = heard else {
+                self.close(no);
+                return;
+            };
+            if session.conversation.resumed(&mut pending.path, received).is_err() {
+                self.drop_session(id, ResetReason::SessionLost);
+                return;
+            }
+            self.tags.forget(&session.secret, session.highest);
+            self.tags.add(id, &pending.secret);
+            session.secret = pending.secret;
+            session.since = now;
+            session.highest = 0;
+            self.go_live(id, no, pending.path);
+            return;
+        }
+        let Some((live, path)) = &mut session.live else { return };
+        if *live != no {
+            return;
+        }
+        let greeted = path.greeted;
+        match session.conversation.receive(now, path, unit) {
+            Ok(Heard::Something) => {}
+            Ok(Heard::Hello { received, .. }) if !greeted => {
+                if session.conversation.confirmed(path, received).is_err() {
+                    self.drop_session(id, ResetReason::SessionLost);
+                } else if let Some(nonce) = session.nonce.take() {
+                    self.tags.forget_nonce(&nonce);
+                }
+            }
+            Ok(Heard::Hello { .. }) | Err(Trouble::Path) => {
+                session.live = None;
+                self.close(no);
+            }
+            Ok(Heard::Close) => self.drop_session(id, ResetReason::Closed),
+            Err(Trouble::Session) => self.drop_session(id, ResetReason::SessionLost),
+        }
+    }
+
+    fn close(&mut self, no: PathNo) {
+        self.owners.remove(&no);
+        self.ready.remove(&no);
+        self.outputs.push_back(ServiceOutput::ClosePath { path: no });
+    }
+
+    /// The path's client has proved that it holds the keys: every other path closes.
+    fn go_live(&mut self, id: u32, no: PathNo, path: Path) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let pending = session.pending.take().map(|pending| pending.no);
+        let old = session.live.replace((no, path)).map(|(no, _)| no);
+        if let Some(nonce) = session.nonce.take() {
+            self.tags.forget_nonce(&nonce);
+        }
+        self.owners.insert(no, id);
+        for old in old.into_iter().chain(pending).filter(|old| *old != no) {
+            self.close(old);
+        }
+    }
+
+    fn drop_session(&mut self, id: u32, reason: ResetReason) {
+        let Some(mut session) = self.sessions.remove(&id) else { return };
+        session.conversation.mux.reset_all(reason);
+        events(id, &mut session.conversation, &mut self.outputs);
+        self.used = self.used.saturating_sub(session.counted);
+        self.tags.forget(&session.secret, session.highest);
+        if let Some(nonce) = session.nonce {
+            self.tags.forget_nonce(&nonce);
+        }
+        if let Some(timer) = session.timer {
+            self.timers.remove(&(timer, id));
+        }
+        let pending = session.pending.map(|pending| pending.no);
+        for no in session.live.map(|(no, _)| no).into_iter().chain(pending) {
+            self.close(no);
+        }
+        tracing::debug!(session = id, ?reason, "session ended");
+    }
+
+    /// The application wants something.
+    pub(super) fn command(&mut self, now: Now, command: AppCommand) {
+        let (AppCommand::Open { stream, .. }
+        | AppCommand::Accept { stream }
+        | AppCommand::Data { stream, .. }
+        | AppCommand::Finish { stream }
+        | AppCommand::Reset { stream, .. }
+        | AppCommand::Consumed { stream, .. }) = command;
+        let (id, sub) = split(stream);
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let mux = &mut session.conversation.mux;
+        match command {
+            AppCommand::Open { .. } => {}
+            AppCommand::Accept { .. } => mux.accept(sub),
+            AppCommand::Data { bytes, .. } => mux.write(sub, bytes),
+            AppCommand::Finish { .. } => mux.finish(sub),
+            AppCommand::Reset { reason, .. } => mux.reset(sub, reason),
+            AppCommand::Consumed { bytes, .. } => {
+                session.conversation.consumed(now.time, sub, bytes);
+            }
+        }
+        self.touch(now.time, id);
+    }
+
+    /// How many bytes the application may give for a stream.
+    pub(super) fn writable(&self, stream: StreamNo) -> usize {
+        let (id, sub) = split(stream);
+        self.sessions.get(&id).map_or(0, |session| session.conversation.mux.writable(sub))
+    }
+
+    /// Something happened to a session: tell its application, count it, wake its path.
+    fn touch(&mut self, now: Time, id: u32) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        events(id, &mut session.conversation, &mut self.outputs);
+        let held = session.conversation.held();
+        self.used = (self.used + held).saturating_sub(session.counted);
+        session.counted = held;
+        session.conversation.set_limit(self.quota.saturating_sub(self.used) / 4);
+        session.gone = if session.live.is_some() { None } else { session.gone.or(Some(now)) };
+        let live = session.live.as_ref().map(|(no, _)| *no);
+        self.ready.extend(live);
+        self.ready.extend(session.pending.as_ref().map(|pending| pending.no));
+        let next = session.next_timeout();
+        // A timer that fires too early is cheaper than one that moves with each record.
+        if next.is_some() && session.timer.is_none_or(|timer| next < Some(timer)) {
+            if let Some(timer) = session.timer {
+                self.timers.remove(&(timer, id));
+            }
+            session.timer = next;
+            self.timers.extend(next.map(|next| (next, id)));
+        }
+        if self.used > self.quota
+            && let Some((&largest, _)) = self.sessions.iter().max_by_key(|(_, s)| s.counted)
+        {
+            self.drop_session(largest, ResetReason::Busy);
+        }
+    }
+
+    /// Writes a path's next unit, if it has one.
+    pub(super) fn fill(&mut self, now: Now, no: PathNo, unit: &mut Unit) -> Option<usize> {
+        let id = *self.owners.get(&no)?;
+        let session = self.sessions.get_mut(&id)?;
+        let path = match (&mut session.live, &mut session.pending) {
+            (Some((live, path)), _) if *live == no => path,
+            (_, Some(pending)) if pending.no == no => &mut pending.path,
+            _ => return None,
+        };
+        let len = session.conversation.fill(now.time, path, unit);
+        events(id, &mut session.conversation, &mut self.outputs);
+        len
+    }
+
+    /// A path that may have units to send; each once after something happened to it.
+    pub(super) fn poll_ready(&mut self) -> Option<PathNo> {
+        self.ready.pop_first()
+    }
+
+    /// A path's splice can take more.
+    pub(super) fn wake(&mut self, path: PathNo) {
+        self.ready.insert(path);
+    }
+
+    /// Does what is due.
+    pub(super) fn settle(&mut self, now: Now) {
+        let late = |fresh: &Fresh| now.time >= fresh.since + FRESH_TIME;
+        while let Some((&no, _)) = self.fresh.first_key_value().filter(|(_, fresh)| late(fresh)) {
+            self.fresh.remove(&no);
+            self.outputs.push_back(ServiceOutput::ClosePath { path: no });
+        }
+        while let Some(&(at, id)) = self.timers.first()
+            && at <= now.time
+        {
+            self.timers.pop_first();
+            let Some(session) = self.sessions.get_mut(&id) else { continue };
+            session.timer = None;
+            session.conversation.settle(now.time);
+            match session.overdue(now.time) {
+                Overdue::Nothing => {}
+                Overdue::Path(no) => {
+                    session.live = None;
+                    self.close(no);
+                }
+                Overdue::Session => self.drop_session(id, ResetReason::SessionLost),
+            }
+            self.touch(now.time, id);
+        }
+    }
+
+    /// What is to be done next.
+    pub(super) fn poll_output(&mut self) -> Option<ServiceOutput> {
+        self.outputs.pop_front()
+    }
+
+    /// When to settle next.
+    pub(super) fn poll_timeout(&self) -> Option<Time> {
+        let fresh = self.fresh.first_key_value().map(|(_, fresh)| fresh.since + FRESH_TIME);
+        earlier(fresh, self.timers.first().map(|(at, _)| *at))
+    }
+
+    fn take_token(&mut self, now: Time) -> bool {
+        const ONE: u64 = 1_000_000;
+        let micros = u64::try_from(now.since(self.filled).as_micros()).unwrap_or(u64::MAX);
+        let more = micros.saturating_mul(HANDSHAKES_PER_S);
+        self.tokens = self.tokens.saturating_add(more).min(HANDSHAKES_BURST * ONE);
+        self.filled = now;
+        let Some(left) = self.tokens.checked_sub(ONE) else { return false };
+        self.tokens = left;
+        true
+    }
+}
+
+enum Overdue {
+    Nothing,
+    Path(PathNo),
+    Session,
+}
+
+impl Session {
+    fn silence_max(&self) -> Duration {
+        if self.conversation.mux.count() > 0 { SILENCE_MAX } else { SILENCE_MAX_IDLE }
+    }
+
+    fn next_timeout(&self) -> Option<Time> {
+        let mut next = Some(self.since + KEYS_MAX);
+        if let Some((_, path)) = &self.live {
+            next = earlier(next, self.conversation.poll_timeout());
+            next = earlier(next, Some(path.heard + self.silence_max()));
+        }
+        next = earlier(next, self.gone.map(|gone| gone + WAIT_MAX));
+        earlier(next, self.nonce.map(|_| self.since + CONFIRM_TIME))
+    }
+
+    fn overdue(&self, now: Time) -> Overdue {
+        let waited = self.gone.is_some_and(|gone| now >= gone + WAIT_MAX);
+        let unconfirmed = self.nonce.is_some() && now >= self.since + CONFIRM_TIME;
+        if waited || unconfirmed || now >= self.since + KEYS_MAX {
+            return Overdue::Session;
+        }
+        match &self.live {
+            Some((no, path)) if now >= path.heard + self.silence_max() => Overdue::Path(*no),
+            _ => Overdue::Nothing,
+        }
+    }
+}
+
+/// A stream's number at its application: session and stream.
+fn name(session: u32, stream: u32) -> StreamNo {
+    StreamNo(u64::from(session) << 32 | u64::from(stream))
+}
+
+fn split(stream: StreamNo) -> (u32, u32) {
+    let [a, b, c, d, e, f, g, h] = stream.0.to_be_bytes();
+    (u32::from_be_bytes([a, b, c, d]), u32::from_be_bytes([e, f, g, h]))
+}
+
+fn events(session: u32, conversation: &mut Conversation, outputs: &mut VecDeque<ServiceOutput>) {
+    while let Some(event) = conversation.mux.poll_event() {
+        let (MuxEvent::Accepted { stream }
+        | MuxEvent::Incoming { stream, .. }
+        | MuxEvent::Data { stream, .. }
+        | MuxEvent::Finished { stream }
+        | MuxEvent::Writable { stream }
+        | MuxEvent::Reset { stream, .. }
+        | MuxEvent::Closed { stream }) = event;
+        let stream = name(session, stream);
+        outputs.push_back(ServiceOutput::App(event.named(stream)));
+    }
+}
