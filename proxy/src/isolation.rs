@@ -74,6 +74,11 @@ impl Listener {
         ))
     }
 
+    /// The context of a program that sends no credentials.
+    pub fn context(&self, name: Name) -> IsolationKey {
+        self.key(self.scope(Credentials::None), name)
+    }
+
     /// The context for `name` within `scope`.
     pub(crate) fn key(&self, scope: Scope, name: Name) -> IsolationKey {
         IsolationKey(kdf::derive(

@@ -200,6 +200,11 @@ impl LeaseBook {
         Ok(entry.tunnel)
     }
 
+    /// The tunnels that have leases.
+    pub fn tunnels(&self) -> impl Iterator<Item = (LinkNo, TunnelId)> {
+        self.by_tunnel.keys().copied()
+    }
+
     /// How many leases are in the book.
     pub fn len(&self) -> usize {
         self.leases.len()

@@ -73,8 +73,9 @@ pub struct LinkCounters {
     pub cells_in: u64,
     /// Cells that were sent.
     pub cells_out: u64,
-    /// Of `cells_in`, those that this router passes on as a middle hop, gone lanes included.
-    pub transit_cells_in: u64,
+    /// Of `cells_in`, those that this router moves for others: as a middle hop, as an end hop, over a
+    /// splice leg; gone lanes included.
+    pub relayed_cells_in: u64,
     /// Cells, from either side, for a lane that was closed shortly before.
     pub late_cells: u64,
     /// Cells for a lane that nobody opened.

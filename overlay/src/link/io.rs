@@ -340,9 +340,11 @@ impl Core {
         };
         state.book.arrived(count).map_err(|_| CloseReason::OverGrant)?;
         state.counters.cells_in += u64::from(count);
+        if !matches!(&*state.lane, Lane::ToEnd { .. }) {
+            self.counters.relayed_cells_in += u64::from(count);
+        }
         match &mut *state.lane {
             Lane::Transit { half, .. } => {
-                self.counters.transit_cells_in += u64::from(count);
                 for cell in run.iter_mut() {
                     half.relay(frame::body_of(cell));
                 }

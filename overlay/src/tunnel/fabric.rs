@@ -234,10 +234,11 @@ impl Fabric {
                     self.dial(Machine::Pools, 0, ask, Some(to));
                 }
                 PoolsOutput::Link { link, command } => self.command(0, link, command),
-                PoolsOutput::Ready { end, link, tunnel, layers, gateway } => {
+                PoolsOutput::Ready { end, link, tunnel, layers, path } => {
                     let lane = self.lanes.get(&(0, link, tunnel)).map(|lane| &**lane);
                     assert!(matches!(lane, Some(Lane::ToEnd { end: named }) if *named == end));
-                    let held = Held { end, layers, gateway: gateway.id(), at: self.now };
+                    let gateway = path.last().unwrap().id();
+                    let held = Held { end, layers, gateway, at: self.now };
                     assert!(self.held.insert((link, tunnel), held).is_none());
                 }
                 PoolsOutput::Lost { end, link, tunnel } => {

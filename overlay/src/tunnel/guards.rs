@@ -12,7 +12,7 @@
 //!                                        |  gone for 3 days --> drawn anew
 //!                                        '- under 30 % of 100 builds while the other does well
 //!                                           --> last choice; drawn anew, once in 30 days
-//!  all gone for a minute --> a stand-in joins (at most 2, at most one swapped a day),
+//!  all out of reach for 20 s --> a stand-in joins (at most 2, at most one swapped a day),
 //!                            used only while no guard is usable
 //! ```
 
@@ -38,8 +38,9 @@ const LIFE_MIN: u32 = 60 * DAY;
 const LIFE_MAX: u32 = 120 * DAY;
 /// Gone for so long means replaced.
 const GONE_MAX: u32 = 3 * DAY;
-/// All gone for so long means a stand-in.
-const ALL_GONE_MAX: u32 = 1;
+/// All out of reach for so long means a stand-in: long enough for a restart, short enough that a
+/// service is back within a minute.
+const ALL_OUT_MAX: Duration = Duration::from_secs(20);
 const SWAP_EVERY: u32 = 30 * DAY;
 /// Builds before a verdict.
 const JUDGED_FROM: u32 = 100;
@@ -110,6 +111,8 @@ pub struct Guards {
     list: Vec<Guard>,
     /// When a guard was last replaced for failing, or a stand-in swapped.
     swapped: Option<Wall>,
+    /// Since when none can be reached; not stored.
+    out_since: Option<Time>,
 }
 
 impl Guards {
@@ -178,7 +181,7 @@ impl Guards {
             list.push(guard);
         }
         r.finish()?;
-        Ok(Self { list, swapped })
+        Ok(Self { list, swapped, out_since: None })
     }
 
     /// Applies the rules; to be called with every new view and every minute. Says whether anything
@@ -220,12 +223,14 @@ impl Guards {
                 break;
             }
         }
-        let all_gone = !self.list.is_empty()
-            && self.list.iter().all(|guard| {
-                guard.gone_since.is_some_and(|since| since.plus(ALL_GONE_MAX) <= now.wall)
-            });
-        if all_gone && others >= GUARD_VIEW_MIN {
-            self.stand_in(now, rng, view, own);
+        let out = |guard: &Guard| guard.down.0 > 0 || find(view, guard.id, now.wall).is_none();
+        if !self.list.is_empty() && self.list.iter().all(out) {
+            let since = *self.out_since.get_or_insert(now.time);
+            if now.time.since(since) >= ALL_OUT_MAX && others >= GUARD_VIEW_MIN {
+                self.stand_in(now, rng, view, own);
+            }
+        } else {
+            self.out_since = None;
         }
         let stored_changed = self.to_bytes() != before.to_bytes();
         if self.list.len() != before.list.len() {

@@ -192,8 +192,8 @@ pub enum PoolsOutput {
         tunnel: TunnelId,
         /// Its layers.
         layers: Box<OwnerLayers>,
-        /// Its last hop: what a service's lease names.
-        gateway: Arc<RouterDescriptor>,
+        /// Its hops, first hop first; the last is what a service's lease names.
+        path: Vec<Arc<RouterDescriptor>>,
     },
     /// The `End` has a newer tunnel: it should move there, then `Drop` this one, which ends by itself
     /// a quarter of a lifetime later.

@@ -98,7 +98,7 @@ fn a_hundred_thousand_cells_pass_a_middle_hop_in_order_and_none_is_lost() {
     }
     assert!(most <= 128, "never more under way than the end's feed window: {most}");
     let counters = pair.b.io.counters();
-    assert_eq!(counters.transit_cells_in, u64::from(CELLS));
+    assert_eq!(counters.relayed_cells_in, u64::from(CELLS));
     assert_eq!(counters.unknown_cells + counters.late_cells, 0);
     let (_, _, lane) = pair.b.io.lanes().next().unwrap();
     assert_eq!(lane.cells_in, u64::from(CELLS));

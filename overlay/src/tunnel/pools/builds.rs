@@ -100,6 +100,7 @@ impl Pools {
             return First::Anyone;
         }
         self.back_off.hold(now.time + NO_GUARD_PAUSE);
+        self.maintain_at = self.maintain_at.min(now.time + NO_GUARD_PAUSE);
         if !self.said_no_guard {
             self.said_no_guard = true;
             self.outputs.push_back(PoolsOutput::NoGuard);

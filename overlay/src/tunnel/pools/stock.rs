@@ -234,13 +234,13 @@ impl Pools {
 
     fn hand_out(&mut self, now: Time, side: Side, end: EndNo) {
         let Some(own) = self.tunnels.get_mut(&side) else { return };
-        let Some(gateway) = own.path.hops.last().cloned() else { return };
+        let path = own.path.hops.clone();
         let Holder::Stock(layers) = std::mem::replace(&mut own.holder, Holder::End(end)) else {
             return;
         };
         let (link, tunnel) = side;
         self.open(side, end);
-        self.outputs.push_back(PoolsOutput::Ready { end, link, tunnel, layers, gateway });
+        self.outputs.push_back(PoolsOutput::Ready { end, link, tunnel, layers, path });
         let old = |own: &Own| own.serves(end) && own.rotates <= now;
         let old = self.tunnels.iter_mut().filter(|(_, own)| old(own));
         if let Some(((link, tunnel), own)) = old.min_by_key(|(_, own)| own.dies) {
