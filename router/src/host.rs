@@ -1,0 +1,620 @@
+//! One router, single-threaded: the node, its links and its ends, and the mail between them.
+//!
+//! Lives here: who holds which part, and carrying messages from part to part. Does not live here:
+//! what a message means (`wiring`), sockets and clocks (driver, simulator). Both of these run this
+//! very type, so that what was simulated is what runs.
+//!
+//! ```text
+//!   bytes -> Handshake -> LinkIo <--cells, drained--> LinkIo, End
+//!                           ^ commands, events          ^ commands, events
+//!                           '---------> Node <----------'
+//! ```
+//!
+//! In *deferred mode* each message between parts takes a seeded random while, in order for each
+//! pair, as between the threads of a busy machine: races of install and remove get a seed.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use warren_overlay::{
+    crypto::kem::DhSecret,
+    id::{EndNo, LinkNo},
+    link::{
+        CreditQuota, Handshake, HandshakeBudget, HandshakeOutput, LinkIdentity, LinkInput, LinkIo,
+        LinkOutput, LinkSettings, ReplayFilter,
+    },
+    plane::{LinkCommand, LinkEvent, Part, PartMessage},
+    rng::Rng,
+    session::{AppCommand, AppEvent, End, EndInput, EndOutput, ResetReason},
+    time::{Now, Time},
+    wire::{Contact, RouterDescriptor},
+};
+
+use warren_proxy::Failure;
+
+use crate::{
+    app::{StreamEvent, StreamNo},
+    node::{Node, NodeInput, NodeOutput, NodeSettings, Saved},
+    status::Status,
+};
+
+/// Handshakes a minute from one /24, and at once (DESIGN section 4).
+const HANDSHAKES: (u32, u32) = (120, 60);
+/// Bytes a handshake may leave unread in the socket before the connection is given up.
+const HANDSHAKE_BACKLOG_MAX: usize = 16 * 1_024;
+
+/// What the driver must do.
+#[derive(Debug)]
+pub enum HostOutput {
+    /// Connect; then `connected` or `disconnected`.
+    Dial {
+        /// The connection's number.
+        link: LinkNo,
+        /// Where to.
+        to: SocketAddr,
+    },
+    /// There may be bytes to write: call `poll_transmit` when the socket takes them.
+    Transmit(LinkNo),
+    /// Write what `poll_transmit` still gives, then close the socket. Nothing else comes of it.
+    Close(LinkNo),
+    /// The answer to `open`.
+    Opened {
+        /// The caller's number for it.
+        open: u64,
+        /// The stream, or why there is none.
+        result: Result<StreamNo, Failure>,
+    },
+    /// A client opened a stream to a service of this router.
+    Incoming(StreamNo),
+    /// Something for a stream's application.
+    Stream(StreamNo, StreamEvent),
+    /// A conversation is gone, with all its streams.
+    EndGone(EndNo),
+    /// Keep this for the next start.
+    Save(Saved),
+}
+
+#[derive(Debug)]
+enum LinkState {
+    Dialling(Contact),
+    Handshake {
+        machine: Box<Handshake>,
+        unsent: Vec<u8>,
+    },
+    /// `unsent` is the handshake's last message, if the socket has not taken it yet.
+    Up {
+        io: Box<LinkIo>,
+        unsent: Vec<u8>,
+    },
+}
+
+/// Where a letter goes, or comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Address {
+    Node,
+    Link(LinkNo),
+    End(EndNo),
+}
+
+#[derive(Debug)]
+enum Letter {
+    Part(Part, PartMessage),
+    Command(LinkCommand),
+    ToEnd(Box<EndInput>),
+}
+
+/// Seeded delays between parts.
+#[derive(Debug)]
+struct Deferred {
+    rng: Rng,
+    most: Duration,
+    /// When the last letter of each pair is due: those after it may not overtake.
+    last: BTreeMap<(Address, Address), Time>,
+    waiting: BTreeMap<(Time, u64), (Address, Letter)>,
+    sent: u64,
+    /// Bytes of streams that applications gave and no end has yet.
+    unread: BTreeMap<StreamNo, usize>,
+}
+
+/// The composition.
+#[derive(Debug)]
+pub struct Host {
+    node: Node,
+    links: BTreeMap<LinkNo, LinkState>,
+    ends: BTreeMap<EndNo, End>,
+    /// Why streams of an end would fail to open now.
+    failing: BTreeMap<EndNo, Failure>,
+    identity: LinkIdentity,
+    settings: LinkSettings,
+    budget: HandshakeBudget,
+    mail: VecDeque<(Address, Letter)>,
+    deferred: Option<Deferred>,
+    touched: BTreeSet<Address>,
+    out: VecDeque<HostOutput>,
+    rng: Rng,
+    relayed_before: u64,
+}
+
+impl Host {
+    /// A router that knows its settings and nobody yet.
+    pub fn new(now: Now, settings: NodeSettings, link_secret: Arc<DhSecret>, mut rng: Rng) -> Self {
+        let quota = Arc::new(CreditQuota::new(settings.memory_bytes));
+        let node = Node::new(now, settings, rng.fork());
+        let identity = LinkIdentity {
+            network: node.network(),
+            descriptor: Arc::clone(node.descriptor()),
+            secret: link_secret,
+            replay: Arc::new(Mutex::new(ReplayFilter::new(&mut rng))),
+        };
+        let mut this = Self {
+            node,
+            links: BTreeMap::new(),
+            ends: BTreeMap::new(),
+            failing: BTreeMap::new(),
+            identity,
+            settings: LinkSettings::new(quota),
+            budget: HandshakeBudget::new(HANDSHAKES.0, HANDSHAKES.1),
+            mail: VecDeque::new(),
+            deferred: None,
+            touched: BTreeSet::from([Address::Node]),
+            out: VecDeque::new(),
+            rng,
+            relayed_before: 0,
+        };
+        this.settle(now);
+        this
+    }
+
+    /// Delays each message between parts by up to `most`, in order for each pair.
+    pub fn defer(&mut self, most: Duration) {
+        self.deferred = Some(Deferred {
+            rng: self.rng.fork(),
+            most,
+            last: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            sent: 0,
+            unread: BTreeMap::new(),
+        });
+    }
+
+    /// A connection came in from `source`; `None`: close it at once.
+    pub fn accept(&mut self, now: Now, source: SocketAddr) -> Option<LinkNo> {
+        if !self.budget.allow(now.time, source.ip()) {
+            return None;
+        }
+        let link = self.node.accept(now, source)?;
+        let machine = Handshake::accept(now, self.link_identity(), self.rng.fork());
+        self.handshake(now, link, machine);
+        Some(link)
+    }
+
+    /// A dial reached its address.
+    pub fn connected(&mut self, now: Now, link: LinkNo) {
+        if let Some(LinkState::Dialling(contact)) = self.links.get(&link) {
+            let contact = *contact;
+            let machine = Handshake::initiate(now, self.link_identity(), contact, self.rng.fork());
+            self.handshake(now, link, machine);
+            self.settle(now);
+        }
+    }
+
+    fn link_identity(&mut self) -> LinkIdentity {
+        self.identity.descriptor = Arc::clone(self.node.descriptor());
+        self.identity.clone()
+    }
+
+    fn handshake(&mut self, now: Now, link: LinkNo, machine: Handshake) {
+        let state = LinkState::Handshake { machine: Box::new(machine), unsent: Vec::new() };
+        self.links.insert(link, state);
+        self.drain_handshake(now, link);
+    }
+
+    /// A dial failed, or a socket closed or broke.
+    pub fn disconnected(&mut self, now: Now, link: LinkNo) {
+        if self.links.contains_key(&link) {
+            self.gone(now, link);
+            self.settle(now);
+        }
+    }
+
+    /// Bytes came over a connection. They are opened in place: worthless afterwards.
+    pub fn received(&mut self, now: Now, link: LinkNo, bytes: &mut [u8]) {
+        match self.links.get_mut(&link) {
+            Some(LinkState::Up { io, .. }) => {
+                io.handle_input(now.time, LinkInput::Received(bytes));
+                self.touched.insert(Address::Link(link));
+            }
+            Some(LinkState::Handshake { machine, .. }) => {
+                machine.handle_input(now, bytes);
+                self.drain_handshake(now, link);
+            }
+            Some(LinkState::Dialling(_)) | None => return,
+        }
+        self.settle(now);
+    }
+
+    /// Appends up to 64 KiB for the connection's socket; false when there is nothing.
+    pub fn poll_transmit(&mut self, now: Now, link: LinkNo, buffer: &mut Vec<u8>) -> bool {
+        let before = buffer.len();
+        match self.links.get_mut(&link) {
+            Some(LinkState::Up { io, unsent }) => {
+                buffer.append(unsent);
+                io.poll_transmit(now.time, buffer);
+                self.touched.insert(Address::Link(link));
+                self.settle(now);
+            }
+            Some(LinkState::Handshake { unsent, .. }) => buffer.append(unsent),
+            Some(LinkState::Dialling(_)) | None => {}
+        }
+        buffer.len() > before
+    }
+
+    /// What the operator, the driver or an application's wish for a stream tells the node.
+    pub fn node(&mut self, now: Now, input: NodeInput) {
+        self.node.handle_input(now, input);
+        self.touched.insert(Address::Node);
+        self.settle(now);
+    }
+
+    /// A number for the end of a new service.
+    pub fn new_end(&mut self) -> EndNo {
+        self.node.new_end()
+    }
+
+    /// An application says something about one of its streams.
+    pub fn app(&mut self, now: Now, end: EndNo, command: AppCommand) {
+        if self.ends.contains_key(&end) {
+            // By the node's mail, so that it does not overtake the stream's own opening.
+            if let (Some(deferred), AppCommand::Data { stream, bytes }) =
+                (&mut self.deferred, &command)
+            {
+                let no = StreamNo { end, stream: *stream };
+                *deferred.unread.entry(no).or_default() += bytes.len();
+            }
+            let letter = Letter::ToEnd(Box::new(EndInput::App(command)));
+            self.post(now, Address::Node, Address::End(end), letter);
+            self.settle(now);
+        }
+    }
+
+    /// Bytes that may be given for a stream now.
+    pub fn writable(&self, stream: StreamNo) -> usize {
+        let room = self.ends.get(&stream.end).map_or(0, |end| end.writable(stream.stream));
+        let unread = self.deferred.as_ref().and_then(|deferred| deferred.unread.get(&stream));
+        room.saturating_sub(unread.copied().unwrap_or(0))
+    }
+
+    /// Time passed.
+    pub fn handle_timeout(&mut self, now: Now) {
+        let due = |at: Option<Time>| at.is_some_and(|at| at <= now.time);
+        if due(self.node.poll_timeout()) {
+            self.node.handle_timeout(now);
+            self.touched.insert(Address::Node);
+        }
+        let mut handshakes = Vec::new();
+        for (no, link) in &mut self.links {
+            match link {
+                LinkState::Up { io, .. } if due(io.poll_timeout()) => {
+                    io.handle_timeout(now.time);
+                    self.touched.insert(Address::Link(*no));
+                }
+                LinkState::Handshake { machine, .. } if due(machine.poll_timeout()) => {
+                    machine.handle_timeout(now.time);
+                    handshakes.push(*no);
+                }
+                _ => {}
+            }
+        }
+        for link in handshakes {
+            self.drain_handshake(now, link);
+        }
+        for (no, end) in &mut self.ends {
+            if due(end.poll_timeout()) {
+                end.handle_timeout(now);
+                self.touched.insert(Address::End(*no));
+            }
+        }
+        self.settle(now);
+    }
+
+    /// When to call `handle_timeout`.
+    pub fn poll_timeout(&self) -> Option<Time> {
+        let links = self.links.values().filter_map(|link| match link {
+            LinkState::Up { io, .. } => io.poll_timeout(),
+            LinkState::Handshake { machine, .. } => machine.poll_timeout(),
+            LinkState::Dialling(_) => None,
+        });
+        let ends = self.ends.values().filter_map(End::poll_timeout);
+        let mail = self
+            .deferred
+            .iter()
+            .filter_map(|deferred| deferred.waiting.first_key_value().map(|((at, _), _)| *at));
+        links.chain(ends).chain(mail).chain(self.node.poll_timeout()).min()
+    }
+
+    /// The next thing to do.
+    pub fn poll_output(&mut self) -> Option<HostOutput> {
+        self.out.pop_front()
+    }
+
+    /// The control plane, for what tests and operators ask of it.
+    pub fn node_ref(&self) -> &Node {
+        &self.node
+    }
+
+    /// This router's own descriptor as it is now.
+    pub fn descriptor(&self) -> &Arc<RouterDescriptor> {
+        self.node.descriptor()
+    }
+
+    /// How the router is.
+    pub fn status(&self, now: Now) -> Status {
+        let mut status = self.node.status(now);
+        status.cells_relayed = self.cells_relayed();
+        status
+    }
+
+    /// Cells moved for others since the start: as a middle hop, as an end hop, over splice legs.
+    pub fn cells_relayed(&self) -> u64 {
+        let now: u64 = self
+            .links
+            .values()
+            .map(|link| match link {
+                LinkState::Up { io, .. } => io.counters().relayed_cells_in,
+                _ => 0,
+            })
+            .sum();
+        self.relayed_before + now
+    }
+
+    fn drain_handshake(&mut self, now: Now, link: LinkNo) {
+        loop {
+            let Some(LinkState::Handshake { machine, unsent }) = self.links.get_mut(&link) else {
+                return;
+            };
+            match machine.poll_output() {
+                None => return,
+                Some(HandshakeOutput::Transmit(bytes)) => {
+                    if unsent.len() + bytes.len() > HANDSHAKE_BACKLOG_MAX {
+                        return self.gone(now, link);
+                    }
+                    unsent.extend_from_slice(&bytes);
+                    self.out.push_back(HostOutput::Transmit(link));
+                }
+                Some(HandshakeOutput::Established(established)) => {
+                    let unsent = std::mem::take(unsent);
+                    let input = NodeInput::LinkUp {
+                        link,
+                        peer: Arc::clone(&established.peer),
+                        initiator: established.initiator,
+                        peer_minute: established.peer_minute,
+                    };
+                    let settings = self.settings.clone();
+                    let rng = self.rng.fork();
+                    let io = Box::new(LinkIo::new(now.time, link, *established, settings, rng));
+                    self.links.insert(link, LinkState::Up { io, unsent });
+                    self.touched.insert(Address::Link(link));
+                    self.touched.insert(Address::Node);
+                    self.node.handle_input(now, input);
+                    return;
+                }
+                // The socket stays open and is read until `Close`, so that a prober learns nothing;
+                // whoever waited for the link need not.
+                Some(HandshakeOutput::Failed) => {
+                    self.node.handle_input(now, NodeInput::LinkDown { link });
+                    self.touched.insert(Address::Node);
+                }
+                Some(HandshakeOutput::Close) => return self.gone(now, link),
+            }
+        }
+    }
+
+    /// The connection is over, whatever it was.
+    fn gone(&mut self, now: Now, link: LinkNo) {
+        if let Some(LinkState::Up { io, .. }) = self.links.remove(&link) {
+            self.relayed_before += io.counters().relayed_cells_in;
+        }
+        self.node.handle_input(now, NodeInput::LinkDown { link });
+        self.touched.insert(Address::Node);
+        self.out.push_back(HostOutput::Close(link));
+    }
+
+    /// Carries mail until nobody has anything more to say.
+    fn settle(&mut self, now: Now) {
+        loop {
+            while let Some(address) = self.touched.pop_first() {
+                match address {
+                    Address::Node => self.drain_node(now),
+                    Address::Link(link) => self.drain_link(now, link),
+                    Address::End(end) => self.drain_end(now, end),
+                }
+            }
+            match self.next_letter(now) {
+                Some((to, letter)) => self.deliver(now, to, letter),
+                None if self.touched.is_empty() => return,
+                None => {}
+            }
+        }
+    }
+
+    fn post(&mut self, now: Now, from: Address, to: Address, letter: Letter) {
+        let Some(deferred) = &mut self.deferred else {
+            return self.mail.push_back((to, letter));
+        };
+        let most = u64::try_from(deferred.most.as_micros()).unwrap_or(u64::MAX);
+        let delay = Duration::from_micros(deferred.rng.below(most.saturating_add(1)));
+        let last = deferred.last.entry((from, to)).or_default();
+        *last = (now.time + delay).max(*last);
+        deferred.sent += 1;
+        deferred.waiting.insert((*last, deferred.sent), (to, letter));
+    }
+
+    fn next_letter(&mut self, now: Now) -> Option<(Address, Letter)> {
+        if let Some(deferred) = &mut self.deferred
+            && let Some(first) = deferred.waiting.first_entry()
+            && first.key().0 <= now.time
+        {
+            return Some(first.remove());
+        }
+        self.mail.pop_front()
+    }
+
+    /// Letters to parts that are gone are lost, as they are between tasks.
+    fn deliver(&mut self, now: Now, to: Address, letter: Letter) {
+        match (to, letter) {
+            (Address::Link(link), letter) => {
+                let Some(LinkState::Up { io, .. }) = self.links.get_mut(&link) else { return };
+                match letter {
+                    Letter::Part(from, message) => {
+                        io.handle_input(now.time, LinkInput::Part { from, message });
+                    }
+                    Letter::Command(command) => {
+                        io.handle_input(now.time, LinkInput::Command(command));
+                    }
+                    Letter::ToEnd(_) => return,
+                }
+            }
+            (Address::End(no), letter) => {
+                let Some(end) = self.ends.get_mut(&no) else { return };
+                match letter {
+                    Letter::Part(Part::Link(from), message) => {
+                        end.handle_input(now, EndInput::Part { from, message });
+                    }
+                    Letter::ToEnd(input) => {
+                        if let (Some(deferred), EndInput::App(AppCommand::Data { stream, bytes })) =
+                            (&mut self.deferred, &*input)
+                            && let Some(unread) =
+                                deferred.unread.get_mut(&StreamNo { end: no, stream: *stream })
+                        {
+                            *unread = unread.saturating_sub(bytes.len());
+                            let no = StreamNo { end: no, stream: *stream };
+                            self.out.push_back(HostOutput::Stream(no, StreamEvent::Writable));
+                        }
+                        end.handle_input(now, *input);
+                    }
+                    Letter::Part(..) | Letter::Command(_) => return,
+                }
+            }
+            // Nobody writes to the node: it is called.
+            (Address::Node, _) => return,
+        }
+        self.touched.insert(to);
+    }
+
+    fn drain_link(&mut self, now: Now, link: LinkNo) {
+        let me = Address::Link(link);
+        loop {
+            let Some(LinkState::Up { io, .. }) = self.links.get_mut(&link) else { return };
+            match io.poll_output() {
+                None => break,
+                Some(LinkOutput::Part { to, message }) => {
+                    self.post(now, me, address(to), Letter::Part(Part::Link(link), message));
+                }
+                Some(LinkOutput::Node(LinkEvent::Closed(_))) => return self.gone(now, link),
+                Some(LinkOutput::Node(event)) => {
+                    self.node.handle_input(now, NodeInput::Link { link, event });
+                    self.touched.insert(Address::Node);
+                }
+            }
+        }
+        if let Some(LinkState::Up { io, .. }) = self.links.get(&link)
+            && io.wants_transmit()
+        {
+            self.out.push_back(HostOutput::Transmit(link));
+        }
+    }
+
+    fn drain_end(&mut self, now: Now, no: EndNo) {
+        loop {
+            let Some(end) = self.ends.get_mut(&no) else { return };
+            match end.poll_output() {
+                None => return,
+                Some(EndOutput::Part { to, message }) => {
+                    let letter = Letter::Part(Part::End(no), message);
+                    self.post(now, Address::End(no), Address::Link(to), letter);
+                }
+                Some(EndOutput::Node(event)) => {
+                    self.node.handle_input(now, NodeInput::End { end: no, event });
+                    self.touched.insert(Address::Node);
+                }
+                Some(EndOutput::App(event)) => self.app_event(no, event),
+            }
+        }
+    }
+
+    fn drain_node(&mut self, now: Now) {
+        while let Some(output) = self.node.poll_output() {
+            match output {
+                NodeOutput::Dial { link, contact } => {
+                    self.links.insert(link, LinkState::Dialling(contact));
+                    self.out.push_back(HostOutput::Dial { link, to: contact.address.socket() });
+                }
+                NodeOutput::Link { link, command } => {
+                    self.post(now, Address::Node, Address::Link(link), Letter::Command(command));
+                }
+                NodeOutput::Shut { link } => self.gone(now, link),
+                NodeOutput::NewEnd { end, machine } => {
+                    self.ends.insert(end, *machine);
+                    self.touched.insert(Address::End(end));
+                }
+                NodeOutput::End { end, input } => {
+                    self.post(now, Address::Node, Address::End(end), Letter::ToEnd(input));
+                }
+                NodeOutput::DropEnd { end } => {
+                    self.ends.remove(&end);
+                    self.failing.remove(&end);
+                    self.out.push_back(HostOutput::EndGone(end));
+                }
+                NodeOutput::Failing { end, failure } => {
+                    self.failing.insert(end, failure);
+                }
+                NodeOutput::Opened { open, result } => {
+                    self.out.push_back(HostOutput::Opened { open, result });
+                }
+                NodeOutput::Save(saved) => self.out.push_back(HostOutput::Save(saved)),
+            }
+        }
+    }
+}
+
+impl Host {
+    fn app_event(&mut self, end: EndNo, event: AppEvent) {
+        let (stream, event) = match event {
+            AppEvent::Incoming { stream, .. } => {
+                self.out.push_back(HostOutput::Incoming(StreamNo { end, stream }));
+                return;
+            }
+            AppEvent::Opened { stream } => (stream, StreamEvent::Opened),
+            AppEvent::Data { stream, bytes } => (stream, StreamEvent::Data(bytes)),
+            AppEvent::Finished { stream } => (stream, StreamEvent::Finished),
+            AppEvent::Closed { stream } => (stream, StreamEvent::Closed),
+            AppEvent::Writable { stream } => (stream, StreamEvent::Writable),
+            AppEvent::Reset { stream, reason } => {
+                (stream, StreamEvent::Reset(self.failure(end, reason)))
+            }
+        };
+        self.out.push_back(HostOutput::Stream(StreamNo { end, stream }, event));
+    }
+
+    fn failure(&self, end: EndNo, reason: ResetReason) -> Failure {
+        match reason {
+            ResetReason::Refused => Failure::PortRefused,
+            ResetReason::Busy => Failure::Busy,
+            ResetReason::SessionLost => Failure::Broken,
+            ResetReason::Closed | ResetReason::Unreachable => {
+                self.failing.get(&end).copied().unwrap_or(Failure::Building)
+            }
+        }
+    }
+}
+
+fn address(part: Part) -> Address {
+    match part {
+        Part::Link(link) => Address::Link(link),
+        Part::End(end) => Address::End(end),
+    }
+}

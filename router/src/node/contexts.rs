@@ -1,0 +1,280 @@
+//! Isolation contexts: one conversation with one service each.
+//!
+//! Lives here: which contexts there are, finding their service, and their first failure. Does not
+//! live here: sessions and streams (`overlay::session::End`), tunnels (`Pools`), where records are
+//! found (the ring, through the context's own tunnels).
+//!
+//! ```text
+//! Open --new key--> End made --NeedTunnels--> tunnels --NeedDescriptor--> Lookup
+//!  |                                                              found |   | not found
+//!  '--known key--> its End                       Descriptor <-----------'   '--> Unreachable
+//! ```
+
+use std::collections::{BTreeMap, VecDeque};
+
+use warren_overlay::{
+    garlic::{Clove, RecordAnswer},
+    id::{EndNo, NetworkId},
+    rng::Rng,
+    service::{
+        Found, Lookup, LookupInput, LookupOutput, Name, Outcome, Unreachable, VersionMemory,
+    },
+    session::{self, AppCommand, End, EndEvent, EndInput, ResetReason, SessionTarget},
+    time::{Now, Time},
+};
+use warren_proxy::{ContextLimiter, Failure, IsolationKey};
+
+use crate::app::StreamNo;
+
+/// Contexts at the same time; each holds tunnels of its own.
+const CONTEXTS_MAX: usize = 256;
+/// Bytes that all buffers of one context may hold.
+const QUOTA: usize = session::QUOTA_DEFAULT;
+
+/// What happened.
+#[derive(Debug)]
+pub(super) enum ContextsInput {
+    /// An application wants a stream. `end` is a number for a new end, should one be needed.
+    Open { open: u64, end: EndNo, isolation: IsolationKey, name: Name, port: u16 },
+    /// An end says something.
+    End { end: EndNo, event: EndEvent },
+}
+
+/// What to do next.
+#[derive(Debug)]
+pub(super) enum ContextsOutput {
+    /// Hold this end.
+    NewEnd { end: EndNo, machine: Box<End> },
+    /// For an end.
+    End { end: EndNo, input: EndInput },
+    /// Forget this end and its tunnels.
+    DropEnd { end: EndNo },
+    /// One more tunnel for an end.
+    TakeTunnel { end: EndNo },
+    /// The answer to `Open`.
+    Opened { open: u64, result: Result<StreamNo, Failure> },
+    /// Streams of this end that are reset before they opened failed for this reason.
+    Failing { end: EndNo, failure: Failure },
+}
+
+#[derive(Debug)]
+struct Context {
+    key: IsolationKey,
+    name: Name,
+    streams: u64,
+    /// Tunnels asked for so far; the pools replace those that are lost.
+    tunnels: usize,
+    lookup: Option<Lookup>,
+    /// The end's request numbers, and the lookup's.
+    requests: BTreeMap<u32, u32>,
+    next_request: u32,
+}
+
+/// The machine.
+#[derive(Debug)]
+pub(super) struct Contexts {
+    network: NetworkId,
+    contexts: BTreeMap<EndNo, Context>,
+    by_key: BTreeMap<IsolationKey, EndNo>,
+    limiter: ContextLimiter,
+    versions: VersionMemory,
+    rng: Rng,
+    out: VecDeque<ContextsOutput>,
+}
+
+impl Contexts {
+    /// No context yet.
+    pub(super) fn new(network: NetworkId, mut rng: Rng) -> Self {
+        Self {
+            network,
+            contexts: BTreeMap::new(),
+            by_key: BTreeMap::new(),
+            limiter: ContextLimiter::default(),
+            versions: VersionMemory::new(&mut rng),
+            rng,
+            out: VecDeque::new(),
+        }
+    }
+
+    /// How many contexts there are.
+    pub(super) fn len(&self) -> usize {
+        self.contexts.len()
+    }
+
+    /// Something happened.
+    pub(super) fn handle_input(&mut self, now: Now, input: ContextsInput) {
+        match input {
+            ContextsInput::Open { open, end, isolation, name, port } => {
+                self.open(now, open, end, isolation, name, port);
+            }
+            ContextsInput::End { end, event } => self.end_event(now, end, event),
+        }
+    }
+
+    /// Time passed.
+    pub(super) fn handle_timeout(&mut self, now: Now) {
+        let due: Vec<_> = self
+            .contexts
+            .iter_mut()
+            .filter_map(|(end, context)| {
+                let lookup = context.lookup.as_mut()?;
+                (lookup.poll_timeout()? <= now.time).then(|| {
+                    lookup.handle_timeout(now);
+                    *end
+                })
+            })
+            .collect();
+        for end in due {
+            self.drain_lookup(end);
+        }
+    }
+
+    /// The next thing to do.
+    pub(super) fn poll_output(&mut self) -> Option<ContextsOutput> {
+        self.out.pop_front()
+    }
+
+    /// When to be woken.
+    pub(super) fn poll_timeout(&self) -> Option<Time> {
+        self.contexts.values().filter_map(|context| context.lookup.as_ref()?.poll_timeout()).min()
+    }
+
+    fn open(&mut self, now: Now, open: u64, new: EndNo, key: IsolationKey, name: Name, port: u16) {
+        let end = match self.by_key.get(&key) {
+            Some(end) => *end,
+            None => match self.begin(now, new, key, name) {
+                Ok(()) => new,
+                Err(failure) => {
+                    let result = Err(failure);
+                    return self.out.push_back(ContextsOutput::Opened { open, result });
+                }
+            },
+        };
+        let Some(context) = self.contexts.get_mut(&end) else { return };
+        context.streams += 1;
+        let stream = StreamNo { end, stream: session::StreamNo(context.streams) };
+        self.out.push_back(ContextsOutput::Opened { open, result: Ok(stream) });
+        let command = AppCommand::Open { stream: stream.stream, port };
+        self.out.push_back(ContextsOutput::End { end, input: EndInput::App(command) });
+    }
+
+    fn begin(
+        &mut self,
+        now: Now,
+        end: EndNo,
+        key: IsolationKey,
+        name: Name,
+    ) -> Result<(), Failure> {
+        if self.contexts.len() >= CONTEXTS_MAX || self.limiter.admit(now.time).is_err() {
+            return Err(Failure::TooManyContexts);
+        }
+        let machine = Box::new(End::client(self.rng.fork(), QUOTA));
+        self.out.push_back(ContextsOutput::NewEnd { end, machine });
+        self.by_key.insert(key, end);
+        let context = Context {
+            key,
+            name,
+            streams: 0,
+            tunnels: 0,
+            lookup: None,
+            requests: BTreeMap::new(),
+            next_request: 0,
+        };
+        self.contexts.insert(end, context);
+        Ok(())
+    }
+
+    fn end_event(&mut self, now: Now, end: EndNo, event: EndEvent) {
+        let Some(context) = self.contexts.get_mut(&end) else { return };
+        match event {
+            EndEvent::NeedTunnels { want: 0 } => {
+                let key = context.key;
+                self.contexts.remove(&end);
+                self.by_key.remove(&key);
+                self.out.push_back(ContextsOutput::DropEnd { end });
+            }
+            EndEvent::NeedTunnels { want } => {
+                for _ in context.tunnels..want {
+                    context.tunnels += 1;
+                    self.out.push_back(ContextsOutput::TakeTunnel { end });
+                }
+            }
+            EndEvent::NeedDescriptor => {
+                let floor = self.versions.floor(&context.name);
+                let name = context.name;
+                let lookup = Lookup::new(now, name, self.network, floor, self.rng.fork());
+                context.requests.clear();
+                context.lookup = Some(lookup);
+                self.drain_lookup(end);
+            }
+            EndEvent::Answer { request, answer } => {
+                if let Some(request) = context.requests.remove(&request)
+                    && let Some(lookup) = &mut context.lookup
+                {
+                    let answer = answer.unwrap_or(RecordAnswer::NoRoute { left: 0 });
+                    lookup.handle_input(now, LookupInput::Answer { request, answer });
+                    self.drain_lookup(end);
+                }
+            }
+            // A service's, or the wiring's own business.
+            EndEvent::LeasesChanged(_)
+            | EndEvent::TunnelFailed { .. }
+            | EndEvent::TunnelFree { .. } => {}
+        }
+    }
+
+    fn drain_lookup(&mut self, end: EndNo) {
+        let Some(context) = self.contexts.get_mut(&end) else { return };
+        while let Some(output) = context.lookup.as_mut().and_then(Lookup::poll_output) {
+            match output {
+                LookupOutput::Get { request, key } => {
+                    // The top bit is the end's own (EndInput::Request).
+                    context.next_request = (context.next_request + 1) & 0x7fff_ffff;
+                    let number = context.next_request;
+                    context.requests.insert(number, request);
+                    let clove = Clove::RecordGet { request: number, key };
+                    let input = EndInput::Request { tunnel: None, clove };
+                    self.out.push_back(ContextsOutput::End { end, input });
+                }
+                LookupOutput::Done(outcome) => {
+                    context.lookup = None;
+                    match outcome {
+                        Outcome::Found(found) => self.found(end, &found),
+                        Outcome::NotFound => self.failed(end, Failure::NotFound),
+                        Outcome::Invalid => self.failed(end, Failure::BadDescriptor),
+                        Outcome::Unreachable(Unreachable::NoRoute | Unreachable::Busy { .. }) => {
+                            self.failed(end, Failure::Busy);
+                        }
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    fn found(&mut self, end: EndNo, found: &Found) {
+        let Some(context) = self.contexts.get(&end) else { return };
+        let descriptor = &found.descriptor;
+        let Some(binding) = descriptor.binding(&context.name, self.network) else {
+            return self.failed(end, Failure::BadDescriptor);
+        };
+        self.versions.remember(&context.name, found.version);
+        let target = SessionTarget {
+            network: self.network,
+            binding,
+            dh: descriptor.session_dh,
+            kem: descriptor.session_kem.clone(),
+        };
+        let leases = descriptor.leases.clone();
+        // From here on, what fails is the service or the way to it.
+        self.out.push_back(ContextsOutput::Failing { end, failure: Failure::NoGateway });
+        let input = EndInput::Descriptor { target, leases };
+        self.out.push_back(ContextsOutput::End { end, input });
+    }
+
+    fn failed(&mut self, end: EndNo, failure: Failure) {
+        self.out.push_back(ContextsOutput::Failing { end, failure });
+        let input = EndInput::Unreachable(ResetReason::Unreachable);
+        self.out.push_back(ContextsOutput::End { end, input });
+    }
+}

@@ -1,0 +1,308 @@
+//! What others' tunnels ask of this router where they end, and the splice legs that come of it.
+//!
+//! Lives here: requests of end hops (records, leases, splices), both sides of a splice leg, and
+//! closing a leg with its splice and a splice with its leg. Does not live here: cells and credits
+//! (`EndHop`, `LinkIo`), dialling (`links`), finding records (the ring), lease ids (`LeaseBook`).
+//!
+//! ```text
+//!  client's end hop (A,t)              gateway of the service (P,p)
+//!  SpliceOpen clove --> Dialling
+//!                 link up |
+//!        Lane::Leg, SpliceOpen ------> lease opens? --no--> SpliceReply no
+//!                      Asking                | yes: AcceptIncoming, Incoming
+//!                         |            Lane::Leg, SpliceReply yes
+//!        Attach <---------+-------------'
+//!  Either side gone: the leg's lane is closed, the other side hears CloseSplice.
+//! ```
+
+use std::collections::{BTreeMap, VecDeque};
+
+use warren_overlay::{
+    garlic::{Clove, EndHopCommand, EndHopEvent, LeaseBook},
+    id::{Key, LinkNo, SpliceId, TunnelId},
+    plane::{Lane, LinkCommand},
+    rng::Rng,
+    time::Now,
+    wire::{Contact, LinkMessage, SEALED_LEASE_LEN},
+};
+
+/// Splices whose gateway is still being dialled or asked; each is one of a bounded number in its
+/// end hop too.
+const OPENING_MAX: usize = 1_024;
+/// Record requests under way for all tunnels that end here.
+const QUERIES_MAX: usize = 1_024;
+
+/// A lane: a link, and its number there.
+type Side = (LinkNo, TunnelId);
+
+/// What happened.
+#[derive(Debug)]
+pub(super) enum ExitsInput {
+    /// An end hop on this router.
+    EndHop { at: Side, event: EndHopEvent },
+    /// A router asks for a leg to a lease of ours; it numbered the lane.
+    SpliceOpen { leg: Side, sealed: [u8; SEALED_LEASE_LEN] },
+    /// A gateway answered our `SpliceOpen`.
+    SpliceReply { leg: Side, accepted: bool },
+    /// The gateway's link stands; `lane` is a fresh number on it.
+    Connected { ask: u64, lane: Side },
+    /// The gateway cannot be reached.
+    Unreachable { ask: u64 },
+    /// A lane is gone: a leg, or a tunnel that ended here.
+    LaneClosed(Side),
+    /// A link is gone with all its lanes.
+    LinkDown(LinkNo),
+    /// The ring's answer to `ExitsOutput::Query`.
+    Answer { query: u64, answer: warren_overlay::garlic::RecordAnswer },
+}
+
+/// What to do next.
+#[derive(Debug)]
+pub(super) enum ExitsOutput {
+    /// Reach this gateway on behalf of the tunnel's previous hop.
+    Connect { ask: u64, contact: Contact, asked_by: LinkNo },
+    /// Tell a link.
+    Link { link: LinkNo, command: LinkCommand },
+    /// Ask the ring to find a record.
+    Get { query: u64, key: Key },
+    /// Ask the ring to store a record; the bytes are not checked yet.
+    Put { query: u64, record: warren_overlay::garlic::RecordBytes },
+}
+
+#[derive(Debug)]
+struct Leg {
+    tunnel: Side,
+    splice: SpliceId,
+}
+
+/// The machine.
+#[derive(Debug)]
+pub(super) struct Exits {
+    leases: LeaseBook,
+    next: u64,
+    dialling: BTreeMap<u64, (Side, SpliceId, [u8; SEALED_LEASE_LEN])>,
+    queries: BTreeMap<u64, (Side, u32)>,
+    /// Legs with an open lane, by lane.
+    legs: BTreeMap<Side, Leg>,
+    /// The same, by splice.
+    by_splice: BTreeMap<(Side, SpliceId), Side>,
+    out: VecDeque<ExitsOutput>,
+}
+
+impl Exits {
+    /// Nothing asked, no leases.
+    pub(super) fn new(rng: Rng) -> Self {
+        Self {
+            leases: LeaseBook::new(rng),
+            next: 0,
+            dialling: BTreeMap::new(),
+            queries: BTreeMap::new(),
+            legs: BTreeMap::new(),
+            by_splice: BTreeMap::new(),
+            out: VecDeque::new(),
+        }
+    }
+
+    /// Something happened. Late and impossible events change nothing.
+    pub(super) fn handle_input(&mut self, now: Now, input: ExitsInput) {
+        match input {
+            ExitsInput::EndHop { at, event } => self.end_hop(now, at, event),
+            ExitsInput::SpliceOpen { leg, sealed } => self.splice_open(now, leg, &sealed),
+            ExitsInput::SpliceReply { leg, accepted } => self.splice_reply(leg, accepted),
+            ExitsInput::Connected { ask, lane } => self.connected(ask, lane),
+            ExitsInput::Unreachable { ask } => {
+                if let Some((at, splice, _)) = self.dialling.remove(&ask) {
+                    self.tell(at, EndHopCommand::CloseSplice { splice });
+                }
+            }
+            ExitsInput::LaneClosed(side) => self.lane_closed(side),
+            ExitsInput::LinkDown(link) => self.link_down(link),
+            ExitsInput::Answer { query, answer } => {
+                if let Some((at, request)) = self.queries.remove(&query) {
+                    let clove = Clove::RecordAnswer { request, answer };
+                    self.tell(at, EndHopCommand::Answer(clove));
+                }
+            }
+        }
+    }
+
+    /// The next thing to do.
+    pub(super) fn poll_output(&mut self) -> Option<ExitsOutput> {
+        self.out.pop_front()
+    }
+
+    fn tell(&mut self, (link, tunnel): Side, command: EndHopCommand) {
+        let command = LinkCommand::EndHop { tunnel, command };
+        self.out.push_back(ExitsOutput::Link { link, command });
+    }
+
+    fn number(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    fn end_hop(&mut self, now: Now, at: Side, event: EndHopEvent) {
+        match event {
+            EndHopEvent::Request(clove) => self.request(now, at, clove),
+            EndHopEvent::SpliceGone { splice } => {
+                self.dialling.retain(|_, (tunnel, of, _)| (*tunnel, *of) != (at, splice));
+                if let Some(leg) = self.by_splice.remove(&(at, splice)) {
+                    self.legs.remove(&leg);
+                    self.close_lane(leg);
+                }
+            }
+            EndHopEvent::Incoming { splice, leg } => {
+                self.add_leg(leg, at, splice);
+                self.reply(leg, true);
+            }
+            EndHopEvent::Refused { leg } => self.reply(leg, false),
+        }
+    }
+
+    fn request(&mut self, now: Now, at: Side, clove: Clove) {
+        match clove {
+            Clove::RecordGet { request, key } => {
+                if let Some(query) = self.query(at, request) {
+                    self.out.push_back(ExitsOutput::Get { query, key });
+                }
+            }
+            Clove::RecordPut { request, record } => {
+                if let Some(query) = self.query(at, request) {
+                    self.out.push_back(ExitsOutput::Put { query, record });
+                }
+            }
+            Clove::LeaseRequest { request, lease } => {
+                let clove = match self.leases.grant(now.time, lease, at) {
+                    Some(splice_key) => Clove::LeaseGranted { request, splice_key },
+                    None => Clove::LeaseRefused { request },
+                };
+                self.tell(at, EndHopCommand::Answer(clove));
+            }
+            Clove::SpliceOpen { splice, contact, sealed } => {
+                if self.dialling.len() + self.legs.len() >= OPENING_MAX + LEGS_MAX {
+                    return self.tell(at, EndHopCommand::CloseSplice { splice });
+                }
+                let ask = self.number();
+                self.dialling.insert(ask, (at, splice, sealed));
+                self.out.push_back(ExitsOutput::Connect { ask, contact, asked_by: at.0 });
+            }
+            // The end hop passes on no other kind.
+            _ => {}
+        }
+    }
+
+    /// Remembers who asked; answers `Busy` itself when too many are under way.
+    fn query(&mut self, at: Side, request: u32) -> Option<u64> {
+        if self.queries.len() >= QUERIES_MAX {
+            let answer = warren_overlay::garlic::RecordAnswer::Busy { retry_s: 5 };
+            self.tell(at, EndHopCommand::Answer(Clove::RecordAnswer { request, answer }));
+            return None;
+        }
+        let query = self.number();
+        self.queries.insert(query, (at, request));
+        Some(query)
+    }
+
+    fn connected(&mut self, ask: u64, lane: Side) {
+        let Some((at, splice, sealed)) = self.dialling.remove(&ask) else { return };
+        self.add_leg(lane, at, splice);
+        let (link, tunnel) = lane;
+        let command = LinkCommand::Send(LinkMessage::SpliceOpen { tunnel, sealed });
+        self.out.push_back(ExitsOutput::Link { link, command });
+    }
+
+    fn splice_open(&mut self, now: Now, leg: Side, sealed: &[u8; SEALED_LEASE_LEN]) {
+        if self.legs.contains_key(&leg) || self.legs.len() >= LEGS_MAX {
+            return self.reply(leg, false);
+        }
+        match self.leases.open(now.time, sealed) {
+            Ok(tunnel) => self.tell(tunnel, EndHopCommand::AcceptIncoming { leg }),
+            Err(_) => self.reply(leg, false),
+        }
+    }
+
+    fn splice_reply(&mut self, leg: Side, accepted: bool) {
+        let Some(Leg { tunnel, splice }) = self.legs.get(&leg) else { return };
+        let (tunnel, splice) = (*tunnel, *splice);
+        if accepted {
+            self.tell(tunnel, EndHopCommand::Attach { splice, leg });
+        } else {
+            self.forget(leg);
+            let (link, tunnel_id) = leg;
+            let command = LinkCommand::Close { tunnel: tunnel_id, tell: false };
+            self.out.push_back(ExitsOutput::Link { link, command });
+            self.tell(tunnel, EndHopCommand::CloseSplice { splice });
+        }
+    }
+
+    fn add_leg(&mut self, leg: Side, tunnel: Side, splice: SpliceId) {
+        self.legs.insert(leg, Leg { tunnel, splice });
+        self.by_splice.insert((tunnel, splice), leg);
+        let lane = Lane::Leg { to: tunnel.0, tunnel: tunnel.1, splice };
+        let command = LinkCommand::Open { tunnel: leg.1, lane: Box::new(lane) };
+        self.out.push_back(ExitsOutput::Link { link: leg.0, command });
+    }
+
+    fn reply(&mut self, (link, tunnel): Side, accepted: bool) {
+        let command = LinkCommand::Send(LinkMessage::SpliceReply { tunnel, accepted });
+        self.out.push_back(ExitsOutput::Link { link, command });
+    }
+
+    fn close_lane(&mut self, (link, tunnel): Side) {
+        let command = LinkCommand::Close { tunnel, tell: true };
+        self.out.push_back(ExitsOutput::Link { link, command });
+    }
+
+    fn forget(&mut self, leg: Side) -> Option<Leg> {
+        let gone = self.legs.remove(&leg)?;
+        self.by_splice.remove(&(gone.tunnel, gone.splice));
+        Some(gone)
+    }
+
+    fn lane_closed(&mut self, side: Side) {
+        if let Some(Leg { tunnel, splice }) = self.forget(side) {
+            self.tell(tunnel, EndHopCommand::CloseSplice { splice });
+            return;
+        }
+        self.tunnel_gone(side);
+    }
+
+    /// A tunnel that ended here is over: so are its leases, requests and legs.
+    fn tunnel_gone(&mut self, tunnel: Side) {
+        self.leases.revoke(tunnel);
+        self.dialling.retain(|_, (at, ..)| *at != tunnel);
+        self.queries.retain(|_, (at, _)| *at != tunnel);
+        let first = (tunnel, SpliceId(0));
+        let last = (tunnel, SpliceId(u32::MAX));
+        let legs: Vec<_> = self.by_splice.range(first..=last).map(|(_, leg)| *leg).collect();
+        for leg in legs {
+            self.forget(leg);
+            self.close_lane(leg);
+        }
+    }
+
+    fn link_down(&mut self, link: LinkNo) {
+        let on_link = |side: &Side| side.0 == link;
+        let legs: Vec<_> = self.legs.keys().copied().filter(on_link).collect();
+        for leg in legs {
+            if let Some(Leg { tunnel, splice }) = self.forget(leg)
+                && tunnel.0 != link
+            {
+                self.tell(tunnel, EndHopCommand::CloseSplice { splice });
+            }
+        }
+        let mut tunnels: Vec<Side> = self.by_splice.keys().map(|(tunnel, _)| *tunnel).collect();
+        tunnels.extend(self.dialling.values().map(|(at, ..)| *at));
+        tunnels.extend(self.queries.values().map(|(at, _)| *at));
+        tunnels.extend(self.leases.tunnels());
+        tunnels.retain(on_link);
+        tunnels.sort_unstable();
+        tunnels.dedup();
+        for tunnel in tunnels {
+            self.tunnel_gone(tunnel);
+        }
+    }
+}
+
+/// Legs at the same time, both kinds. Each is a lane whose cells count against the quota.
+const LEGS_MAX: usize = 8_192;

@@ -1,0 +1,421 @@
+//! Which links there are, who waits for one, and what may be dialled.
+//!
+//! Lives here: one link per router, made on demand for whoever asks (ring, tunnels, splices), the
+//! numbering of lanes on it, and the dial rules of PROTOCOL P3. Does not live here: handshakes and
+//! frames (`overlay::link`), sockets (driver), what the askers want the link for.
+//!
+//! ```text
+//! ask --up already--> Ready
+//!  |--not dialable, over budget, failed lately--> Refused   (one coarse answer for every cause)
+//!  '--else--> Dialling --up--> every waiter gets Ready
+//!                 '-- failed or 10 s --> every waiter gets Refused
+//! ```
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use warren_overlay::{
+    id::{LinkNo, RouterId, TunnelId},
+    time::{Now, Time},
+    wire::{Address, Contact, RouterDescriptor},
+};
+
+/// Links at the same time, dialling included. Each costs two sockets' buffers and about 40 KiB.
+pub(super) const LINKS_MAX: usize = 1_024;
+/// How long a dial and its handshake may take; both have stricter limits of their own.
+const DIAL_LIMIT: Duration = Duration::from_secs(20);
+/// How long a link nobody uses stays open.
+const IDLE_LIMIT: Duration = Duration::from_mins(1);
+/// The same for the loser of two links between one pair of routers.
+const RETIRING_LIMIT: Duration = Duration::from_secs(5);
+/// A failed address is not dialled again for others for this long (PROTOCOL P3).
+const FAILED_MEMORY: Duration = Duration::from_mins(10);
+/// Remembered failed addresses.
+const FAILED_MAX: usize = 4_096;
+/// Dials that may be pending to one /24 or /48 on behalf of others (PROTOCOL P3).
+const PENDING_PER_BLOCK_MAX: usize = 2;
+/// New dials a second to one /24 or /48 on behalf of others (PROTOCOL P3).
+const DIALS_PER_BLOCK_MAX: usize = 4;
+/// New dials a second on behalf of one neighbour.
+const DIALS_PER_ASKER_MAX: usize = 8;
+/// Askers that may wait for one dial.
+const WAITERS_MAX: usize = 64;
+
+/// Who waits for a link, and under which number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asker {
+    /// The ring wants a neighbour.
+    Ring,
+    /// A tunnel that goes on through this router.
+    Transit(u64),
+    /// An own tunnel's first hop.
+    Pools(u64),
+    /// A client's splice to a gateway.
+    Splice(u64),
+}
+
+/// What came of asking for a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// It stands.
+    Ready(LinkNo),
+    /// It is being made; the asker will hear.
+    Pending,
+    /// There will be none. There is no reason (PROTOCOL P3).
+    Refused,
+}
+
+/// What the registry wants done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum LinksOutput {
+    /// Dial this contact; the new link has this number.
+    Dial { link: LinkNo, contact: Contact },
+    /// The link an asker waited for stands.
+    Ready { asker: Asker, link: LinkNo },
+    /// There will be none; the router that could not be reached.
+    Refused { asker: Asker, id: RouterId },
+    /// Nobody needs this link any more: say goodbye.
+    Retire(LinkNo),
+}
+
+#[derive(Debug)]
+enum State {
+    Dialling {
+        contact: Contact,
+        since: Time,
+        waiters: Vec<Asker>,
+    },
+    /// Somebody dialled us; the handshake is under way.
+    Accepted {
+        since: Time,
+    },
+    Up {
+        peer: Arc<RouterDescriptor>,
+        initiator: bool,
+        lanes_made: u32,
+    },
+}
+
+#[derive(Debug)]
+struct Link {
+    state: State,
+    /// Where it really comes from or leads to.
+    remote: Address,
+    /// Lanes open now.
+    lanes: BTreeSet<TunnelId>,
+    /// The ring wants it.
+    kept: bool,
+    /// It lost against another link to the same router.
+    retiring: bool,
+    used: Time,
+}
+
+impl Link {
+    fn new(state: State, remote: Address, used: Time) -> Self {
+        Self { state, remote, lanes: BTreeSet::new(), kept: false, retiring: false, used }
+    }
+}
+
+/// The registry.
+#[derive(Debug)]
+pub(super) struct Links {
+    me: RouterId,
+    local_network: bool,
+    links: BTreeMap<LinkNo, Link>,
+    by_id: BTreeMap<RouterId, LinkNo>,
+    made: u32,
+    failed: VecDeque<(Time, Address)>,
+    /// Dials for others within the last second: when, where to, for whom.
+    recent: VecDeque<(Time, Block, LinkNo)>,
+    out: VecDeque<LinksOutput>,
+}
+
+/// A /24 of IPv4 or a /48 of IPv6.
+type Block = [u8; 7];
+
+fn block(address: &Address) -> Block {
+    match address.socket().ip() {
+        std::net::IpAddr::V4(ip) => {
+            let [a, b, c, _] = ip.octets();
+            [4, a, b, c, 0, 0, 0]
+        }
+        std::net::IpAddr::V6(ip) => {
+            let [a, b, c, d, e, f, ..] = ip.octets();
+            [6, a, b, c, d, e, f]
+        }
+    }
+}
+
+impl Links {
+    /// An empty registry of router `me`.
+    pub(super) fn new(me: RouterId, local_network: bool) -> Self {
+        Self {
+            me,
+            local_network,
+            links: BTreeMap::new(),
+            by_id: BTreeMap::new(),
+            made: 0,
+            failed: VecDeque::new(),
+            recent: VecDeque::new(),
+            out: VecDeque::new(),
+        }
+    }
+
+    /// The number of a connection that came in from `remote`; `None` when there are too many.
+    pub(super) fn accept(&mut self, now: Time, remote: Address) -> Option<LinkNo> {
+        if self.links.len() >= LINKS_MAX {
+            return None;
+        }
+        let no = self.number();
+        self.links.insert(no, Link::new(State::Accepted { since: now }, remote, now));
+        Some(no)
+    }
+
+    fn number(&mut self) -> LinkNo {
+        self.made = self.made.wrapping_add(1);
+        LinkNo(self.made)
+    }
+
+    /// Asks for a link to `contact`. `asked_by` is the neighbour on whose behalf; `None` for this
+    /// router's own sake, which P3's budgets do not limit.
+    pub(super) fn ask(
+        &mut self,
+        now: Now,
+        contact: &Contact,
+        asker: Asker,
+        asked_by: Option<LinkNo>,
+    ) -> Asked {
+        if let Some(no) = self.by_id.get(&contact.id)
+            && let Some(link) = self.links.get_mut(no)
+        {
+            link.used = now.time;
+            return match &mut link.state {
+                State::Up { .. } => Asked::Ready(*no),
+                State::Dialling { waiters, .. } if waiters.len() < WAITERS_MAX => {
+                    waiters.push(asker);
+                    Asked::Pending
+                }
+                State::Dialling { .. } | State::Accepted { .. } => Asked::Refused,
+            };
+        }
+        if contact.id == self.me
+            || self.links.len() >= LINKS_MAX
+            || !contact.address.dialable(self.local_network)
+            || contact.expiry.plus(10) < now.wall
+            || asked_by.is_some_and(|asker| !self.within_budget(now.time, contact, asker))
+        {
+            return Asked::Refused;
+        }
+        let no = self.number();
+        let waiters = vec![asker];
+        let state = State::Dialling { contact: *contact, since: now.time, waiters };
+        self.links.insert(no, Link::new(state, contact.address, now.time));
+        self.by_id.insert(contact.id, no);
+        self.out.push_back(LinksOutput::Dial { link: no, contact: *contact });
+        Asked::Pending
+    }
+
+    fn within_budget(&mut self, now: Time, contact: &Contact, asker: LinkNo) -> bool {
+        while self.failed.front().is_some_and(|(at, _)| now.since(*at) > FAILED_MEMORY) {
+            self.failed.pop_front();
+        }
+        while self.recent.front().is_some_and(|(at, ..)| now.since(*at) > Duration::from_secs(1)) {
+            self.recent.pop_front();
+        }
+        let to = block(&contact.address);
+        let pending = self.links.values().filter(|link| {
+            matches!(&link.state, State::Dialling { contact, .. } if block(&contact.address) == to)
+        });
+        let allowed = pending.count() < PENDING_PER_BLOCK_MAX
+            && self.recent.iter().filter(|(_, block, _)| *block == to).count()
+                < DIALS_PER_BLOCK_MAX
+            && self.recent.iter().filter(|(.., by)| *by == asker).count() < DIALS_PER_ASKER_MAX
+            && !self.failed.iter().any(|(_, address)| *address == contact.address);
+        if allowed {
+            self.recent.push_back((now, to, asker));
+        }
+        allowed
+    }
+
+    /// A handshake succeeded. Of two links between one pair, the one that the router with the
+    /// smaller identity dialled stays, on both sides; of two that one side dialled, the later.
+    ///
+    /// Returns a link that lost against this one and was up, so that the ring can forget it; the
+    /// new link itself when it is the one that lost.
+    pub(super) fn up(
+        &mut self,
+        now: Time,
+        no: LinkNo,
+        peer: &Arc<RouterDescriptor>,
+        initiator: bool,
+    ) -> Option<LinkNo> {
+        let id = peer.id();
+        let before = self.links.remove(&no)?;
+        let mut waiters = match before.state {
+            State::Dialling { waiters, .. } => waiters,
+            State::Accepted { .. } | State::Up { .. } => Vec::new(),
+        };
+        let state = State::Up { peer: Arc::clone(peer), initiator, lanes_made: 0 };
+        let mut link = Link::new(state, before.remote, now);
+        let mut lost = None;
+        if let Some(other_no) = self.by_id.get(&id).copied().filter(|other| *other != no)
+            && let Some(other) = self.links.get_mut(&other_no)
+        {
+            match &mut other.state {
+                // Our own dial is still under way: whoever waits for it can have this link now.
+                State::Dialling { waiters: others, .. } => waiters.append(others),
+                State::Accepted { .. } => {}
+                State::Up { initiator: other_initiator, .. }
+                    if initiator == (self.me < id) || initiator == *other_initiator =>
+                {
+                    other.retiring = true;
+                    other.kept = false;
+                    lost = Some(other_no);
+                }
+                State::Up { .. } => {
+                    link.retiring = true;
+                    lost = Some(no);
+                }
+            }
+        }
+        let winner = if link.retiring { self.by_id.get(&id).copied().unwrap_or(no) } else { no };
+        self.by_id.insert(id, winner);
+        self.links.insert(no, link);
+        for asker in waiters {
+            self.out.push_back(LinksOutput::Ready { asker, link: winner });
+        }
+        lost
+    }
+
+    /// A link, dial or handshake is over. Returns whether it had been up.
+    pub(super) fn down(&mut self, now: Time, no: LinkNo) -> bool {
+        let Some(link) = self.links.remove(&no) else { return false };
+        let (id, was_up) = match link.state {
+            State::Up { peer, .. } => (peer.id(), true),
+            State::Dialling { contact, waiters, .. } => {
+                if self.failed.len() == FAILED_MAX {
+                    self.failed.pop_front();
+                }
+                self.failed.push_back((now, contact.address));
+                for asker in waiters {
+                    self.out.push_back(LinksOutput::Refused { asker, id: contact.id });
+                }
+                (contact.id, false)
+            }
+            State::Accepted { .. } => return false,
+        };
+        if self.by_id.get(&id) == Some(&no) {
+            self.by_id.remove(&id);
+            // A loser that is still there is better than none.
+            let other = self.links.iter_mut().find_map(|(other, link)| match &link.state {
+                State::Up { peer, .. } if peer.id() == id => Some((*other, link)),
+                _ => None,
+            });
+            if let Some((other, link)) = other {
+                link.retiring = false;
+                self.by_id.insert(id, other);
+            }
+        }
+        was_up
+    }
+
+    /// The next free lane number on a link that is up, by its side's rule (PROTOCOL P5).
+    pub(super) fn new_lane(&mut self, no: LinkNo) -> Option<TunnelId> {
+        match &mut self.links.get_mut(&no)?.state {
+            State::Up { initiator, lanes_made, .. } if *lanes_made < 0x7fff_ffff => {
+                *lanes_made += 1;
+                Some(TunnelId(*lanes_made | if *initiator { 0 } else { 0x8000_0000 }))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether the peer, not we, may have chosen this lane number.
+    pub(super) fn is_theirs(&self, no: LinkNo, tunnel: TunnelId) -> bool {
+        match self.links.get(&no).map(|link| &link.state) {
+            Some(State::Up { initiator, .. }) => (tunnel.0 >> 31 == 0) != *initiator,
+            _ => false,
+        }
+    }
+
+    /// A lane opened on the link.
+    pub(super) fn lane_opened(&mut self, no: LinkNo, tunnel: TunnelId) {
+        if let Some(link) = self.links.get_mut(&no) {
+            link.lanes.insert(tunnel);
+        }
+    }
+
+    /// A lane closed on the link.
+    pub(super) fn lane_closed(&mut self, now: Time, no: LinkNo, tunnel: TunnelId) {
+        if let Some(link) = self.links.get_mut(&no) {
+            link.lanes.remove(&tunnel);
+            link.used = now;
+        }
+    }
+
+    /// Where a link really comes from or leads to.
+    pub(super) fn remote(&self, no: LinkNo) -> Option<Address> {
+        self.links.get(&no).map(|link| link.remote)
+    }
+
+    /// Whether the ring wants the link.
+    pub(super) fn keep(&mut self, now: Time, no: LinkNo, kept: bool) {
+        if let Some(link) = self.links.get_mut(&no) {
+            link.kept = kept;
+            link.used = now;
+        }
+    }
+
+    /// The peer sent a fresh descriptor; one that is not its own is ignored.
+    pub(super) fn refresh(&mut self, no: LinkNo, fresh: &Arc<RouterDescriptor>) -> bool {
+        match self.links.get_mut(&no).map(|link| &mut link.state) {
+            Some(State::Up { peer, .. })
+                if peer.id() == fresh.id()
+                    && peer.fields().published < fresh.fields().published =>
+            {
+                *peer = Arc::clone(fresh);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Links that are up, with their peers.
+    pub(super) fn up_links(&self) -> impl Iterator<Item = (LinkNo, &Arc<RouterDescriptor>)> {
+        self.links.iter().filter_map(|(no, link)| match &link.state {
+            State::Up { peer, .. } => Some((*no, peer)),
+            State::Dialling { .. } | State::Accepted { .. } => None,
+        })
+    }
+
+    /// Ends dials that take too long and links that nobody needs. Call about once a second.
+    pub(super) fn tidy(&mut self, now: Time) -> Vec<LinkNo> {
+        let mut late = Vec::new();
+        for (no, link) in &mut self.links {
+            match &link.state {
+                State::Dialling { since, .. } | State::Accepted { since }
+                    if now.since(*since) > DIAL_LIMIT =>
+                {
+                    late.push(*no);
+                }
+                State::Up { .. } if link.lanes.is_empty() && !link.kept => {
+                    let limit = if link.retiring { RETIRING_LIMIT } else { IDLE_LIMIT };
+                    if now.since(link.used) > limit {
+                        link.used = now; // asked once; the goodbye closes it
+                        self.out.push_back(LinksOutput::Retire(*no));
+                    }
+                }
+                _ => {}
+            }
+        }
+        late
+    }
+
+    /// The next thing to do.
+    pub(super) fn poll_output(&mut self) -> Option<LinksOutput> {
+        self.out.pop_front()
+    }
+}

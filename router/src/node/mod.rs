@@ -1,0 +1,500 @@
+//! The control plane: every machine that decides, in one place.
+//!
+//! Lives here: the node's children, its own descriptor, and its status. Does not live here: how the
+//! children's outputs become inputs (`wiring.rs`), what each of them does (`overlay`, `datastore`,
+//! and beside this file `links`, `exits`, `contexts`, `services`).
+
+mod contexts;
+mod exits;
+mod links;
+mod services;
+mod wiring;
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
+
+use warren_datastore::{Holder, RecordStore};
+use warren_overlay::{
+    crypto::sign::IdentityKey,
+    id::{EndNo, LinkNo, NetworkId, RouterId},
+    plane::{LinkCommand, LinkEvent},
+    ring::{
+        Ring, RingConfig,
+        admission::{Network, NetworkName},
+    },
+    rng::Rng,
+    service::Name,
+    session::{End, EndEvent, EndInput},
+    time::{Now, Time, Wall},
+    tunnel::{
+        build::TunnelKeys,
+        guards::Guards,
+        pools::{Pools, PoolsConfig},
+        transit::{Transit, TransitConfig},
+    },
+    wire::{Address, Admission, Contact, DescriptorFields, RouterDescriptor},
+};
+use warren_proxy::{Failure, IsolationKey};
+
+pub use self::services::ServiceSettings;
+use self::{contexts::Contexts, exits::Exits, links::Links, services::Services};
+use crate::{
+    app::StreamNo,
+    status::{ServiceStatus, Status},
+};
+
+/// How often the links are looked through.
+const TIDY_EVERY: Duration = Duration::from_secs(1);
+/// How often what should survive a restart is given to the driver, when it changed.
+const SAVE_EVERY: Duration = Duration::from_secs(10);
+/// How long a descriptor holds; it is renewed at half of it.
+const DESCRIPTOR_MINUTES: u32 = 24 * 60;
+/// How often the tunnel keys change; the ones before are accepted for as long again.
+const TUNNEL_KEYS_MINUTES: u32 = 24 * 60;
+
+/// What a node starts from.
+#[derive(Debug)]
+pub struct NodeSettings {
+    /// Its network.
+    pub network: Network,
+    /// Who it is.
+    pub identity: IdentityKey,
+    /// The public half of its link key.
+    pub link_key: [u8; 32],
+    /// Where others reach it.
+    pub address: Address,
+    /// Its place's work.
+    pub admission: Admission,
+    /// Hops per own tunnel, 1 to 4.
+    pub hops: u8,
+    /// Neighbours to keep.
+    pub degree: u8,
+    /// Bandwidth to claim, kbit/s.
+    pub bandwidth_kbps: u32,
+    /// Memory for cells in transit, in bytes.
+    pub memory_bytes: u64,
+    /// Routers to dial first.
+    pub peers: Vec<Arc<RouterDescriptor>>,
+    /// Guards of the last run, as `Saved::Guards` gave them; empty for none.
+    pub guards: Vec<u8>,
+    /// Where records are held.
+    pub store: Box<dyn RecordStore>,
+}
+
+/// Something to keep for the next start.
+#[derive(Debug)]
+pub enum Saved {
+    /// First hops of own tunnels.
+    Guards(Vec<u8>),
+    /// Routers to dial first.
+    Peers(Vec<Arc<RouterDescriptor>>),
+    /// A service's published version and session keys.
+    Service {
+        /// Which.
+        end: EndNo,
+        /// Opaque; `ServiceSettings::state` takes it back.
+        state: zeroize::Zeroizing<Vec<u8>>,
+    },
+}
+
+/// What happens to a node.
+#[derive(Debug)]
+pub enum NodeInput {
+    /// A link stands.
+    LinkUp {
+        /// Its number.
+        link: LinkNo,
+        /// Who is there.
+        peer: Arc<RouterDescriptor>,
+        /// Whether this side dialled.
+        initiator: bool,
+        /// The peer's clock.
+        peer_minute: Wall,
+    },
+    /// A link, dial or handshake is over.
+    LinkDown {
+        /// Its number.
+        link: LinkNo,
+    },
+    /// From a link that stands.
+    Link {
+        /// Its number.
+        link: LinkNo,
+        /// What happened.
+        event: LinkEvent,
+    },
+    /// From an end.
+    End {
+        /// Which.
+        end: EndNo,
+        /// What happened.
+        event: EndEvent,
+    },
+    /// An application wants a stream to a service; `Opened` follows.
+    Open {
+        /// The caller's number for it.
+        open: u64,
+        /// Who may share a session.
+        isolation: IsolationKey,
+        /// The service.
+        name: Name,
+        /// The port there.
+        port: u16,
+    },
+    /// The operator publishes a service.
+    Expose {
+        /// The number its end shall have, from `new_end`.
+        end: EndNo,
+        /// Its keys.
+        settings: Box<ServiceSettings>,
+    },
+    /// The operator withdraws a service.
+    Unexpose {
+        /// Which.
+        end: EndNo,
+    },
+    /// Leave the network in order.
+    Leave,
+}
+
+/// What a node wants done.
+#[derive(Debug)]
+pub enum NodeOutput {
+    /// Dial; `connected`, `disconnected` or `LinkUp` follows.
+    Dial {
+        /// The new link's number.
+        link: LinkNo,
+        /// Whom.
+        contact: Contact,
+    },
+    /// For a link.
+    Link {
+        /// Which.
+        link: LinkNo,
+        /// What.
+        command: LinkCommand,
+    },
+    /// Close a connection that is no link yet, or a link at once.
+    Shut {
+        /// Which.
+        link: LinkNo,
+    },
+    /// Hold this end.
+    NewEnd {
+        /// Its number.
+        end: EndNo,
+        /// The machine.
+        machine: Box<End>,
+    },
+    /// For an end.
+    End {
+        /// Which.
+        end: EndNo,
+        /// What.
+        input: Box<EndInput>,
+    },
+    /// Forget this end.
+    DropEnd {
+        /// Which.
+        end: EndNo,
+    },
+    /// The answer to `Open`.
+    Opened {
+        /// The caller's number.
+        open: u64,
+        /// The stream, or why there is none.
+        result: Result<StreamNo, Failure>,
+    },
+    /// Streams of this end that are reset before they opened failed for this reason.
+    Failing {
+        /// Which.
+        end: EndNo,
+        /// Why.
+        failure: Failure,
+    },
+    /// Keep this for the next start.
+    Save(Saved),
+}
+
+/// The control plane of one router.
+#[derive(Debug)]
+pub struct Node {
+    network: Network,
+    network_id: NetworkId,
+    identity: IdentityKey,
+    fields: DescriptorFields,
+    descriptor: Arc<RouterDescriptor>,
+    keys_made: Wall,
+    hops: u8,
+    started: Time,
+    links: Links,
+    ring: Ring,
+    holder: Holder,
+    transit: Transit,
+    exits: Exits,
+    pools: Pools,
+    contexts: Contexts,
+    services: Services,
+    /// Whose question each of the ring's queries is.
+    queries: BTreeMap<u32, u64>,
+    query: u32,
+    ends: u32,
+    too_few: Option<(usize, usize)>,
+    relaxed: bool,
+    tidy_at: Time,
+    save_at: Time,
+    saved_peers: Vec<RouterId>,
+    out: VecDeque<NodeOutput>,
+}
+
+impl Node {
+    /// A node that knows the routers in its settings.
+    pub fn new(now: Now, settings: NodeSettings, mut rng: Rng) -> Self {
+        let network_id = settings.network.id();
+        let me = settings.identity.id();
+        let keys = TunnelKeys::generate(network_id, me, &mut rng);
+        let fields = DescriptorFields {
+            network: network_id,
+            link_key: settings.link_key,
+            tunnel_dh: keys.dh_public(),
+            tunnel_kem: Box::new(*keys.kem_public()),
+            addresses: vec![settings.address],
+            capabilities: 0,
+            bandwidth_kbps: settings.bandwidth_kbps,
+            family: None,
+            admission: settings.admission,
+            published: now.wall,
+            expiry: now.wall.plus(DESCRIPTOR_MINUTES),
+        };
+        let descriptor = Arc::new(
+            RouterDescriptor::sign(fields.clone(), &settings.identity)
+                .expect("one address and a day's lifetime are within bounds"),
+        );
+        let config = RingConfig {
+            network: settings.network.clone(),
+            own: Arc::clone(&descriptor),
+            degree: usize::from(settings.degree),
+        };
+        let hops = usize::from(settings.hops);
+        let pools = PoolsConfig { client_hops: hops, service_hops: hops, ..PoolsConfig::new(me) };
+        // Damaged guards are no reason not to start: new ones are drawn.
+        let guards = Guards::from_bytes(&settings.guards).unwrap_or_else(|_| Guards::new());
+        let mut this = Self {
+            network_id,
+            hops: settings.hops,
+            started: now.time,
+            links: Links::new(me, settings.network.local),
+            ring: Ring::new(config, rng.fork()),
+            holder: Holder::new(settings.store, descriptor.location()),
+            transit: Transit::new(TransitConfig::default(), keys, rng.fork()),
+            exits: Exits::new(rng.fork()),
+            pools: Pools::new(pools, guards, rng.fork()),
+            contexts: Contexts::new(network_id, rng.fork()),
+            services: Services::new(network_id, rng.fork()),
+            network: settings.network,
+            identity: settings.identity,
+            fields,
+            descriptor,
+            keys_made: now.wall,
+            queries: BTreeMap::new(),
+            query: 0,
+            ends: 0,
+            too_few: None,
+            relaxed: false,
+            tidy_at: now.time + TIDY_EVERY,
+            save_at: now.time + SAVE_EVERY,
+            saved_peers: Vec::new(),
+            out: VecDeque::new(),
+        };
+        this.ring.handle_input(
+            now,
+            warren_overlay::ring::Input::Start { seeds: settings.peers, cached: Vec::new() },
+        );
+        this.wire(now);
+        this
+    }
+
+    /// The network's id.
+    pub const fn network(&self) -> NetworkId {
+        self.network_id
+    }
+
+    /// This router as it describes itself now.
+    pub const fn descriptor(&self) -> &Arc<RouterDescriptor> {
+        &self.descriptor
+    }
+
+    /// What the ring says of itself.
+    pub fn ring(&self) -> &Ring {
+        &self.ring
+    }
+
+    /// A connection came in; `None` when there are too many.
+    pub fn accept(&mut self, now: Now, source: SocketAddr) -> Option<LinkNo> {
+        self.links.accept(now.time, source.into())
+    }
+
+    /// A number for a new end.
+    pub fn new_end(&mut self) -> EndNo {
+        self.ends += 1;
+        EndNo(self.ends)
+    }
+
+    /// Time passed.
+    pub fn handle_timeout(&mut self, now: Now) {
+        if self.tidy_at <= now.time {
+            self.tidy_at = now.time + TIDY_EVERY;
+            self.tidy(now);
+        }
+        if self.save_at <= now.time {
+            self.save_at = now.time + SAVE_EVERY;
+            self.save();
+        }
+        self.ring.handle_timeout(now);
+        self.holder.handle_timeout(now);
+        self.transit.handle_timeout(now);
+        self.pools.handle_timeout(now);
+        self.contexts.handle_timeout(now);
+        self.services.handle_timeout(now);
+        self.wire(now);
+    }
+
+    /// The next thing to do.
+    pub fn poll_output(&mut self) -> Option<NodeOutput> {
+        self.out.pop_front()
+    }
+
+    /// When to be woken.
+    pub fn poll_timeout(&self) -> Option<Time> {
+        let children = [
+            self.ring.poll_timeout(),
+            self.holder.poll_timeout(),
+            self.transit.poll_timeout(),
+            self.pools.poll_timeout(),
+            self.contexts.poll_timeout(),
+            self.services.poll_timeout(),
+        ];
+        let own = [self.tidy_at, self.save_at];
+        children.into_iter().flatten().chain(own).min()
+    }
+
+    fn tidy(&mut self, now: Now) {
+        for link in self.links.tidy(now.time) {
+            self.out.push_back(NodeOutput::Shut { link });
+        }
+        let rotate = now.wall.minutes() >= self.keys_made.plus(TUNNEL_KEYS_MINUTES).minutes();
+        if rotate {
+            self.transit.rotate_keys();
+            self.keys_made = now.wall;
+        }
+        let stale = self.fields.published.plus(DESCRIPTOR_MINUTES / 2) <= now.wall;
+        if rotate || stale {
+            self.describe(now);
+        }
+    }
+
+    /// Signs a new descriptor and tells the ring, which tells the neighbours.
+    fn describe(&mut self, now: Now) {
+        let keys = self.transit.keys();
+        self.fields.tunnel_dh = keys.dh_public();
+        *self.fields.tunnel_kem = *keys.kem_public();
+        self.fields.published = now.wall;
+        self.fields.expiry = now.wall.plus(DESCRIPTOR_MINUTES);
+        if let Ok(descriptor) = RouterDescriptor::sign(self.fields.clone(), &self.identity) {
+            self.descriptor = Arc::new(descriptor);
+            let own = Arc::clone(&self.descriptor);
+            self.ring.handle_input(now, warren_overlay::ring::Input::OwnDescriptor(own));
+        }
+    }
+
+    fn save(&mut self) {
+        let peers: Vec<_> = self.ring.neighbours().cloned().collect();
+        let ids: Vec<_> = peers.iter().map(|peer| peer.id()).collect();
+        if ids != self.saved_peers && !ids.is_empty() {
+            self.saved_peers = ids;
+            self.out.push_back(NodeOutput::Save(Saved::Peers(peers)));
+        }
+    }
+
+    /// How the node is.
+    pub fn status(&self, now: Now) -> Status {
+        let ring = self.ring.status();
+        let pools = self.pools.status();
+        let transit = self.transit.status();
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        // Ready: min(10, N-1) neighbours, or every one there is; and a client tunnel.
+        let enough = ring.neighbours >= 10.min(ring.degree).min(ring.known);
+        let ready = ring.joined && enough && pools.stock + pools.held > 0;
+        let verdict = match self.too_few {
+            _ if ring.known == 0 => {
+                "Alone: no other router is known. `warren invite` prints a line for the next \
+                 router, `warren join LINE` uses one."
+                    .to_owned()
+            }
+            Some((have, need)) if pools.stock == 0 => format!(
+                "Too few routers for {} hops: have {have}, need {need}. It will go on by itself \
+                 when more have joined.",
+                self.hops
+            ),
+            _ if ready && self.relaxed => {
+                format!("Ready, but the anonymity set is too small: {} routers known.", ring.known)
+            }
+            _ if ready => {
+                format!("Ready: {} neighbours, {} tunnels.", ring.neighbours, pools.stock)
+            }
+            _ if !ring.joined => "Joining the ring.".to_owned(),
+            _ if !enough => format!("Looking for neighbours: {} so far.", ring.neighbours),
+            _ => "Building the first tunnel.".to_owned(),
+        };
+        Status {
+            ready,
+            verdict,
+            uptime_s: now.time.since(self.started).as_secs(),
+            neighbours: count(ring.neighbours),
+            links: count(self.links.up_links().count()),
+            known_routers: count(ring.known),
+            tunnels_ready: count(pools.stock),
+            tunnels_used: count(pools.held),
+            tunnels_transit: count(transit.tunnels),
+            builds_accepted: transit.accepted,
+            builds_refused: transit.refused_early + transit.refused_unopened,
+            records_held: self.holder.len() as u64,
+            contexts: count(self.contexts.len()),
+            services: count(self.services.len()),
+            anonymity_set_small: self.relaxed,
+            network: match &self.network.name {
+                NetworkName::Named(name) => name.clone(),
+                NetworkName::Random(_) => "private".into(),
+            },
+            version: env!("CARGO_PKG_VERSION").into(),
+            ..Status::default()
+        }
+    }
+
+    /// How each service is: gateways that stand, whether it is published.
+    pub fn service(&self, end: EndNo) -> Option<(u32, bool)> {
+        self.services.status(end)
+    }
+
+    /// A line for the next router: this network, this router and a few neighbours.
+    pub fn invite(&self) -> crate::invite::Invite {
+        let own = std::iter::once(&self.descriptor);
+        let routers = own.chain(self.ring.neighbours()).take(crate::invite::ROUTERS_MAX);
+        crate::invite::Invite { network: self.network.clone(), routers: routers.cloned().collect() }
+    }
+}
+
+/// What `warren services` shows, from the parts that know.
+pub fn service_status(
+    label: String,
+    name: &Name,
+    target: String,
+    state: Option<(u32, bool)>,
+) -> ServiceStatus {
+    let (gateways, published) = state.unwrap_or_default();
+    ServiceStatus { label, name: name.to_string(), target, gateways, published }
+}

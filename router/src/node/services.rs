@@ -1,0 +1,349 @@
+//! The hidden services of this router.
+//!
+//! Lives here: one service's end, its session keys and its publisher, joined. Does not live here:
+//! sessions and leases (`overlay::session::End`), what is published (`overlay::service`), the files
+//! (driver).
+//!
+//! ```text
+//! Expose --> End made, 5 tunnels wanted --leases--> Publisher --Put--> through a tunnel of its set
+//!                ^ session keys, new each day            '--Published--> saved version
+//! ```
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
+
+use warren_overlay::{
+    crypto::{
+        blind::ServiceKey,
+        kem::{DhSecret, KemSecret},
+        secret::Secret,
+    },
+    garlic::{Clove, OwnTunnelName, RecordAnswer, RecordBytes},
+    id::{EndNo, NetworkId},
+    rng::Rng,
+    service::{
+        DailyKey, DailyKeys, Lease, Name, PublishInput, PublishOutput, Publisher, SAVED_KEY_LEN,
+        Set, binding,
+    },
+    session::{self, End, EndEvent, EndInput, SessionSecret},
+    time::{Now, Time},
+    tunnel::pools::SERVICE_TUNNELS,
+    wire::{Reader, Writer},
+};
+use zeroize::Zeroizing;
+
+/// How often session keys are looked at.
+const KEYS_EVERY: Duration = Duration::from_mins(10);
+/// Bytes that all buffers of one service may hold.
+const QUOTA: usize = 4 * session::QUOTA_DEFAULT;
+
+/// What a service starts from.
+#[derive(Debug)]
+pub struct ServiceSettings {
+    /// Its key: its name.
+    pub key: ServiceKey,
+    /// What `Saved::Service` gave last; empty for a new one.
+    pub state: Zeroizing<Vec<u8>>,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub(super) enum ServicesInput {
+    /// A new service, with a number for its end.
+    Expose { end: EndNo, settings: Box<ServiceSettings> },
+    /// A service ends.
+    Unexpose { end: EndNo },
+    /// A service's end says something.
+    End { end: EndNo, event: EndEvent },
+    /// A service's end got a tunnel.
+    Tunnel { end: EndNo, tunnel: OwnTunnelName },
+    /// A service's tunnel is gone or going.
+    TunnelGone { end: EndNo, tunnel: OwnTunnelName },
+}
+
+/// What to do next.
+#[derive(Debug)]
+pub(super) enum ServicesOutput {
+    /// Hold this end.
+    NewEnd { end: EndNo, machine: Box<End> },
+    /// For an end.
+    End { end: EndNo, input: EndInput },
+    /// Forget this end and its tunnels.
+    DropEnd { end: EndNo },
+    /// Keep so many gateway tunnels for an end.
+    WantTunnels { end: EndNo, count: usize },
+    /// Keep this for the next start.
+    Save { end: EndNo, state: Zeroizing<Vec<u8>> },
+}
+
+#[derive(Debug)]
+struct Service {
+    name: Name,
+    publisher: Publisher,
+    keys: DailyKeys,
+    /// Keys of a run before this one: what it read early is not known (PROTOCOL P9).
+    restored: usize,
+    leases: Vec<Lease>,
+    tunnels: Vec<OwnTunnelName>,
+    /// Requests of the publisher that wait for a tunnel.
+    waiting: Vec<(Clove, Set)>,
+    started: Time,
+}
+
+/// The machine.
+#[derive(Debug)]
+pub(super) struct Services {
+    network: NetworkId,
+    services: BTreeMap<EndNo, Service>,
+    keys_at: Option<Time>,
+    rng: Rng,
+    out: VecDeque<ServicesOutput>,
+}
+
+impl Services {
+    /// No service yet.
+    pub(super) fn new(network: NetworkId, rng: Rng) -> Self {
+        Self { network, services: BTreeMap::new(), keys_at: None, rng, out: VecDeque::new() }
+    }
+
+    /// How many services there are.
+    pub(super) fn len(&self) -> usize {
+        self.services.len()
+    }
+
+    /// Whether an end is a service's.
+    pub(super) fn holds(&self, end: EndNo) -> bool {
+        self.services.contains_key(&end)
+    }
+
+    /// A service's gateways that stand, and whether it is published.
+    pub(super) fn status(&self, end: EndNo) -> Option<(u32, bool)> {
+        let service = self.services.get(&end)?;
+        let gateways = u32::try_from(service.leases.len()).unwrap_or(u32::MAX);
+        Some((gateways, service.publisher.published().is_some()))
+    }
+
+    /// Something happened.
+    pub(super) fn handle_input(&mut self, now: Now, input: ServicesInput) {
+        match input {
+            ServicesInput::Expose { end, settings } => self.expose(now, end, *settings),
+            ServicesInput::Unexpose { end } => {
+                if self.services.remove(&end).is_some() {
+                    self.out.push_back(ServicesOutput::DropEnd { end });
+                }
+            }
+            ServicesInput::End { end, event } => self.end_event(now, end, event),
+            ServicesInput::Tunnel { end, tunnel } => {
+                if let Some(service) = self.services.get_mut(&end) {
+                    service.tunnels.push(tunnel);
+                    for (clove, set) in std::mem::take(&mut service.waiting) {
+                        self.request(end, clove, set);
+                    }
+                }
+            }
+            ServicesInput::TunnelGone { end, tunnel } => {
+                if let Some(service) = self.services.get_mut(&end) {
+                    service.tunnels.retain(|it| *it != tunnel);
+                }
+            }
+        }
+    }
+
+    /// Time passed.
+    pub(super) fn handle_timeout(&mut self, now: Now) {
+        let ends: Vec<_> = self.services.keys().copied().collect();
+        if self.keys_at.is_some_and(|at| at <= now.time) {
+            self.keys_at = Some(now.time + KEYS_EVERY);
+            for end in &ends {
+                self.rotate(now, *end);
+            }
+        }
+        for end in ends {
+            if let Some(service) = self.services.get_mut(&end)
+                && service.publisher.poll_timeout().is_some_and(|at| at <= now.time)
+            {
+                service.publisher.handle_timeout(now);
+                self.drain_publisher(end);
+            }
+        }
+    }
+
+    /// The next thing to do.
+    pub(super) fn poll_output(&mut self) -> Option<ServicesOutput> {
+        self.out.pop_front()
+    }
+
+    /// When to be woken.
+    pub(super) fn poll_timeout(&self) -> Option<Time> {
+        let publishers = self.services.values().filter_map(|it| it.publisher.poll_timeout());
+        publishers.chain(self.keys_at).min()
+    }
+
+    fn expose(&mut self, now: Now, end: EndNo, settings: ServiceSettings) {
+        let name = Name::of_service(&settings.key);
+        let (version, saved) = decode_state(&settings.state).unwrap_or_default();
+        let restored = saved.len();
+        let keys = DailyKeys::new(name, self.rng.fork(), saved, now.wall);
+        let publisher = Publisher::new(now, settings.key, self.network, version, self.rng.fork());
+        let service = Service {
+            name,
+            publisher,
+            keys,
+            restored,
+            leases: Vec::new(),
+            tunnels: Vec::new(),
+            waiting: Vec::new(),
+            started: now.time,
+        };
+        self.services.insert(end, service);
+        let machine = Box::new(End::service(self.rng.fork(), self.network, QUOTA));
+        self.out.push_back(ServicesOutput::NewEnd { end, machine });
+        self.keys_at.get_or_insert(now.time + KEYS_EVERY);
+        self.give_secrets(end);
+        self.save(end);
+        self.out.push_back(ServicesOutput::WantTunnels { end, count: SERVICE_TUNNELS });
+    }
+
+    fn rotate(&mut self, now: Now, end: EndNo) {
+        let Some(service) = self.services.get_mut(&end) else { return };
+        if service.keys.rotate(now.wall) {
+            self.give_secrets(end);
+            self.save(end);
+            self.publish(now, end);
+        }
+    }
+
+    /// The session keys that clients may still use.
+    fn give_secrets(&mut self, end: EndNo) {
+        let Some(service) = self.services.get(&end) else { return };
+        // The oldest `restored` ones are of a run before this one; `iter` begins with the newest.
+        let fresh = service.keys.iter().count().saturating_sub(service.restored);
+        let secrets = service.keys.iter().enumerate().filter_map(|(n, key)| {
+            Some(SessionSecret {
+                dh: copy_dh(key.dh()),
+                kem: copy_kem(key.kem()),
+                binding: binding(&service.name, self.network, key.day())?,
+                restored: (n >= fresh).then_some(service.started),
+            })
+        });
+        let input = EndInput::Secrets(secrets.collect());
+        self.out.push_back(ServicesOutput::End { end, input });
+    }
+
+    fn end_event(&mut self, now: Now, end: EndNo, event: EndEvent) {
+        let Some(service) = self.services.get_mut(&end) else { return };
+        match event {
+            EndEvent::LeasesChanged(leases) => {
+                service.leases = leases;
+                self.publish(now, end);
+            }
+            EndEvent::Answer { request, answer } => {
+                let answer = answer.unwrap_or(RecordAnswer::NoRoute { left: 0 });
+                let input = PublishInput::Answer { request, answer };
+                service.publisher.handle_input(now, input);
+                self.drain_publisher(end);
+            }
+            // A client's, or the wiring's own business.
+            EndEvent::NeedTunnels { .. }
+            | EndEvent::NeedDescriptor
+            | EndEvent::TunnelFailed { .. }
+            | EndEvent::TunnelFree { .. } => {}
+        }
+    }
+
+    fn publish(&mut self, now: Now, end: EndNo) {
+        let Some(service) = self.services.get_mut(&end) else { return };
+        if let Some(key) = service.keys.newest() {
+            let descriptor = key.describe(service.leases.clone());
+            service.publisher.handle_input(now, PublishInput::Descriptor(descriptor));
+            self.drain_publisher(end);
+        }
+    }
+
+    fn drain_publisher(&mut self, end: EndNo) {
+        let mut requests = Vec::new();
+        let mut published = false;
+        let Some(service) = self.services.get_mut(&end) else { return };
+        while let Some(output) = service.publisher.poll_output() {
+            match output {
+                PublishOutput::Put { request, record, set } => {
+                    if let Some(record) = RecordBytes::new(record.encode()) {
+                        requests.push((Clove::RecordPut { request, record }, set));
+                    }
+                }
+                PublishOutput::Get { request, key, set } => {
+                    requests.push((Clove::RecordGet { request, key }, set));
+                }
+                PublishOutput::Published { .. } => published = true,
+            }
+        }
+        for (clove, set) in requests {
+            self.request(end, clove, set);
+        }
+        if published {
+            self.save(end);
+        }
+    }
+
+    /// Each day's set goes through an end hop of its own (PROTOCOL P10), as far as there are enough.
+    fn request(&mut self, end: EndNo, clove: Clove, set: Set) {
+        let Some(service) = self.services.get_mut(&end) else { return };
+        let nth = match set {
+            Set::Today => 0,
+            Set::Tomorrow => 1,
+            Set::Yesterday => 2,
+        };
+        let count = service.tunnels.len();
+        match count.checked_sub(1).and_then(|last| service.tunnels.get(nth.min(last))) {
+            Some(tunnel) => {
+                let input = EndInput::Request { tunnel: Some(*tunnel), clove };
+                self.out.push_back(ServicesOutput::End { end, input });
+            }
+            // The publisher asks again if it waits too long; 18 are all it ever asks at once.
+            None => service.waiting.push((clove, set)),
+        }
+    }
+
+    fn save(&mut self, end: EndNo) {
+        if let Some(service) = self.services.get(&end) {
+            let state = encode_state(service.publisher.version(), &service.keys);
+            self.out.push_back(ServicesOutput::Save { end, state });
+        }
+    }
+}
+
+fn copy_dh(key: &DhSecret) -> DhSecret {
+    let mut bytes = *key.secret_bytes().expose_secret();
+    DhSecret::from_bytes(Secret::take(&mut bytes))
+}
+
+fn copy_kem(key: &KemSecret) -> KemSecret {
+    let mut bytes = *key.to_bytes().expose_secret();
+    KemSecret::from_bytes(Secret::take(&mut bytes))
+}
+
+/// | bytes | field |
+/// |-------|-------|
+/// | 8     | highest version published |
+/// | 136 n | session keys (`DailyKey::save`) |
+fn encode_state(version: u64, keys: &DailyKeys) -> Zeroizing<Vec<u8>> {
+    let mut w = Writer::with_capacity(8 + 4 * SAVED_KEY_LEN);
+    w.u64(version);
+    for key in keys.iter() {
+        w.bytes(key.save().expose_secret());
+    }
+    Zeroizing::new(w.into_bytes())
+}
+
+fn decode_state(state: &[u8]) -> Option<(u64, Vec<DailyKey>)> {
+    let mut r = Reader::new(state);
+    let version = r.u64("service version").ok()?;
+    let mut keys = Vec::new();
+    while r.remaining() > 0 {
+        let mut bytes = r.array::<SAVED_KEY_LEN>("session key").ok()?;
+        keys.push(DailyKey::restore(&Secret::take(&mut bytes)).ok()?);
+    }
+    Some((version, keys))
+}

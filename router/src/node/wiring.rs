@@ -1,0 +1,477 @@
+//! Every arrow of the control plane: whose output is whose input.
+//!
+//! Lives here: matches, and nothing that decides. Read it to know the house. Does not live here:
+//! cells (they never come near the node), the driver's inputs (`mod.rs`).
+
+use std::sync::Arc;
+
+use warren_datastore::{HolderInput, HolderOutput};
+use warren_overlay::{
+    garlic::{OwnTunnelName, RecordAnswer, RecordBytes},
+    id::{EndNo, LinkNo, TunnelId},
+    plane::{LinkCommand, LinkEvent},
+    record::Record,
+    ring::{self, RecordRequest},
+    session::{EndEvent, EndInput, Route},
+    time::Now,
+    tunnel::{
+        build::OwnerLayers,
+        pools::{PoolsInput, PoolsOutput},
+        select::Avoid,
+        transit::{TransitInput, TransitOutput},
+    },
+    wire::{Contact, LinkMessage, RouterDescriptor},
+};
+
+use super::{
+    Node, NodeInput, NodeOutput, Saved,
+    contexts::{ContextsInput, ContextsOutput},
+    exits::{ExitsInput, ExitsOutput},
+    links::{Asked, Asker, LinksOutput},
+    services::{ServicesInput, ServicesOutput},
+};
+
+impl Node {
+    /// Something happened.
+    pub fn handle_input(&mut self, now: Now, input: NodeInput) {
+        match input {
+            NodeInput::LinkUp { link, peer, initiator, peer_minute: _ } => {
+                self.link_up(now, link, &peer, initiator);
+            }
+            NodeInput::LinkDown { link } => self.link_down(now, link),
+            NodeInput::Link { link, event } => self.link_event(now, link, event),
+            NodeInput::End { end, event } => self.end_event(now, end, event),
+            NodeInput::Open { open, isolation, name, port } => {
+                let end = self.new_end();
+                let input = ContextsInput::Open { open, end, isolation, name, port };
+                self.contexts.handle_input(now, input);
+            }
+            NodeInput::Expose { end, settings } => {
+                self.services.handle_input(now, ServicesInput::Expose { end, settings });
+            }
+            NodeInput::Unexpose { end } => {
+                self.services.handle_input(now, ServicesInput::Unexpose { end });
+            }
+            NodeInput::Leave => self.ring.handle_input(now, ring::Input::Leave),
+        }
+        self.wire(now);
+    }
+
+    fn link_up(&mut self, now: Now, link: LinkNo, peer: &Arc<RouterDescriptor>, initiator: bool) {
+        let lost = self.links.up(now.time, link, peer, initiator);
+        if let Some(loser) = lost.filter(|lost| *lost != link) {
+            self.ring.handle_input(now, ring::Input::LinkDown { link: loser });
+        }
+        if lost != Some(link)
+            && let Some(remote) = self.links.remote(link)
+        {
+            let peer = Arc::clone(peer);
+            self.ring.handle_input(now, ring::Input::LinkUp { link, peer, remote });
+        }
+    }
+
+    fn link_down(&mut self, now: Now, link: LinkNo) {
+        if self.links.down(now.time, link) {
+            self.ring.handle_input(now, ring::Input::LinkDown { link });
+            self.transit.handle_input(now, TransitInput::LinkDown { link });
+            self.pools.handle_input(now, PoolsInput::LinkDown { link });
+            self.exits.handle_input(now, ExitsInput::LinkDown(link));
+        }
+    }
+
+    fn link_event(&mut self, now: Now, link: LinkNo, event: LinkEvent) {
+        match event {
+            LinkEvent::Message(message) => self.message(now, link, message),
+            LinkEvent::LaneClosed { tunnel } => {
+                self.links.lane_closed(now.time, link, tunnel);
+                self.lane_closed(now, link, tunnel);
+            }
+            LinkEvent::EndHop { tunnel, event } => {
+                self.exits.handle_input(now, ExitsInput::EndHop { at: (link, tunnel), event });
+            }
+            // The host turns it into LinkDown.
+            LinkEvent::Closed(_) => {}
+        }
+    }
+
+    /// Each machine ignores lanes that are not its own.
+    fn lane_closed(&mut self, now: Now, link: LinkNo, tunnel: TunnelId) {
+        self.transit.handle_input(now, TransitInput::LaneClosed { link, tunnel });
+        self.pools.handle_input(now, PoolsInput::LaneClosed { link, tunnel });
+        self.exits.handle_input(now, ExitsInput::LaneClosed((link, tunnel)));
+    }
+
+    fn message(&mut self, now: Now, link: LinkNo, message: LinkMessage) {
+        match message {
+            LinkMessage::Build { tunnel, message } => {
+                if self.links.is_theirs(link, tunnel) {
+                    let input = TransitInput::Build { link, tunnel, message };
+                    self.transit.handle_input(now, input);
+                }
+            }
+            LinkMessage::BuildReply { tunnel, reply } => {
+                let input = TransitInput::Reply { link, tunnel, reply: reply.clone() };
+                self.transit.handle_input(now, input);
+                self.pools.handle_input(now, PoolsInput::Reply { link, tunnel, reply });
+            }
+            LinkMessage::SpliceOpen { tunnel, sealed } => {
+                if self.links.is_theirs(link, tunnel) {
+                    let input = ExitsInput::SpliceOpen { leg: (link, tunnel), sealed };
+                    self.exits.handle_input(now, input);
+                }
+            }
+            LinkMessage::SpliceReply { tunnel, accepted } => {
+                let input = ExitsInput::SpliceReply { leg: (link, tunnel), accepted };
+                self.exits.handle_input(now, input);
+            }
+            LinkMessage::Descriptor(descriptor) => {
+                if self.links.refresh(link, &descriptor) {
+                    let input = ring::Input::Descriptor { link, descriptor };
+                    self.ring.handle_input(now, input);
+                }
+            }
+            LinkMessage::Ring(message) => {
+                self.ring.handle_input(now, ring::Input::Message { link, message });
+            }
+            // The link's own business.
+            LinkMessage::Padding(_)
+            | LinkMessage::Goodbye
+            | LinkMessage::Credit { .. }
+            | LinkMessage::Teardown { .. } => {}
+        }
+    }
+
+    fn end_event(&mut self, now: Now, end: EndNo, event: EndEvent) {
+        match &event {
+            EndEvent::TunnelFailed { tunnel: (link, tunnel) } => {
+                let (link, tunnel) = (*link, *tunnel);
+                self.tunnel_gone(now, end, (link, tunnel));
+                self.pools.handle_input(now, PoolsInput::Failed { link, tunnel });
+            }
+            EndEvent::TunnelFree { tunnel: (link, tunnel) } => {
+                let (link, tunnel) = (*link, *tunnel);
+                self.tunnel_gone(now, end, (link, tunnel));
+                self.pools.handle_input(now, PoolsInput::Drop { link, tunnel });
+            }
+            _ => {}
+        }
+        if self.services.holds(end) {
+            self.services.handle_input(now, ServicesInput::End { end, event });
+        } else {
+            self.contexts.handle_input(now, ContextsInput::End { end, event });
+        }
+    }
+
+    /// Carries outputs until no machine has one.
+    pub(super) fn wire(&mut self, now: Now) {
+        let mut quiet = false;
+        while !quiet {
+            quiet = true;
+            while let Some(output) = self.links.poll_output() {
+                self.links_say(now, output);
+                quiet = false;
+            }
+            while let Some(output) = self.ring.poll_output() {
+                self.ring_say(now, output);
+                quiet = false;
+            }
+            while let Some(output) = self.holder.poll_output() {
+                self.holder_say(now, output);
+                quiet = false;
+            }
+            while let Some(output) = self.transit.poll_output() {
+                self.transit_say(now, output);
+                quiet = false;
+            }
+            while let Some(output) = self.exits.poll_output() {
+                self.exits_say(now, output);
+                quiet = false;
+            }
+            while let Some(output) = self.pools.poll_output() {
+                self.pools_say(now, output);
+                quiet = false;
+            }
+            while let Some(output) = self.contexts.poll_output() {
+                self.contexts_say(now, output);
+                quiet = false;
+            }
+            while let Some(output) = self.services.poll_output() {
+                self.services_say(now, output);
+                quiet = false;
+            }
+        }
+    }
+
+    fn links_say(&mut self, now: Now, output: LinksOutput) {
+        match output {
+            LinksOutput::Dial { link, contact } => {
+                self.out.push_back(NodeOutput::Dial { link, contact });
+            }
+            LinksOutput::Ready { asker, link } => self.connected(now, asker, link),
+            LinksOutput::Refused { asker, id } => match asker {
+                Asker::Ring => self.ring.handle_input(now, ring::Input::Unreachable { id }),
+                asker => self.unreachable(now, asker),
+            },
+            LinksOutput::Retire(link) => self.tell_link(now, link, LinkCommand::Goodbye),
+        }
+    }
+
+    /// A link for a tunnel or splice: gives it a fresh lane number there.
+    fn connected(&mut self, now: Now, asker: Asker, link: LinkNo) {
+        if asker == Asker::Ring {
+            return; // it hears of every link
+        }
+        let Some(tunnel) = self.links.new_lane(link) else { return self.unreachable(now, asker) };
+        match asker {
+            Asker::Ring => {}
+            Asker::Transit(ask) => {
+                self.transit.handle_input(now, TransitInput::Connected { ask, link, tunnel });
+            }
+            Asker::Pools(ask) => {
+                self.pools.handle_input(now, PoolsInput::Connected { ask, link, tunnel });
+            }
+            Asker::Splice(ask) => {
+                let input = ExitsInput::Connected { ask, lane: (link, tunnel) };
+                self.exits.handle_input(now, input);
+            }
+        }
+    }
+
+    fn unreachable(&mut self, now: Now, asker: Asker) {
+        match asker {
+            Asker::Ring => {}
+            Asker::Transit(ask) => {
+                self.transit.handle_input(now, TransitInput::Unreachable { ask });
+            }
+            Asker::Pools(ask) => self.pools.handle_input(now, PoolsInput::Unreachable { ask }),
+            Asker::Splice(ask) => self.exits.handle_input(now, ExitsInput::Unreachable { ask }),
+        }
+    }
+
+    fn ask_link(&mut self, now: Now, contact: &Contact, asker: Asker, asked_by: Option<LinkNo>) {
+        match self.links.ask(now, contact, asker, asked_by) {
+            Asked::Ready(link) => self.connected(now, asker, link),
+            Asked::Pending => {}
+            Asked::Refused if asker == Asker::Ring => {
+                self.ring.handle_input(now, ring::Input::Unreachable { id: contact.id });
+            }
+            Asked::Refused => self.unreachable(now, asker),
+        }
+    }
+
+    /// Every command to a link passes here, so that the registry knows which lanes are open.
+    fn tell_link(&mut self, now: Now, link: LinkNo, command: LinkCommand) {
+        match &command {
+            LinkCommand::Open { tunnel, .. } => self.links.lane_opened(link, *tunnel),
+            LinkCommand::Close { tunnel, .. } => {
+                self.links.lane_closed(now.time, link, *tunnel);
+                // A tunnel that ended here takes its splices along, whoever closed it.
+                self.exits.handle_input(now, ExitsInput::LaneClosed((link, *tunnel)));
+            }
+            _ => {}
+        }
+        self.out.push_back(NodeOutput::Link { link, command });
+    }
+
+    fn ring_say(&mut self, now: Now, output: ring::Output) {
+        match output {
+            ring::Output::Connect(peer) => {
+                self.ask_link(now, &peer.contact(), Asker::Ring, None);
+            }
+            ring::Output::Send { link, message } => {
+                self.tell_link(now, link, LinkCommand::Send(message));
+            }
+            ring::Output::Keep { link } => self.links.keep(now.time, link, true),
+            ring::Output::Release { link } => self.links.keep(now.time, link, false),
+            ring::Output::CloseLink { link } => self.tell_link(now, link, LinkCommand::Shut),
+            ring::Output::Store { ticket, op } => {
+                self.holder.handle_input(now, HolderInput::Store { ticket, op });
+            }
+            ring::Output::Answer { query, answer } => {
+                if let Some(asked) = self.queries.remove(&query) {
+                    let answer = to_clove(answer);
+                    let input = ExitsInput::Answer { query: asked, answer };
+                    self.exits.handle_input(now, input);
+                }
+            }
+            ring::Output::View(view) => {
+                self.pools.handle_input(now, PoolsInput::View(view));
+            }
+            ring::Output::Neighbourhood(neighbours) => {
+                self.holder.handle_input(now, HolderInput::Neighbourhood(neighbours));
+            }
+            ring::Output::HandOver => self.holder.handle_input(now, HolderInput::HandOver),
+            ring::Output::Left => {
+                let links: Vec<_> = self.links.up_links().map(|(link, _)| link).collect();
+                for link in links {
+                    self.tell_link(now, link, LinkCommand::Goodbye);
+                }
+            }
+        }
+    }
+
+    fn holder_say(&mut self, now: Now, output: HolderOutput) {
+        match output {
+            HolderOutput::Held { ticket, held } => {
+                self.ring.handle_input(now, ring::Input::Held { ticket, held });
+            }
+            HolderOutput::Send { link, message } => {
+                self.tell_link(now, link, LinkCommand::Send(LinkMessage::Ring(message)));
+            }
+            HolderOutput::HandedOver => self.ring.handle_input(now, ring::Input::HandedOver),
+        }
+    }
+
+    fn transit_say(&mut self, now: Now, output: TransitOutput) {
+        match output {
+            TransitOutput::Connect { ask, contact, asked_by } => {
+                self.ask_link(now, &contact, Asker::Transit(ask), Some(asked_by));
+            }
+            TransitOutput::Link { link, command } => self.tell_link(now, link, command),
+        }
+    }
+
+    fn exits_say(&mut self, now: Now, output: ExitsOutput) {
+        match output {
+            ExitsOutput::Connect { ask, contact, asked_by } => {
+                self.ask_link(now, &contact, Asker::Splice(ask), Some(asked_by));
+            }
+            ExitsOutput::Link { link, command } => self.tell_link(now, link, command),
+            ExitsOutput::Get { query, key } => self.query(now, query, RecordRequest::Get(key)),
+            ExitsOutput::Put { query, record } => {
+                match Record::decode(record.as_bytes(), self.network_id) {
+                    Ok(record) => self.query(now, query, RecordRequest::Put(record)),
+                    // Signed by nobody, or for another network: nobody would keep it.
+                    Err(_) => {
+                        let answer = RecordAnswer::NotFound;
+                        self.exits.handle_input(now, ExitsInput::Answer { query, answer });
+                    }
+                }
+            }
+        }
+    }
+
+    fn query(&mut self, now: Now, asked: u64, request: RecordRequest) {
+        self.query = self.query.wrapping_add(1);
+        let query = self.query;
+        self.queries.insert(query, asked);
+        self.ring.handle_input(now, ring::Input::Query { query, request });
+    }
+
+    fn pools_say(&mut self, now: Now, output: PoolsOutput) {
+        match output {
+            PoolsOutput::Connect { ask, hop } => {
+                self.ask_link(now, &hop.contact(), Asker::Pools(ask), None);
+            }
+            PoolsOutput::Link { link, command } => self.tell_link(now, link, command),
+            PoolsOutput::Ready { end, link, tunnel, layers, path } => {
+                self.tunnel_ready(now, end, (link, tunnel), *layers, &path);
+            }
+            PoolsOutput::Retire { end, link, tunnel } => {
+                let tunnel = (link, tunnel);
+                self.services.handle_input(now, ServicesInput::TunnelGone { end, tunnel });
+                self.tell_end(end, EndInput::RetireTunnel { tunnel });
+            }
+            PoolsOutput::Lost { end, link, tunnel } => {
+                self.tunnel_gone(now, end, (link, tunnel));
+            }
+            PoolsOutput::TooFewRouters(too_few) => {
+                self.too_few = Some((too_few.have, too_few.need));
+            }
+            PoolsOutput::NoGuard => {}
+            PoolsOutput::AnonymitySetTooSmall(small) => {
+                if small && !self.relaxed {
+                    tracing::warn!("the anonymity set is too small: path rules are relaxed");
+                }
+                self.relaxed = small;
+            }
+            PoolsOutput::StoreGuards(bytes) => {
+                self.out.push_back(NodeOutput::Save(Saved::Guards(bytes)));
+            }
+        }
+    }
+
+    /// A tunnel for an end; a service's last hop becomes its gateway.
+    fn tunnel_ready(
+        &mut self,
+        now: Now,
+        end: EndNo,
+        tunnel: OwnTunnelName,
+        layers: OwnerLayers,
+        path: &[Arc<RouterDescriptor>],
+    ) {
+        let hops = path.iter().map(|hop| (hop.id(), hop.address())).collect();
+        let is_service = self.services.holds(end);
+        let gateway = path.last().filter(|_| is_service).map(|hop| hop.contact());
+        let layers = (layers.forward, layers.backward);
+        let input = EndInput::Tunnel { tunnel, layers, route: Route { hops }, gateway };
+        self.tell_end(end, input);
+        self.services.handle_input(now, ServicesInput::Tunnel { end, tunnel });
+    }
+
+    fn tunnel_gone(&mut self, now: Now, end: EndNo, tunnel: OwnTunnelName) {
+        self.services.handle_input(now, ServicesInput::TunnelGone { end, tunnel });
+        self.tell_end(end, EndInput::TunnelClosed { tunnel });
+    }
+
+    fn tell_end(&mut self, end: EndNo, input: EndInput) {
+        self.out.push_back(NodeOutput::End { end, input: Box::new(input) });
+    }
+
+    fn contexts_say(&mut self, now: Now, output: ContextsOutput) {
+        match output {
+            ContextsOutput::NewEnd { end, machine } => {
+                self.out.push_back(NodeOutput::NewEnd { end, machine });
+            }
+            ContextsOutput::End { end, input } => self.tell_end(end, input),
+            ContextsOutput::DropEnd { end } => {
+                self.pools.handle_input(now, PoolsInput::DropEnd { end });
+                self.out.push_back(NodeOutput::DropEnd { end });
+            }
+            ContextsOutput::TakeTunnel { end } => {
+                let avoid = Avoid::none();
+                self.pools.handle_input(now, PoolsInput::TakeClient { end, avoid });
+            }
+            ContextsOutput::Failing { end, failure } => {
+                self.out.push_back(NodeOutput::Failing { end, failure });
+            }
+            ContextsOutput::Opened { open, result } => {
+                self.out.push_back(NodeOutput::Opened { open, result });
+            }
+        }
+    }
+
+    fn services_say(&mut self, now: Now, output: ServicesOutput) {
+        match output {
+            ServicesOutput::NewEnd { end, machine } => {
+                self.out.push_back(NodeOutput::NewEnd { end, machine });
+            }
+            ServicesOutput::End { end, input } => self.tell_end(end, input),
+            ServicesOutput::DropEnd { end } => {
+                self.pools.handle_input(now, PoolsInput::DropEnd { end });
+                self.out.push_back(NodeOutput::DropEnd { end });
+            }
+            ServicesOutput::WantTunnels { end, count } => {
+                self.pools.handle_input(now, PoolsInput::WantService { end, count });
+            }
+            ServicesOutput::Save { end, state } => {
+                self.out.push_back(NodeOutput::Save(Saved::Service { end, state }));
+            }
+        }
+    }
+}
+
+/// What the ring found, as an end hop says it to a tunnel's owner.
+fn to_clove(answer: ring::RecordAnswer) -> RecordAnswer {
+    match answer {
+        ring::RecordAnswer::Found(record) => {
+            RecordBytes::new(record.encode()).map_or(RecordAnswer::NotFound, RecordAnswer::Found)
+        }
+        ring::RecordAnswer::Stored { copies } => RecordAnswer::Stored { copies },
+        ring::RecordAnswer::Stale => RecordAnswer::Stale,
+        ring::RecordAnswer::NotFound => RecordAnswer::NotFound,
+        ring::RecordAnswer::NoRoute { left } => RecordAnswer::NoRoute { left },
+        ring::RecordAnswer::Busy { retry_s } => RecordAnswer::Busy { retry_s },
+        ring::RecordAnswer::RecentlyFailed { until_s } => RecordAnswer::RecentlyFailed { until_s },
+    }
+}

@@ -1,0 +1,66 @@
+//! What a router says of itself to its operator: numbers, its own addresses and a verdict in
+//! words; no identities.
+
+use serde::{Deserialize, Serialize};
+
+/// A router's state at one moment.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+pub struct Status {
+    /// Whether it has its neighbours and a client tunnel.
+    pub ready: bool,
+    /// One sentence: how it is, and what to do if it is not well.
+    pub verdict: String,
+    /// Seconds since it started.
+    pub uptime_s: u64,
+    /// Ring neighbours.
+    pub neighbours: u32,
+    /// Links that stand.
+    pub links: u32,
+    /// Routers it could build tunnels through, itself not counted.
+    pub known_routers: u32,
+    /// Own tunnels that wait for use.
+    pub tunnels_ready: u32,
+    /// Own tunnels in use.
+    pub tunnels_used: u32,
+    /// Tunnels of others that pass through or end here.
+    pub tunnels_transit: u32,
+    /// Tunnel builds accepted from others.
+    pub builds_accepted: u64,
+    /// Tunnel builds refused.
+    pub builds_refused: u64,
+    /// Cells moved for others.
+    pub cells_relayed: u64,
+    /// Records held for others.
+    pub records_held: u64,
+    /// Conversations with services under way.
+    pub contexts: u32,
+    /// Hidden services published here.
+    pub services: u32,
+    /// Whether path rules had to be relaxed because too few routers are known.
+    pub anonymity_set_small: bool,
+    /// Where other routers reach it.
+    pub link: String,
+    /// Its mixed port.
+    pub proxy: String,
+    /// Its page, health and metrics.
+    pub api: String,
+    /// Network name.
+    pub network: String,
+    /// Program version.
+    pub version: String,
+}
+
+/// A hidden service as `warren services` shows it.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub struct ServiceStatus {
+    /// What the operator calls it.
+    pub label: String,
+    /// `<56 characters>.warren`
+    pub name: String,
+    /// Where its streams go.
+    pub target: String,
+    /// Gateways that stand.
+    pub gateways: u32,
+    /// Whether its descriptor is in the ring.
+    pub published: bool,
+}
