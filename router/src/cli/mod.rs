@@ -1,0 +1,188 @@
+//! The command line.
+//!
+//! Lives here: the commands, their flags, exit codes and the way results are printed. Does not live
+//! here: what a router does (`driver`), how the demo and test networks are set up (`demo.rs`,
+//! `testnet.rs`).
+//!
+//! Results go to standard output, words for people to standard error. Exit codes: 0 done, 1 failed,
+//! 2 wrong usage, 3 no router is running there, 4 not found, 5 took too long, 6 refused.
+
+mod client;
+mod demo;
+mod fetch;
+mod page;
+mod run;
+mod services;
+mod testnet;
+
+use std::{io::Write, path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand};
+use serde::Serialize;
+
+/// An anonymizing overlay network router.
+#[derive(Debug, Parser)]
+#[command(name = "warren", version, about, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make this router's folder: a new network, or with --join one that exists
+    Init(run::Init),
+    /// Run the router until Ctrl-C; without a network it makes one
+    Run(run::Run),
+    /// Say how the running router is
+    Status(Report),
+    /// Print a line that lets the next router join this network
+    Invite(Report),
+    /// Join the network of an invite line (before `warren run`)
+    Join(run::Join),
+    /// Publish HOST:PORT as a hidden service and print its name
+    Expose(services::Expose),
+    /// List the hidden services of the running router
+    Services(Report),
+    /// Withdraw a hidden service for good
+    Unexpose(services::Unexpose),
+    /// A whole network on this machine, with a page behind a hidden service
+    Demo(demo::Demo),
+    /// Private test networks: one process a router
+    Testnet(testnet::Testnet),
+}
+
+/// Flags of every command that talks to a router.
+#[derive(Args, Clone, Debug)]
+struct Place {
+    /// The router's folder
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+}
+
+/// Flags of every command that reports.
+#[derive(Args, Clone, Debug)]
+struct Report {
+    #[command(flatten)]
+    place: Place,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+impl Place {
+    /// The folder named, or the one for this user or service.
+    fn dir(&self) -> Result<PathBuf, Failure> {
+        if let Some(dir) = &self.dir {
+            return Ok(dir.clone());
+        }
+        let from = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+        from("STATE_DIRECTORY")
+            .map(PathBuf::from)
+            .or_else(|| from("XDG_STATE_HOME").map(|base| PathBuf::from(base).join("warren")))
+            .or_else(|| from("HOME").map(|home| PathBuf::from(home).join(".local/state/warren")))
+            .ok_or_else(|| Failure::Other("no HOME: say where with --dir DIR".into()))
+    }
+}
+
+/// Why a command failed; each text says what to do.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("{0}")]
+    Other(String),
+    #[error("no router is running in {0}: start one with `warren run --dir {0}`")]
+    NotRunning(PathBuf),
+    #[error("{0}")]
+    NotFound(String),
+    #[error("{0}")]
+    TooLong(String),
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl Failure {
+    fn code(&self) -> ExitCode {
+        ExitCode::from(match self {
+            Self::Other(_) => 1,
+            Self::NotRunning(_) => 3,
+            Self::NotFound(_) => 4,
+            Self::TooLong(_) => 5,
+            Self::Refused(_) => 6,
+        })
+    }
+}
+
+macro_rules! failure_from {
+    ($($error:ty),*) => {$(
+        impl From<$error> for Failure {
+            fn from(error: $error) -> Self {
+                Self::Other(error.to_string())
+            }
+        }
+    )*};
+}
+failure_from!(
+    std::io::Error,
+    serde_json::Error,
+    crate::config::ConfigError,
+    crate::home::HomeError,
+    crate::invite::InviteError,
+    crate::driver::StartError
+);
+
+/// Runs the command that the process was called with.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    start_log();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            say(format_args!("cannot start: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(run_command(cli.command)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            say(format_args!("error: {failure}"));
+            failure.code()
+        }
+    }
+}
+
+async fn run_command(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Init(init) => run::init(init),
+        Command::Run(run) => run::run(run).await,
+        Command::Status(report) => run::status(report).await,
+        Command::Invite(report) => run::invite(report).await,
+        Command::Join(join) => run::join(join),
+        Command::Expose(expose) => services::expose(expose).await,
+        Command::Services(report) => services::list(report).await,
+        Command::Unexpose(unexpose) => services::unexpose(unexpose).await,
+        Command::Demo(demo) => demo::demo(demo).await,
+        Command::Testnet(testnet) => testnet::testnet(testnet).await,
+    }
+}
+
+/// `WARREN_LOG` chooses what is logged (default `warn`), to standard error.
+fn start_log() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("WARREN_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}
+
+/// Words for people. A closed standard error is nobody's problem.
+fn say(words: std::fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stderr(), "{words}");
+}
+
+/// A result, on standard output.
+fn print(result: std::fmt::Arguments<'_>) -> Result<(), Failure> {
+    Ok(writeln!(std::io::stdout(), "{result}")?)
+}
+
+/// A result as one JSON object, on standard output.
+fn print_json(result: &impl Serialize) -> Result<(), Failure> {
+    print(format_args!("{}", serde_json::to_string(result)?))
+}

@@ -1,0 +1,255 @@
+//! `warren init`, `run`, `status`, `invite`, `join`.
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use clap::Args;
+use hyper::Method;
+use serde::Serialize;
+use tokio::signal::unix::{SignalKind, signal};
+use warren_overlay::{
+    crypto::puzzle::Difficulty,
+    ring::admission::{Network, NetworkName, SUITE_HYBRID},
+    time::Wall,
+};
+
+use super::{Failure, Place, Report, client, print, print_json, say};
+use crate::{
+    config::ConfigFile,
+    driver::{self, Setup, control::InviteAnswer, setup},
+    entropy,
+    home::Home,
+    invite::Invite,
+    status::Status,
+};
+
+/// `warren init`
+#[derive(Args, Debug)]
+pub(super) struct Init {
+    #[command(flatten)]
+    place: Place,
+    /// Become a member of the network of this invite line instead
+    #[arg(long, value_name = "LINE")]
+    join: Option<String>,
+    #[command(flatten)]
+    network: NetworkFlags,
+}
+
+/// What a new network is like.
+#[derive(Args, Clone, Debug, Default)]
+struct NetworkFlags {
+    /// Name of the new network (default: a random id)
+    #[arg(long, conflicts_with = "join")]
+    name: Option<String>,
+    /// What a place in the new network costs: 2^BITS tries of 13 ms on average [default: 7, 2 s]
+    #[arg(long, value_name = "BITS", conflicts_with = "join")]
+    difficulty: Option<u8>,
+    /// The new network lives on this machine or lab: loopback and private addresses are good
+    #[arg(long, conflicts_with = "join")]
+    local: bool,
+}
+
+impl NetworkFlags {
+    fn make(&self) -> Result<Network, Failure> {
+        let name = match &self.name {
+            Some(name) => NetworkName::Named(name.clone()),
+            None => NetworkName::Random(entropy::generator().bytes()),
+        };
+        let network = Network {
+            name,
+            difficulty: self.difficulty.map_or(Difficulty::PUBLIC, Difficulty),
+            suite: SUITE_HYBRID,
+            local: self.local,
+        };
+        // What cannot be read back could never be joined.
+        let bytes = network.encode();
+        Network::decode(&mut warren_overlay::wire::Reader::new(&bytes)).map_err(|_| {
+            Failure::Other(
+                "--name takes 1 to 64 letters, digits or signs without spaces, --difficulty at \
+                 most 20"
+                    .into(),
+            )
+        })
+    }
+}
+
+/// `warren run`
+#[derive(Args, Debug)]
+pub(super) struct Run {
+    #[command(flatten)]
+    place: Place,
+    /// Where other routers reach this one [default: a port drawn once]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    link: Option<SocketAddr>,
+    /// The mixed port for browsers and other programs [default: 127.0.0.1:7731]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    proxy: Option<SocketAddr>,
+    /// The router's own page [default: 127.0.0.1:7730]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    api: Option<SocketAddr>,
+    /// Routers per tunnel, 1 to 4 [default: 3]
+    #[arg(long)]
+    hops: Option<u8>,
+    /// Neighbours to keep, 4 to 64 [default: 20]
+    #[arg(long)]
+    degree: Option<u8>,
+}
+
+/// `warren join LINE`
+#[derive(Args, Debug)]
+pub(super) struct Join {
+    /// The line that `warren invite` printed
+    line: String,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// The wall clock in minutes.
+#[expect(clippy::disallowed_methods, reason = "the command line has no other clock")]
+pub(super) fn wall() -> Wall {
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    Wall::from_minutes(u32::try_from(seconds / 60).unwrap_or(u32::MAX))
+}
+
+pub(super) fn init(args: Init) -> Result<(), Failure> {
+    let home = Home::open(&args.place.dir()?)?;
+    if setup::load_network(&home)?.is_some() {
+        return Err(Failure::Refused(format!(
+            "{} belongs to a network already: choose another folder with --dir",
+            home.dir().display()
+        )));
+    }
+    match args.join {
+        Some(line) => setup::save_invite(&home, &line.parse::<Invite>()?)?,
+        None => setup::save_network(&home, &args.network.make()?)?,
+    }
+    say(format_args!("ready: `warren run --dir {}` starts the router", home.dir().display()));
+    Ok(())
+}
+
+pub(super) fn join(args: Join) -> Result<(), Failure> {
+    let invite: Invite = args.line.parse()?;
+    let home = Home::open(&args.place.dir()?)?;
+    match setup::load_network(&home)? {
+        Some(network) if network != invite.network => Err(Failure::Refused(format!(
+            "{} belongs to another network: choose another folder with --dir",
+            home.dir().display()
+        ))),
+        _ => {
+            setup::save_invite(&home, &invite)?;
+            say(format_args!(
+                "joined: `warren run --dir {}` starts the router",
+                home.dir().display()
+            ));
+            Ok(())
+        }
+    }
+}
+
+pub(super) async fn run(args: Run) -> Result<(), Failure> {
+    let home = Home::open(&args.place.dir()?)?;
+    let dir = home.dir().to_owned();
+    let mut file = match home.read("warren.toml")? {
+        Some(bytes) => ConfigFile::parse(&String::from_utf8_lossy(&bytes))?,
+        None => ConfigFile::default(),
+    };
+    file.link.listen = args.link.unwrap_or(file.link.listen);
+    file.proxy.listen = args.proxy.unwrap_or(file.proxy.listen);
+    file.api.listen = args.api.unwrap_or(file.api.listen);
+    file.tunnels.hops = args.hops.unwrap_or(file.tunnels.hops);
+    file.ring.degree = args.degree.unwrap_or(file.ring.degree);
+    let mut config = file.resolve()?;
+    if config.link.port() == 0
+        && let Some(port) = setup::load_port(&home)?
+    {
+        config.link.set_port(port);
+    }
+    if setup::load_network(&home)?.is_none() {
+        setup::save_network(&home, &NetworkFlags::default().make()?)?;
+        say(format_args!(
+            "made a new network: `warren invite` prints the line for the next router"
+        ));
+    }
+    let mut told = false;
+    let setup = tokio::task::block_in_place(|| {
+        Setup::load(home, config, wall(), &mut |tries| {
+            if !told {
+                say(format_args!("earning a place in the network (once, a few seconds) ..."));
+                told = true;
+            } else if tries % 500 == 0 {
+                say(format_args!("  still at it: {tries} tries; luck varies"));
+            }
+        })
+    })?;
+    let alone = setup.peers.is_empty();
+    let router = driver::start(setup).await?;
+    say(format_args!(
+        "links on {}, proxy on {}, page on http://{}/",
+        router.link, router.proxy, router.api
+    ));
+    if alone {
+        say(format_args!(
+            "you are alone: `warren invite --dir {}` prints the line for the next router",
+            dir.display()
+        ));
+    }
+    let mut terminate = signal(SignalKind::terminate())?;
+    let verdicts = async {
+        let mut last = String::new();
+        while let Some(status) = router.status().await {
+            if status.verdict != last {
+                say(format_args!("{}", status.verdict));
+                last = status.verdict;
+            }
+            tokio::time::sleep(Duration::from_millis(250)).await;
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+        () = verdicts => return Err(Failure::Other("the router stopped".into())),
+    }
+    say(format_args!("leaving"));
+    router.stop().await;
+    Ok(())
+}
+
+pub(super) async fn status(args: Report) -> Result<(), Failure> {
+    let status: Status = client::call(&args.place.dir()?, Method::GET, "/v1/status", None).await?;
+    if args.json {
+        return print_json(&status);
+    }
+    print(format_args!("{}", status.verdict))?;
+    print(format_args!(
+        "  neighbours {}, links {}, routers known {}",
+        status.neighbours, status.links, status.known_routers
+    ))?;
+    print(format_args!(
+        "  own tunnels {} ready, {} in use; tunnels of others {}; cells moved for others {}",
+        status.tunnels_ready, status.tunnels_used, status.tunnels_transit, status.cells_relayed
+    ))?;
+    print(format_args!(
+        "  services {}, conversations {}, records held {}",
+        status.services, status.contexts, status.records_held
+    ))?;
+    print(format_args!(
+        "  network {}, up {} s, version {}",
+        status.network, status.uptime_s, status.version
+    ))
+}
+
+pub(super) async fn invite(args: Report) -> Result<(), Failure> {
+    #[derive(Serialize)]
+    struct Json<'a> {
+        line: &'a str,
+    }
+    let answer: InviteAnswer =
+        client::call(&args.place.dir()?, Method::GET, "/v1/invite", None).await?;
+    if args.json {
+        print_json(&Json { line: &answer.line })
+    } else {
+        print(format_args!("{}", answer.line))
+    }
+}

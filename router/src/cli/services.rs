@@ -1,0 +1,68 @@
+//! `warren expose`, `warren services`, `warren unexpose`.
+
+use clap::Args;
+use hyper::Method;
+
+use super::{Failure, Place, Report, client, print, print_json};
+use crate::{driver::control::ExposeRequest, status::ServiceStatus};
+
+/// `warren expose HOST:PORT`
+#[derive(Args, Debug)]
+pub(super) struct Expose {
+    /// Where the service's streams go
+    #[arg(value_name = "HOST:PORT")]
+    target: String,
+    /// What you call it (default: made from HOST:PORT)
+    #[arg(long)]
+    label: Option<String>,
+    #[command(flatten)]
+    report: Report,
+}
+
+/// `warren unexpose LABEL`
+#[derive(Args, Debug)]
+pub(super) struct Unexpose {
+    /// The service's label or name
+    label: String,
+    #[command(flatten)]
+    place: Place,
+}
+
+pub(super) async fn expose(args: Expose) -> Result<(), Failure> {
+    let request = ExposeRequest { target: args.target, label: args.label };
+    let body = serde_json::to_string(&request)?;
+    let dir = args.report.place.dir()?;
+    let service: ServiceStatus =
+        client::call(&dir, Method::POST, "/v1/services", Some(body)).await?;
+    if args.report.json { print_json(&service) } else { print(format_args!("{}", service.name)) }
+}
+
+pub(super) async fn list(args: Report) -> Result<(), Failure> {
+    let dir = args.place.dir()?;
+    let services: Vec<ServiceStatus> =
+        client::call(&dir, Method::GET, "/v1/services", None).await?;
+    if args.json {
+        return print_json(&services);
+    }
+    for service in services {
+        let state = if service.published { "published" } else { "not yet published" };
+        let ServiceStatus { label, name, target, gateways, .. } = service;
+        print(format_args!("{label}  http://{name}/  -> {target}  {state}, {gateways} gateways"))?;
+    }
+    Ok(())
+}
+
+pub(super) async fn unexpose(args: Unexpose) -> Result<(), Failure> {
+    let route = format!("/v1/services/{}", path_segment(&args.label)?);
+    client::call(&args.place.dir()?, Method::DELETE, &route, None).await
+}
+
+/// Labels and names need no escaping; anything else is neither.
+fn path_segment(text: &str) -> Result<&str, Failure> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        Ok(text)
+    } else {
+        Err(Failure::NotFound(format!("no service is called {text:?}: see `warren services`")))
+    }
+}

@@ -1,0 +1,281 @@
+//! The control API: for the command line over a Unix socket, for people over HTTP.
+//!
+//! Lives here: routes, the token, the Host check, the router's own page. Does not live here: what a
+//! request does (the router's task answers it), metrics' names (`metrics.rs`).
+//!
+//! | route | answer | who |
+//! |-------|--------|-----|
+//! | `GET /` | the router's page | anybody on this machine |
+//! | `GET /healthz` | 200 while the process works | anybody on this machine |
+//! | `GET /readyz` | 200 when ready, else 503 and the verdict | anybody on this machine |
+//! | `GET /metrics` | Prometheus text, no identities | anybody on this machine |
+//! | `GET /v1/status` | `Status` | socket, or the token |
+//! | `GET /v1/invite` | `{"line"}` | socket, or the token |
+//! | `GET /v1/services` | list of `ServiceStatus` | socket, or the token |
+//! | `POST /v1/services` `{"target", "label"}` | `ServiceStatus` | socket, or the token |
+//! | `DELETE /v1/services/LABEL` | 204 | socket, or the token |
+//! | `POST /v1/stop` | 204, then the router leaves | socket, or the token |
+//!
+//! The Unix socket is readable by its owner alone. On TCP the Host header must name loopback (a
+//! page from elsewhere cannot rebind its name to us) and the API wants `Authorization: Bearer`
+//! with the token in DIR/api.token.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use axum::{
+    Json, Router,
+    extract::{Path, Request, State},
+    http::{HeaderMap, StatusCode, header},
+    middleware::{self, Next},
+    response::{Html, IntoResponse, Response},
+    routing::{delete, get, post},
+};
+use serde::{Deserialize, Serialize};
+use tokio::{
+    net::{TcpListener, UnixListener},
+    sync::{mpsc, oneshot},
+};
+
+use super::{Event, metrics};
+use crate::status::{ServiceStatus, Status};
+
+/// What the API asks of the router's task.
+#[derive(Debug)]
+pub(crate) enum Ask {
+    /// How are you?
+    Status(oneshot::Sender<Status>),
+    /// A line for the next router.
+    Invite(oneshot::Sender<String>),
+    /// Which services are there?
+    Services(oneshot::Sender<Vec<ServiceStatus>>),
+    /// Publish a service.
+    Expose(ExposeRequest, oneshot::Sender<Result<ServiceStatus, String>>),
+    /// Withdraw the service with this label or name.
+    Unexpose(String, oneshot::Sender<Result<(), String>>),
+}
+
+/// `POST /v1/services`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct ExposeRequest {
+    /// HOST:PORT that streams go to.
+    pub(crate) target: String,
+    /// What the operator calls it; drawn from the target when absent.
+    pub(crate) label: Option<String>,
+}
+
+/// `GET /v1/invite`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct InviteAnswer {
+    /// What the next router passes to `warren join`.
+    pub(crate) line: String,
+}
+
+/// Every error of the API.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct ErrorAnswer {
+    /// What is wrong and how to mend it.
+    pub(crate) error: String,
+}
+
+#[derive(Clone)]
+struct Api {
+    events: mpsc::Sender<Event>,
+    /// Absent on the Unix socket, whose permissions are the authentication.
+    token: Option<Arc<str>>,
+}
+
+/// Serves the Unix socket until the router's task is gone.
+pub(super) async fn serve_socket(listener: UnixListener, events: mpsc::Sender<Event>) {
+    let app = api().with_state(Api { events, token: None });
+    let _ = axum::serve(listener, app).await;
+}
+
+/// Serves the page, health, metrics and, to holders of `token`, the API.
+pub(super) async fn serve_http(
+    listener: TcpListener,
+    token: Arc<str>,
+    events: mpsc::Sender<Event>,
+) {
+    let state = Api { events, token: Some(token) };
+    let app = Router::new()
+        .route("/", get(page))
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics_text))
+        .merge(api().layer(middleware::from_fn_with_state(state.clone(), require_token)))
+        .layer(middleware::from_fn(require_loopback_host))
+        .with_state(state);
+    let _ = axum::serve(listener, app).await;
+}
+
+fn api() -> Router<Api> {
+    Router::new()
+        .route("/v1/status", get(status))
+        .route("/v1/invite", get(invite))
+        .route("/v1/services", get(services).post(expose))
+        .route("/v1/services/{label}", delete(unexpose))
+        .route("/v1/stop", post(stop))
+}
+
+/// The router's task is stopping.
+struct Gone;
+
+impl IntoResponse for Gone {
+    fn into_response(self) -> Response {
+        failure(StatusCode::SERVICE_UNAVAILABLE, "the router is stopping")
+    }
+}
+
+fn failure(status: StatusCode, error: impl Into<String>) -> Response {
+    (status, Json(ErrorAnswer { error: error.into() })).into_response()
+}
+
+async fn ask<T>(api: &Api, make: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Result<T, Gone> {
+    let (sender, answer) = oneshot::channel();
+    api.events.send(Event::Control(make(sender))).await.map_err(|_| Gone)?;
+    answer.await.map_err(|_| Gone)
+}
+
+async fn status(State(api): State<Api>) -> Result<Json<Status>, Gone> {
+    ask(&api, Ask::Status).await.map(Json)
+}
+
+async fn invite(State(api): State<Api>) -> Result<Json<InviteAnswer>, Gone> {
+    ask(&api, Ask::Invite).await.map(|line| Json(InviteAnswer { line }))
+}
+
+async fn services(State(api): State<Api>) -> Result<Json<Vec<ServiceStatus>>, Gone> {
+    ask(&api, Ask::Services).await.map(Json)
+}
+
+async fn expose(State(api): State<Api>, Json(request): Json<ExposeRequest>) -> Response {
+    match ask(&api, |sender| Ask::Expose(request, sender)).await {
+        Ok(Ok(service)) => Json(service).into_response(),
+        Ok(Err(why)) => failure(StatusCode::BAD_REQUEST, why),
+        Err(gone) => gone.into_response(),
+    }
+}
+
+async fn unexpose(State(api): State<Api>, Path(label): Path<String>) -> Response {
+    match ask(&api, |sender| Ask::Unexpose(label, sender)).await {
+        Ok(Ok(())) => StatusCode::NO_CONTENT.into_response(),
+        Ok(Err(why)) => failure(StatusCode::NOT_FOUND, why),
+        Err(gone) => gone.into_response(),
+    }
+}
+
+async fn stop(State(api): State<Api>) -> Result<StatusCode, Gone> {
+    api.events.send(Event::Stop).await.map_err(|_| Gone)?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn ready(State(api): State<Api>) -> Response {
+    match ask(&api, Ask::Status).await {
+        Ok(status) if status.ready => "ready\n".into_response(),
+        Ok(status) => (StatusCode::SERVICE_UNAVAILABLE, status.verdict + "\n").into_response(),
+        Err(gone) => gone.into_response(),
+    }
+}
+
+async fn metrics_text(State(api): State<Api>) -> Response {
+    match ask(&api, Ask::Status).await {
+        Ok(status) => {
+            let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
+            (kind, metrics::render(&status)).into_response()
+        }
+        Err(gone) => gone.into_response(),
+    }
+}
+
+async fn page(State(api): State<Api>) -> Response {
+    let Ok(status) = ask(&api, Ask::Status).await else { return Gone.into_response() };
+    let rows = [
+        ("Neighbours", u64::from(status.neighbours)),
+        ("Routers known", u64::from(status.known_routers)),
+        ("Own tunnels ready", u64::from(status.tunnels_ready)),
+        ("Own tunnels in use", u64::from(status.tunnels_used)),
+        ("Tunnels of others", u64::from(status.tunnels_transit)),
+        ("Cells moved for others", status.cells_relayed),
+        ("Services here", u64::from(status.services)),
+    ];
+    let rows = rows.map(|(name, value)| format!("<tr><td>{name}<td>{value}")).concat();
+    // The verdict is our own words, but it passes a browser: escape it all the same.
+    let verdict = status.verdict.replace('&', "&amp;").replace('<', "&lt;");
+    let headers = [
+        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::REFRESH, "5"),
+    ];
+    let body = format!(
+        "<!doctype html><meta name=color-scheme content=\"light dark\"><title>Warren</title>\
+         <h1>Warren</h1><p>{verdict}<table>{rows}</table>"
+    );
+    (headers, Html(body)).into_response()
+}
+
+/// Only pages that the user asked this machine for: a foreign name that resolves to loopback is
+/// DNS rebinding.
+async fn require_loopback_host(request: Request, next: Next) -> Response {
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    if host.is_some_and(is_loopback_host) {
+        next.run(request).await
+    } else {
+        failure(StatusCode::MISDIRECTED_REQUEST, "ask for 127.0.0.1 or localhost")
+    }
+}
+
+fn is_loopback_host(host: &str) -> bool {
+    let name = host
+        .rsplit_once(':')
+        .map_or(host, |(name, port)| if port.parse::<u16>().is_ok() { name } else { host });
+    name == "localhost"
+        || name.parse::<SocketAddr>().is_ok_and(|address| address.ip().is_loopback())
+        || name
+            .trim_matches(['[', ']'])
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|ip| ip.is_loopback())
+}
+
+async fn require_token(
+    State(api): State<Api>,
+    headers: HeaderMap,
+    request: Request,
+    next: Next,
+) -> Response {
+    let given = headers
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.strip_prefix("Bearer "));
+    let fits = match (&api.token, given) {
+        (None, _) => true,
+        (Some(token), Some(given)) => {
+            warren_overlay::crypto::kdf::eq(token.as_bytes(), given.as_bytes())
+        }
+        (Some(_), None) => false,
+    };
+    if fits {
+        next.run(request).await
+    } else {
+        failure(
+            StatusCode::UNAUTHORIZED,
+            "send Authorization: Bearer with the token in DIR/api.token",
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_loopback_names_are_answered() {
+        for good in ["127.0.0.1:7730", "localhost", "localhost:7730", "[::1]:7730", "127.9.9.9"] {
+            assert!(is_loopback_host(good), "{good}");
+        }
+        for bad in
+            ["evil.example:7730", "", "127.0.0.1.evil.example", "10.0.0.1:7730", "localhost.x"]
+        {
+            assert!(!is_loopback_host(bad), "{bad}");
+        }
+    }
+}

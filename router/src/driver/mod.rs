@@ -1,0 +1,233 @@
+//! The tokio driver: sockets and clocks around one `Host`.
+//!
+//! Lives here: the router's task, which owns the host and does what it says, and the handle to it.
+//! Does not live here: any decision of the protocol (`host`, `node`), the folder's files (`home`),
+//! one connection's reading and writing (`conn`, `front`, `streams`), the control API's routes
+//! (`control`).
+//!
+//! ```text
+//!  link sockets --bytes--> +---------------+ --frames--> link sockets
+//!  front door  --streams-> | router's task | --streams-> front door, service targets
+//!  control API --asks----> |  owns a Host  | --answers-> control API
+//!  timers -----------------+---------------+ --state---> home
+//! ```
+//!
+//! One task a router: see docs/decisions/0001-one-task-a-router.md.
+
+mod clock;
+mod conn;
+pub(crate) mod control;
+mod front;
+mod metrics;
+mod services;
+pub(crate) mod setup;
+mod streams;
+mod task;
+
+use std::{net::SocketAddr, sync::Arc};
+
+use tokio::{
+    net::{TcpListener, TcpStream, UnixListener},
+    sync::{Mutex, mpsc, oneshot},
+    task::JoinHandle,
+};
+use warren_overlay::{
+    id::{EndNo, LinkNo},
+    session::AppCommand,
+};
+use warren_proxy::{Destination, IsolationKey, IsolationSecret, Listener, VirtualAddresses};
+
+use self::{clock::Clock, control::Ask, streams::StreamHandle};
+pub(crate) use self::{control::ExposeRequest, setup::Setup};
+use crate::{
+    entropy,
+    home::HomeError,
+    status::{ServiceStatus, Status},
+};
+
+/// Events that may wait for the router's task. Full means its senders wait: back-pressure on every
+/// socket. At 64 KiB a read this bounds what waits to 16 MiB.
+const EVENTS_MAX: usize = 256;
+
+/// Everything that happens to a router from outside.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// A router dialled us.
+    Accepted { stream: TcpStream, source: SocketAddr },
+    /// Our dial ended.
+    Dialled { link: LinkNo, result: std::io::Result<TcpStream> },
+    /// Bytes on a link's socket.
+    Received { link: LinkNo, bytes: Vec<u8> },
+    /// A link's socket has room again.
+    Writable { link: LinkNo },
+    /// A link's socket is closed or broken.
+    Closed { link: LinkNo },
+    /// An application wants a stream.
+    Open {
+        destination: Destination,
+        isolation: IsolationKey,
+        answer: oneshot::Sender<Result<StreamHandle, warren_proxy::Failure>>,
+    },
+    /// An application's stream moves on.
+    App { end: EndNo, command: AppCommand },
+    /// The control API asks.
+    Control(Ask),
+    /// Leave: say goodbye and stop.
+    Stop,
+}
+
+/// Why a router could not start. Each text names the remedy.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StartError {
+    /// A port is taken, most likely.
+    #[error("cannot listen on {address} ({what}): {source}; choose another with {flag}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// For what.
+        what: &'static str,
+        /// The flag that changes it.
+        flag: &'static str,
+        /// The operating system's reason.
+        source: std::io::Error,
+    },
+    /// The folder or a file in it.
+    #[error(transparent)]
+    Home(#[from] HomeError),
+    /// The control socket or another local file.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    /// Anything else that setting up found wrong.
+    #[error("{0}")]
+    Setup(String),
+}
+
+/// A running router.
+#[derive(Debug)]
+pub(crate) struct Handle {
+    events: mpsc::Sender<Event>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+    main: Mutex<Option<JoinHandle<()>>>,
+    /// Where other routers reach it.
+    pub(crate) link: SocketAddr,
+    /// Its mixed port.
+    pub(crate) proxy: SocketAddr,
+    /// Its page, health and metrics.
+    pub(crate) api: SocketAddr,
+}
+
+async fn listen(
+    address: SocketAddr,
+    what: &'static str,
+    flag: &'static str,
+) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|source| StartError::Listen {
+        address,
+        what,
+        flag,
+        source,
+    })
+}
+
+/// Starts a router: binds its ports, then runs it until `stop`.
+///
+/// # Errors
+/// When a port is taken or a file cannot be written.
+pub(crate) async fn start(mut setup: Setup) -> Result<Handle, StartError> {
+    let clock = Clock::start();
+    let mut rng = entropy::generator();
+    let link_socket = listen(setup.config.link, "links", "--link ADDRESS:PORT").await?;
+    let proxy_socket = listen(setup.config.proxy, "the proxy", "--proxy ADDRESS:PORT").await?;
+    let api_socket = listen(setup.config.api, "the router's page", "--api ADDRESS:PORT").await?;
+    let (link, proxy, api) =
+        (link_socket.local_addr()?, proxy_socket.local_addr()?, api_socket.local_addr()?);
+    setup.listening(link)?;
+
+    let (events, inbox) = mpsc::channel(EVENTS_MAX);
+    let mut tasks = Vec::new();
+    if let Some(home) = &setup.home {
+        let token: [u8; 24] = rng.bytes();
+        let token: Arc<str> = data_encoding::HEXLOWER.encode(&token).into();
+        home.write("api.token", token.as_bytes())?;
+        let socket = home.dir().join("control.sock");
+        home.remove("control.sock")?;
+        let listener = UnixListener::bind(&socket)?;
+        std::fs::set_permissions(&socket, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+        tasks.push(tokio::spawn(control::serve_socket(listener, events.clone())));
+        tasks.push(tokio::spawn(control::serve_http(api_socket, token, events.clone())));
+    } else {
+        // Nobody could read a token that is in no file: the page and health alone.
+        let token: [u8; 24] = rng.bytes();
+        let token = data_encoding::HEXLOWER.encode(&token).into();
+        tasks.push(tokio::spawn(control::serve_http(api_socket, token, events.clone())));
+    }
+    let secret = Arc::new(IsolationSecret::new(&mut rng));
+    let front = front::Front {
+        clock,
+        listener: Listener { number: 0, secret },
+        addresses: Arc::new(std::sync::Mutex::new(VirtualAddresses::new(&mut rng))),
+        events: events.clone(),
+    };
+    tasks.push(tokio::spawn(front::serve(proxy_socket, front)));
+    tasks.push(tokio::spawn(accept(link_socket, events.clone())));
+    let addresses = [link, proxy, api].map(|address| address.to_string());
+    let task = task::Task::new(clock, setup, rng, addresses, events.clone(), inbox)?;
+    let main = tokio::spawn(task.run());
+    let (tasks, main) = (Mutex::new(tasks), Mutex::new(Some(main)));
+    Ok(Handle { events, tasks, main, link, proxy, api })
+}
+
+async fn accept(listener: TcpListener, events: mpsc::Sender<Event>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, source)) => {
+                if events.send(Event::Accepted { stream, source }).await.is_err() {
+                    return;
+                }
+            }
+            // Out of descriptors, most likely: let some close.
+            Err(_) => tokio::time::sleep(std::time::Duration::from_millis(100)).await,
+        }
+    }
+}
+
+impl Handle {
+    async fn ask<T>(&self, make: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Option<T> {
+        let (sender, answer) = oneshot::channel();
+        self.events.send(Event::Control(make(sender))).await.ok()?;
+        answer.await.ok()
+    }
+
+    /// How it is; `None` when it is stopping.
+    pub(crate) async fn status(&self) -> Option<Status> {
+        self.ask(Ask::Status).await
+    }
+
+    /// A line for the next router.
+    pub(crate) async fn invite(&self) -> Option<String> {
+        self.ask(Ask::Invite).await
+    }
+
+    /// Its hidden services.
+    pub(crate) async fn services(&self) -> Option<Vec<ServiceStatus>> {
+        self.ask(Ask::Services).await
+    }
+
+    /// Publishes a hidden service.
+    pub(crate) async fn expose(&self, request: ExposeRequest) -> Result<ServiceStatus, String> {
+        self.ask(|sender| Ask::Expose(request, sender))
+            .await
+            .unwrap_or_else(|| Err("the router is stopping".into()))
+    }
+
+    /// Says goodbye to its neighbours, stops, and gives its folder free.
+    pub(crate) async fn stop(&self) {
+        let _ = self.events.send(Event::Stop).await;
+        if let Some(main) = self.main.lock().await.take() {
+            let _ = main.await;
+        }
+        for task in self.tasks.lock().await.drain(..) {
+            task.abort();
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! What a router starts from: loaded from its folder, made where missing.
+//!
+//! Lives here: which file holds what, and the making of keys and admission work. Does not live
+//! here: how files are written (`home`), what runs (`task`).
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use warren_datastore::{MemoryRecords, RecordStore};
+use warren_overlay::{
+    crypto::{kem::DhSecret, secret::Secret, sign::IdentityKey},
+    ring::admission::{Network, ProofWork},
+    rng::Rng,
+    time::Wall,
+    wire::{Admission, Reader, RouterDescriptor, Writer},
+};
+
+use super::StartError;
+use crate::{config::Config, entropy, home::Home, invite::Invite};
+
+/// Descriptors of other routers that are kept between starts.
+const PEERS_MAX: usize = 64;
+
+/// Everything a router starts from.
+#[derive(Debug)]
+pub(crate) struct Setup {
+    /// Its folder; `None` for routers that live in memory (the demo's).
+    pub(crate) home: Option<Home>,
+    /// Its settings.
+    pub(crate) config: Config,
+    /// Its network.
+    pub(crate) network: Network,
+    /// Who it is.
+    pub(crate) identity: IdentityKey,
+    /// Its link key.
+    pub(crate) link_secret: DhSecret,
+    /// Its work.
+    pub(crate) admission: Admission,
+    /// Routers to dial first.
+    pub(crate) peers: Vec<Arc<RouterDescriptor>>,
+}
+
+impl Setup {
+    /// A router that keeps nothing.
+    pub(crate) fn in_memory(
+        config: Config,
+        network: Network,
+        peers: Vec<Arc<RouterDescriptor>>,
+    ) -> Result<Self, StartError> {
+        let mut rng = entropy::generator();
+        let identity = IdentityKey::generate(&mut rng);
+        let link_secret = DhSecret::generate(&mut rng);
+        let admission = work(&network, &identity, &mut rng, &mut |_| {})?;
+        Ok(Self { home: None, config, network, identity, link_secret, admission, peers })
+    }
+
+    /// Loads a router from its folder; makes a network, keys and admission work where they are
+    /// missing. `progress` hears how many tries the work has taken.
+    ///
+    /// # Errors
+    /// When a file cannot be read or written, or holds nonsense.
+    pub(crate) fn load(
+        home: Home,
+        config: Config,
+        wall: Wall,
+        progress: &mut dyn FnMut(u32),
+    ) -> Result<Self, StartError> {
+        let mut rng = entropy::generator();
+        let network = load_network(&home)?
+            .ok_or_else(|| StartError::Setup("this folder belongs to no network yet".into()))?;
+        let (identity, link_secret) = load_keys(&home, &mut rng)?;
+        let admission = match home.read("admission")? {
+            Some(bytes) => {
+                let mut r = Reader::new(&bytes);
+                let read = || -> Result<Admission, warren_overlay::wire::WireError> {
+                    let admission =
+                        Admission { nonce: r.u64("nonce")?, output: r.array("output")? };
+                    r.finish().map(|()| admission)
+                };
+                read().map_err(|_| home.damaged("admission"))?
+            }
+            None => {
+                let made = work(&network, &identity, &mut rng, progress)?;
+                let mut w = Writer::default();
+                w.u64(made.nonce).bytes(&made.output);
+                home.write("admission", &w.into_bytes())?;
+                made
+            }
+        };
+        let peers = load_peers(&home, &network, wall)?;
+        Ok(Self { home: Some(home), config, network, identity, link_secret, admission, peers })
+    }
+
+    /// The link port is known now: keeps it for the next start.
+    pub(super) fn listening(&mut self, link: SocketAddr) -> Result<(), StartError> {
+        if let Some(home) = &self.home {
+            home.write("port", link.port().to_string().as_bytes())?;
+        }
+        self.config.link = link;
+        Ok(())
+    }
+
+    /// What to tell others as this router's address.
+    pub(super) fn announced(&self) -> Result<SocketAddr, StartError> {
+        if let Some(announce) = self.config.announce {
+            return Ok(announce);
+        }
+        let link = self.config.link;
+        if !link.ip().is_unspecified() {
+            return Ok(link);
+        }
+        let ip = outward_ip(link.is_ipv4()).ok_or_else(|| {
+            StartError::Setup(
+                "this machine has no address that others could reach: name one with \
+                 link.announce in warren.toml, or listen on one with --link"
+                    .into(),
+            )
+        })?;
+        Ok(SocketAddr::new(ip, link.port()))
+    }
+}
+
+/// The address that packets to the outside would carry. Nothing is sent: connecting a UDP socket
+/// only asks the routing table.
+fn outward_ip(v4: bool) -> Option<IpAddr> {
+    let (any, far): (SocketAddr, SocketAddr) = if v4 {
+        (([0, 0, 0, 0], 0).into(), ([192, 0, 2, 1], 9).into())
+    } else {
+        let far = [0x2001, 0xdb8, 0, 0, 0, 0, 0, 1];
+        (([0u16; 8], 0).into(), (far, 9).into())
+    };
+    let socket = std::net::UdpSocket::bind(any).ok()?;
+    socket.connect(far).ok()?;
+    Some(socket.local_addr().ok()?.ip())
+}
+
+fn work(
+    network: &Network,
+    identity: &IdentityKey,
+    rng: &mut Rng,
+    progress: &mut dyn FnMut(u32),
+) -> Result<Admission, StartError> {
+    let start = u64::from_be_bytes(rng.bytes());
+    let mut work = ProofWork::new(network, identity.id(), start)
+        .ok_or_else(|| StartError::Setup("no memory for the admission puzzle: 20 MiB".into()))?;
+    loop {
+        if let Some(admission) = work.step() {
+            return Ok(admission);
+        }
+        progress(work.tries());
+    }
+}
+
+fn load_keys(home: &Home, rng: &mut Rng) -> Result<(IdentityKey, DhSecret), StartError> {
+    if let Some(bytes) = home.read("router.key")? {
+        let whole: &[u8; 64] =
+            bytes.as_slice().try_into().map_err(|_| home.damaged("router.key"))?;
+        let (seed, link) = whole.split_at(32);
+        let take = |half: &[u8]| {
+            let mut copy = [0; 32];
+            copy.copy_from_slice(half);
+            Secret::take(&mut copy)
+        };
+        return Ok((IdentityKey::from_seed(take(seed)), DhSecret::from_bytes(take(link))));
+    }
+    let identity = IdentityKey::generate(rng);
+    let link = DhSecret::generate(rng);
+    let mut bytes = zeroize::Zeroizing::new([0; 64]);
+    let (seed_part, link_part) = bytes.split_at_mut(32);
+    seed_part.copy_from_slice(identity.seed().expose_secret());
+    link_part.copy_from_slice(link.secret_bytes().expose_secret());
+    home.write("router.key", &bytes[..])?;
+    Ok((identity, link))
+}
+
+/// The network of a folder, if it has one.
+pub(crate) fn load_network(home: &Home) -> Result<Option<Network>, StartError> {
+    let Some(bytes) = home.read("network")? else { return Ok(None) };
+    let mut r = Reader::new(&bytes);
+    let network = Network::decode(&mut r)
+        .and_then(|network| r.finish().map(|()| network))
+        .map_err(|_| home.damaged("network"))?;
+    Ok(Some(network))
+}
+
+/// Makes the folder a member of `network`.
+pub(crate) fn save_network(home: &Home, network: &Network) -> Result<(), StartError> {
+    Ok(home.write("network", &network.encode())?)
+}
+
+/// Keeps an invite: its network and its routers.
+pub(crate) fn save_invite(home: &Home, invite: &Invite) -> Result<(), StartError> {
+    save_network(home, &invite.network)?;
+    save_peers(home, &invite.routers)
+}
+
+/// Keeps descriptors for the next start.
+pub(super) fn save_peers(home: &Home, peers: &[Arc<RouterDescriptor>]) -> Result<(), StartError> {
+    let mut w = Writer::default();
+    for peer in peers.iter().take(PEERS_MAX) {
+        let bytes = peer.encode();
+        w.u16(u16::try_from(bytes.len()).unwrap_or(0)).bytes(&bytes);
+    }
+    Ok(home.write("peers", &w.into_bytes())?)
+}
+
+fn load_peers(
+    home: &Home,
+    network: &Network,
+    wall: Wall,
+) -> Result<Vec<Arc<RouterDescriptor>>, StartError> {
+    let Some(bytes) = home.read("peers")? else { return Ok(Vec::new()) };
+    let id = network.id();
+    let mut r = Reader::new(&bytes);
+    let mut peers = Vec::new();
+    while r.remaining() > 0 && peers.len() < PEERS_MAX {
+        let len = usize::from(r.u16("length").map_err(|_| home.damaged("peers"))?);
+        let bytes = r.slice(len, "descriptor").map_err(|_| home.damaged("peers"))?;
+        // One bad descriptor (of an older version, say) is no reason to lose the others.
+        if let Ok(peer) = RouterDescriptor::decode(bytes, id)
+            && peer.is_current(wall)
+        {
+            peers.push(Arc::new(peer));
+        }
+    }
+    Ok(peers)
+}
+
+/// The port that an earlier start drew.
+pub(crate) fn load_port(home: &Home) -> Result<Option<u16>, StartError> {
+    let Some(bytes) = home.read("port")? else { return Ok(None) };
+    let text = std::str::from_utf8(&bytes).map_err(|_| home.damaged("port"))?;
+    Ok(Some(text.trim().parse().map_err(|_| home.damaged("port"))?))
+}
+
+/// Where records are held: on disk in the router's folder; in memory for routers that keep nothing.
+#[cfg(feature = "rocks")]
+pub(super) fn open_store(home: Option<&Home>) -> Result<Box<dyn RecordStore>, StartError> {
+    let Some(home) = home else { return Ok(Box::new(MemoryRecords::default())) };
+    let records = warren_datastore::RocksRecords::open(&home.dir().join("records"))
+        .map_err(|error| StartError::Setup(format!("records: {error}")))?;
+    Ok(Box::new(records))
+}
+
+/// Where records are held: in memory, in a program built without RocksDB.
+#[cfg(not(feature = "rocks"))]
+#[expect(clippy::unnecessary_wraps, reason = "RocksDB can fail to open")]
+pub(super) fn open_store(_: Option<&Home>) -> Result<Box<dyn RecordStore>, StartError> {
+    Ok(Box::new(MemoryRecords::default()))
+}

@@ -1,0 +1,439 @@
+//! The router's task: owns the `Host` and does what it says.
+//!
+//! Lives here: the loop, and the tables from numbers to sockets, streams and files. Does not live
+//! here: any decision.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::sleep_until,
+};
+use warren_overlay::{
+    crypto::blind::ServiceKey,
+    id::{EndNo, LinkNo},
+    rng::Rng,
+    session::{AppCommand, ResetReason},
+    time::Time,
+};
+use warren_proxy::Failure;
+use zeroize::Zeroizing;
+
+use super::{
+    Event, ExposeRequest, StartError,
+    clock::Clock,
+    conn::{self, Conn},
+    control::Ask,
+    services::{self, Service},
+    setup::{self, Setup},
+    streams::{self, StreamHandle, ToStream},
+};
+use crate::{
+    app::{StreamEvent, StreamNo},
+    home::Home,
+    host::{Host, HostOutput},
+    node::{NodeInput, NodeSettings, Saved, ServiceSettings, service_status},
+    status::{ServiceStatus, Status},
+};
+
+/// Events handled before what they caused is written: batches cells into few system calls.
+const EVENTS_PER_ROUND: usize = 32;
+/// How long leaving may take.
+const LEAVE_LIMIT: Duration = Duration::from_secs(3);
+/// A stream's pump hears of new room in steps of at least this many bytes.
+const ROOM_STEP: usize = 16 * 1_024;
+/// Memory for cells in transit (DESIGN section 6), in bytes.
+const MEMORY_BYTES: u64 = 256 * 1_024 * 1_024;
+
+type OpenAnswer = oneshot::Sender<Result<StreamHandle, Failure>>;
+
+#[derive(Debug)]
+struct Slot {
+    to: mpsc::UnboundedSender<ToStream>,
+    /// Room that the pump was told of and has not used.
+    granted: usize,
+}
+
+/// The task.
+#[derive(Debug)]
+pub(super) struct Task {
+    clock: Clock,
+    host: Host,
+    home: Option<Home>,
+    events: mpsc::Sender<Event>,
+    inbox: mpsc::Receiver<Event>,
+    conns: BTreeMap<LinkNo, Conn>,
+    opens: BTreeMap<u64, OpenAnswer>,
+    open: u64,
+    streams: BTreeMap<StreamNo, Slot>,
+    services: BTreeMap<EndNo, Service>,
+    transmit: BTreeSet<LinkNo>,
+    link_source: std::net::SocketAddr,
+    addresses: [String; 3],
+    rng: Rng,
+    leaving: Option<tokio::time::Instant>,
+}
+
+impl Task {
+    /// A router from its setup, not running yet.
+    pub(super) fn new(
+        clock: Clock,
+        setup: Setup,
+        mut rng: Rng,
+        addresses: [String; 3],
+        events: mpsc::Sender<Event>,
+        inbox: mpsc::Receiver<Event>,
+    ) -> Result<Self, StartError> {
+        let now = clock.now();
+        let address = setup.announced()?.into();
+        let link_secret = Arc::new(setup.link_secret);
+        let guards = match &setup.home {
+            Some(home) => home.read("guards")?.map(|bytes| bytes.to_vec()).unwrap_or_default(),
+            None => Vec::new(),
+        };
+        let settings = NodeSettings {
+            network: setup.network,
+            identity: setup.identity,
+            link_key: link_secret.public(),
+            address,
+            admission: setup.admission,
+            hops: setup.config.hops,
+            degree: setup.config.degree,
+            bandwidth_kbps: setup.config.bandwidth_kbps,
+            memory_bytes: MEMORY_BYTES,
+            peers: setup.peers,
+            guards,
+            store: setup::open_store(setup.home.as_ref())?,
+        };
+        let host = Host::new(now, settings, link_secret, rng.fork());
+        let mut this = Self {
+            clock,
+            host,
+            home: setup.home,
+            events,
+            inbox,
+            conns: BTreeMap::new(),
+            opens: BTreeMap::new(),
+            open: 0,
+            streams: BTreeMap::new(),
+            services: BTreeMap::new(),
+            transmit: BTreeSet::new(),
+            link_source: setup.config.link,
+            addresses,
+            rng,
+            leaving: None,
+        };
+        let saved = this.home.as_ref().map(services::load).transpose()?.unwrap_or_default();
+        for (service, state) in saved {
+            this.add_service(service, state);
+        }
+        Ok(this)
+    }
+
+    /// Runs until told to stop.
+    pub(super) async fn run(mut self) {
+        loop {
+            self.carry_out();
+            if self.leaving.is_some_and(|until| self.conns.is_empty() || until <= now()) {
+                return;
+            }
+            let wake = self.host.poll_timeout().map(|at| self.clock.instant(at));
+            let wake = wake.into_iter().chain(self.leaving).min();
+            let sleep = async {
+                match wake {
+                    Some(at) => sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                event = self.inbox.recv() => {
+                    let Some(event) = event else { return };
+                    self.handle(event);
+                    for _ in 1..EVENTS_PER_ROUND {
+                        let Ok(event) = self.inbox.try_recv() else { break };
+                        self.handle(event);
+                    }
+                }
+                () = sleep => {}
+            }
+            let now = self.clock.now();
+            if self.host.poll_timeout().is_some_and(|at: Time| at <= now.time) {
+                self.host.handle_timeout(now);
+            }
+        }
+    }
+
+    fn handle(&mut self, event: Event) {
+        let now = self.clock.now();
+        match event {
+            Event::Accepted { stream, source } => {
+                if let Some(link) = self.host.accept(now, source) {
+                    self.conns.insert(link, Conn::start(link, stream, self.events.clone()));
+                }
+            }
+            Event::Dialled { link, result } => match result {
+                Ok(stream) => {
+                    self.conns.insert(link, Conn::start(link, stream, self.events.clone()));
+                    self.host.connected(now, link);
+                }
+                Err(_) => self.host.disconnected(now, link),
+            },
+            Event::Received { link, mut bytes } => {
+                // What a connection that was closed still had to say is nobody's.
+                if self.conns.contains_key(&link) {
+                    self.host.received(now, link, &mut bytes);
+                }
+            }
+            Event::Writable { link } => {
+                if let Some(conn) = self.conns.get_mut(&link) {
+                    conn.writable();
+                    self.transmit.insert(link);
+                }
+            }
+            Event::Closed { link } => {
+                if self.conns.remove(&link).is_some() {
+                    self.host.disconnected(now, link);
+                }
+            }
+            Event::Open { destination, isolation, answer } => {
+                self.open += 1;
+                self.opens.insert(self.open, answer);
+                let (name, port) = (destination.name, destination.port);
+                let input = NodeInput::Open { open: self.open, isolation, name, port };
+                self.host.node(now, input);
+            }
+            Event::App { end, command } => self.app(end, command),
+            Event::Control(ask) => self.answer(ask),
+            Event::Stop => {
+                if self.leaving.is_none() {
+                    self.leaving = Some(self::now() + LEAVE_LIMIT);
+                    self.host.node(now, NodeInput::Leave);
+                }
+            }
+        }
+    }
+
+    fn app(&mut self, end: EndNo, command: AppCommand) {
+        let now = self.clock.now();
+        let sent = match &command {
+            AppCommand::Data { stream, bytes } => Some((*stream, bytes.len())),
+            _ => None,
+        };
+        self.host.app(now, end, command);
+        if let Some((stream, len)) = sent {
+            let no = StreamNo { end, stream };
+            if let Some(slot) = self.streams.get_mut(&no) {
+                slot.granted = slot.granted.saturating_sub(len);
+            }
+            self.give_room(no);
+        }
+    }
+
+    /// Tells a stream's pump what it may send beyond what it was told before.
+    fn give_room(&mut self, no: StreamNo) {
+        let room = self.host.writable(no);
+        let Some(slot) = self.streams.get_mut(&no) else { return };
+        let more = room.saturating_sub(slot.granted);
+        if more >= ROOM_STEP || more > 0 && slot.granted == 0 {
+            slot.granted += more;
+            let _ = slot.to.send(ToStream::Room(more));
+        }
+    }
+
+    /// Does what the host wants, until it wants nothing.
+    fn carry_out(&mut self) {
+        loop {
+            while let Some(output) = self.host.poll_output() {
+                self.output(output);
+            }
+            let Some(link) = self.transmit.pop_first() else { return };
+            self.flush(link);
+        }
+    }
+
+    fn flush(&mut self, link: LinkNo) {
+        let now = self.clock.now();
+        let Some(conn) = self.conns.get_mut(&link) else { return };
+        let host = &mut self.host;
+        if conn.flush(|buffer| host.poll_transmit(now, link, buffer)).is_err() {
+            self.conns.remove(&link);
+            self.host.disconnected(now, link);
+        }
+    }
+
+    fn output(&mut self, output: HostOutput) {
+        match output {
+            HostOutput::Transmit(link) => {
+                self.transmit.insert(link);
+            }
+            HostOutput::Dial { link, to } => {
+                let (source, events) = (self.link_source, self.events.clone());
+                tokio::spawn(async move {
+                    let result = conn::dial(source, to).await;
+                    let _ = events.send(Event::Dialled { link, result }).await;
+                });
+            }
+            HostOutput::Close(link) => {
+                self.flush(link);
+                self.conns.remove(&link);
+                self.transmit.remove(&link);
+            }
+            HostOutput::Opened { open, result } => {
+                let Some(answer) = self.opens.remove(&open) else { return };
+                let handle = result.map(|no| self.new_stream(no));
+                if let Err(Ok(handle)) = answer.send(handle) {
+                    // The application left meanwhile.
+                    self.reset(handle.no, ResetReason::Closed);
+                }
+            }
+            HostOutput::Incoming(no) => match self.services.get(&no.end) {
+                Some(service) => {
+                    let target = service.target.clone();
+                    let handle = self.new_stream(no);
+                    tokio::spawn(streams::serve(target, handle));
+                }
+                None => self.reset(no, ResetReason::Refused),
+            },
+            HostOutput::Stream(no, event) => self.stream_event(no, event),
+            HostOutput::EndGone(end) => {
+                let gone: Vec<_> =
+                    self.streams.keys().copied().filter(|no| no.end == end).collect();
+                for no in gone {
+                    self.stream_event(no, StreamEvent::Reset(Failure::Broken));
+                }
+            }
+            HostOutput::Save(saved) => {
+                if let Err(error) = self.save(&saved) {
+                    tracing::error!("cannot keep state for the next start: {error}");
+                }
+            }
+        }
+    }
+
+    fn new_stream(&mut self, no: StreamNo) -> StreamHandle {
+        let (to, inbox) = mpsc::unbounded_channel();
+        self.streams.insert(no, Slot { to, granted: 0 });
+        self.give_room(no);
+        StreamHandle::new(no, self.events.clone(), inbox)
+    }
+
+    fn reset(&mut self, no: StreamNo, reason: ResetReason) {
+        self.streams.remove(&no);
+        let now = self.clock.now();
+        self.host.app(now, no.end, AppCommand::Reset { stream: no.stream, reason });
+    }
+
+    fn stream_event(&mut self, no: StreamNo, event: StreamEvent) {
+        let Some(slot) = self.streams.get(&no) else { return };
+        let _ = match event {
+            StreamEvent::Writable => return self.give_room(no),
+            StreamEvent::Opened => slot.to.send(ToStream::Opened),
+            StreamEvent::Data(bytes) => slot.to.send(ToStream::Data(bytes)),
+            StreamEvent::Finished => slot.to.send(ToStream::Finished),
+            StreamEvent::Closed => {
+                self.streams.remove(&no);
+                return;
+            }
+            StreamEvent::Reset(failure) => {
+                let sent = slot.to.send(ToStream::Reset(failure));
+                self.streams.remove(&no);
+                sent
+            }
+        };
+    }
+
+    fn save(&self, saved: &Saved) -> Result<(), StartError> {
+        let Some(home) = &self.home else { return Ok(()) };
+        match saved {
+            Saved::Guards(bytes) => Ok(home.write("guards", bytes)?),
+            Saved::Peers(peers) => setup::save_peers(home, peers),
+            Saved::Service { end, state } => match self.services.get(end) {
+                Some(service) => service.save(home, state),
+                None => Ok(()),
+            },
+        }
+    }
+
+    fn add_service(&mut self, service: Service, state: Zeroizing<Vec<u8>>) {
+        let now = self.clock.now();
+        let end = self.host.new_end();
+        let settings = Box::new(ServiceSettings { key: service.key(), state });
+        self.services.insert(end, service);
+        self.host.node(now, NodeInput::Expose { end, settings });
+    }
+
+    fn answer(&mut self, ask: Ask) {
+        // Whoever asked may have given up: that is their business.
+        match ask {
+            Ask::Status(sender) => {
+                let _ = sender.send(self.status());
+            }
+            Ask::Invite(sender) => {
+                let _ = sender.send(self.host.node_ref().invite().to_line());
+            }
+            Ask::Services(sender) => {
+                let all = self.services.iter().map(|(end, it)| self.service_status(*end, it));
+                let _ = sender.send(all.collect());
+            }
+            Ask::Expose(request, sender) => {
+                let _ = sender.send(self.expose(request));
+            }
+            Ask::Unexpose(label, sender) => {
+                let _ = sender.send(self.unexpose(&label));
+            }
+        }
+    }
+
+    fn status(&self) -> Status {
+        let [link, proxy, api] = self.addresses.clone();
+        Status { link, proxy, api, ..self.host.status(self.clock.now()) }
+    }
+
+    fn service_status(&self, end: EndNo, service: &Service) -> ServiceStatus {
+        let state = self.host.node_ref().service(end);
+        service_status(service.label.clone(), &service.name, service.target.clone(), state)
+    }
+
+    fn expose(&mut self, request: ExposeRequest) -> Result<ServiceStatus, String> {
+        let ExposeRequest { target, label } = request;
+        let label = label.unwrap_or_else(|| services::label_for(&target));
+        if self.services.values().any(|service| service.label == label) {
+            return Err(format!("there is a service {label:?} already: choose another --label"));
+        }
+        let key = ServiceKey::generate(&mut self.rng);
+        let service = Service::new(label.clone(), target, &key)?;
+        if let Some(home) = &self.home {
+            // Its name must survive from the moment it is printed.
+            service.save(home, &[]).map_err(|error| error.to_string())?;
+        }
+        self.add_service(service, Zeroizing::default());
+        let added = self.services.iter().find(|(_, service)| service.label == label);
+        added
+            .map(|(end, service)| self.service_status(*end, service))
+            .ok_or_else(|| "the service is gone already".into())
+    }
+
+    fn unexpose(&mut self, label: &str) -> Result<(), String> {
+        let named = |service: &Service| service.label == label || service.name.to_string() == label;
+        let found = self.services.iter().find(|(_, service)| named(service)).map(|(end, _)| *end);
+        let end = found
+            .ok_or_else(|| format!("no service is called {label:?}: see `warren services`"))?;
+        if let Some(service) = self.services.remove(&end)
+            && let Some(home) = &self.home
+        {
+            service.remove(home).map_err(|error| error.to_string())?;
+        }
+        let now = self.clock.now();
+        self.host.node(now, NodeInput::Unexpose { end });
+        Ok(())
+    }
+}
+
+fn now() -> tokio::time::Instant {
+    tokio::time::Instant::now()
+}

@@ -1,0 +1,248 @@
+//! What a router keeps: its folder, and the files in it.
+//!
+//! Lives here: names, permissions and atomic writing of the files. Does not live here: what is in
+//! them (each type encodes itself) and when they are written (the driver).
+//!
+//! | file | what | lost means |
+//! |------|------|------------|
+//! | `router.lock` | held while a router runs here | nothing |
+//! | `network` | which network, base32 | another network |
+//! | `router.key` | identity seed 32, link secret 32 | another router |
+//! | `admission` | nonce 8, output 32 | the work is done again |
+//! | `port` | the link port drawn at first start | another port |
+//! | `peers` | descriptors of other routers | a new invite is needed |
+//! | `guards` | first hops of own tunnels | new guards |
+//! | `services/LABEL` | a hidden service: key, target | its name |
+//! | `records/` | records held for others (RocksDB) | other replicas serve |
+//! | `api.token`, `control.sock` | made anew at each start | nothing |
+
+use std::{
+    fs::{self, File, OpenOptions, TryLockError},
+    io::{self, Read, Write},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use zeroize::Zeroizing;
+
+/// The longest file that is read back, in bytes; all of them are far smaller.
+const FILE_MAX: u64 = 1 << 20;
+
+/// Why a folder cannot be used. Each text says how to mend it.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum HomeError {
+    /// Another router runs there.
+    #[error(
+        "{0} is in use by a running router: stop that one, or give this one a folder of its own \
+         with --dir"
+    )]
+    Locked(PathBuf),
+    /// Others can read a secret.
+    #[error("{0} can be read by others: run `chmod 600 {0}` and check who has seen it")]
+    TooOpen(PathBuf),
+    /// A file is not what was written.
+    #[error("{0} is damaged: restore it from a backup, or move it away to start anew without it")]
+    Damaged(PathBuf),
+    /// The operating system said no.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Its reason.
+        source: io::Error,
+    },
+}
+
+/// A router's folder, locked for as long as this lives.
+#[derive(Debug)]
+pub(crate) struct Home {
+    dir: PathBuf,
+    _lock: File,
+}
+
+impl Home {
+    /// Opens `dir`, making it when it is missing, and locks it.
+    ///
+    /// # Errors
+    /// When another router holds it or the file system refuses.
+    pub(crate) fn open(dir: &Path) -> Result<Self, HomeError> {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(dir)
+            .map_err(|source| HomeError::Io { path: dir.to_owned(), source })?;
+        let path = dir.join("router.lock");
+        let lock = OpenOptions::new()
+            .create(true)
+            .write(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .map_err(|source| HomeError::Io { path: path.clone(), source })?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { dir: dir.to_owned(), _lock: lock }),
+            Err(TryLockError::WouldBlock) => Err(HomeError::Locked(dir.to_owned())),
+            Err(TryLockError::Error(source)) => Err(HomeError::Io { path, source }),
+        }
+    }
+
+    /// The folder.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The whole of file `name`; `None` when there is none.
+    ///
+    /// # Errors
+    /// When it cannot be read, or others could read it.
+    pub(crate) fn read(&self, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>, HomeError> {
+        let path = self.dir.join(name);
+        let fail = |source| HomeError::Io { path: path.clone(), source };
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(fail(source)),
+        };
+        let meta = file.metadata().map_err(fail)?;
+        if meta.mode() & 0o077 != 0 {
+            return Err(HomeError::TooOpen(path));
+        }
+        if meta.len() > FILE_MAX {
+            return Err(HomeError::Damaged(path));
+        }
+        let mut bytes =
+            Zeroizing::new(Vec::with_capacity(usize::try_from(meta.len()).unwrap_or(0)));
+        file.take(FILE_MAX).read_to_end(&mut bytes).map_err(fail)?;
+        Ok(Some(bytes))
+    }
+
+    /// Replaces file `name`: after a crash it holds either the old bytes or the new ones.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(crate) fn write(&self, name: &str, bytes: &[u8]) -> Result<(), HomeError> {
+        let path = self.dir.join(name);
+        let new = self.dir.join(format!("{name}.new"));
+        let attempt = || -> io::Result<()> {
+            if let Some(folder) = path.parent() {
+                fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+            }
+            let mut file = OpenOptions::new()
+                .create(true)
+                .write(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(&new)?;
+            file.write_all(bytes)?;
+            file.sync_all()?;
+            fs::rename(&new, &path)?;
+            // The rename is durable once the folder is.
+            File::open(path.parent().unwrap_or(&self.dir))?.sync_all()
+        };
+        attempt().map_err(|source| HomeError::Io { path: path.clone(), source })
+    }
+
+    /// Removes file `name`, if it is there.
+    ///
+    /// # Errors
+    /// When it cannot be removed.
+    pub(crate) fn remove(&self, name: &str) -> Result<(), HomeError> {
+        let path = self.dir.join(name);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(HomeError::Io { path, source: error })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The names of the files in sub-folder `name`, sorted; unfinished writes left out.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub(crate) fn list(&self, name: &str) -> Result<Vec<String>, HomeError> {
+        let path = self.dir.join(name);
+        let entries = match fs::read_dir(&path) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(source) => return Err(HomeError::Io { path, source }),
+        };
+        let mut names: Vec<_> = entries
+            .flatten()
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .filter(|file| !file.contains(".new"))
+            .collect();
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// The error for a file whose bytes make no sense.
+    pub(crate) fn damaged(&self, name: &str) -> HomeError {
+        HomeError::Damaged(self.dir.join(name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    /// A folder of its own for each test, removed when it ends.
+    struct Scratch(PathBuf);
+
+    impl Scratch {
+        fn new(name: &str) -> Self {
+            let dir = std::env::temp_dir().join(format!("warren-{name}-{}", std::process::id()));
+            let _ = fs::remove_dir_all(&dir);
+            Self(dir)
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_back_and_private() {
+        let scratch = Scratch::new("home-read");
+        let home = Home::open(&scratch.0).unwrap();
+        assert!(home.read("router.key").unwrap().is_none());
+        home.write("router.key", b"old").unwrap();
+        home.write("router.key", b"new").unwrap();
+        assert_eq!(home.read("router.key").unwrap().unwrap().as_slice(), b"new");
+        let mode = fs::metadata(scratch.0.join("router.key")).unwrap().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_second_router_in_one_folder_is_told_how_to_go_on() {
+        let scratch = Scratch::new("home-lock");
+        let _home = Home::open(&scratch.0).unwrap();
+        let error = Home::open(&scratch.0).unwrap_err();
+        assert!(matches!(error, HomeError::Locked(_)));
+        assert!(error.to_string().contains("--dir"));
+    }
+
+    #[test]
+    fn a_secret_that_others_can_read_is_refused() {
+        let scratch = Scratch::new("home-open");
+        let home = Home::open(&scratch.0).unwrap();
+        home.write("router.key", b"secret").unwrap();
+        let path = scratch.0.join("router.key");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(matches!(home.read("router.key"), Err(HomeError::TooOpen(_))));
+    }
+
+    #[test]
+    fn services_are_listed_without_unfinished_writes() {
+        let scratch = Scratch::new("home-list");
+        let home = Home::open(&scratch.0).unwrap();
+        home.write("services/b", b"").unwrap();
+        home.write("services/a", b"").unwrap();
+        fs::write(scratch.0.join("services/c.new"), b"").unwrap();
+        assert_eq!(home.list("services").unwrap(), ["a", "b"]);
+    }
+}
