@@ -1,0 +1,311 @@
+//! Rings with real holders on a virtual clock: records outlive the routers that held them.
+
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+
+use warren_datastore::{Holder, HolderInput, HolderOutput, MemoryRecords};
+use warren_overlay::{
+    crypto::{blind::ServiceKey, puzzle::Difficulty, secret::Secret, sign::IdentityKey},
+    id::{LinkNo, RouterId},
+    record::{Record, RecordSize},
+    ring::{
+        Input, Output, RecordAnswer, RecordRequest, Ring, RingConfig,
+        admission::{Network, NetworkName, ProofWork, SUITE_HYBRID},
+    },
+    rng::Rng,
+    time::{Now, Time, Wall},
+    wire::{DESCRIPTOR_MINUTES_MAX, DescriptorFields, LinkMessage, RouterDescriptor},
+};
+
+const WALL: Wall = Wall::from_minutes(1_000);
+const DELAY: Duration = Duration::from_millis(30);
+
+fn network() -> Network {
+    let name = NetworkName::Named("holders".into());
+    Network { name, difficulty: Difficulty::NONE, suite: SUITE_HYBRID, local: true }
+}
+
+fn descriptor(n: u8) -> Arc<RouterDescriptor> {
+    let key = IdentityKey::from_seed(Secret::take(&mut [n; 32]));
+    let fields = DescriptorFields {
+        network: network().id(),
+        link_key: [1; 32],
+        tunnel_dh: [2; 32],
+        tunnel_kem: Box::new([3; 1184]),
+        addresses: vec![SocketAddr::from(([127, n, 0, 1], 9_000)).into()],
+        capabilities: 0,
+        bandwidth_kbps: 1_000,
+        family: None,
+        admission: ProofWork::new(&network(), key.id(), 0).unwrap().step().unwrap(),
+        published: WALL,
+        expiry: WALL.plus(DESCRIPTOR_MINUTES_MAX),
+    };
+    Arc::new(RouterDescriptor::sign(fields, &key).unwrap())
+}
+
+fn record(n: u8) -> Record {
+    let key = ServiceKey::from_seed(Secret::take(&mut [n; 32])).blind(&[b"holders"]);
+    Record::sign(&key, network().id(), 1, WALL.plus(180), &[n], RecordSize::Large).unwrap()
+}
+
+enum Event {
+    Wake(usize),
+    Input(usize, Input),
+    Message(usize, LinkNo, LinkMessage),
+    Dial(usize, RouterId),
+}
+
+struct Router {
+    ring: Ring,
+    holder: Holder,
+    descriptor: Arc<RouterDescriptor>,
+    alive: bool,
+    links: BTreeMap<LinkNo, (usize, LinkNo)>,
+    next_link: u32,
+}
+
+struct Net {
+    routers: Vec<Router>,
+    by_id: BTreeMap<RouterId, usize>,
+    now: Time,
+    events: BTreeMap<(Time, u64), Event>,
+    sequence: u64,
+    answers: BTreeMap<u32, RecordAnswer>,
+}
+
+impl Net {
+    fn grown(count: u8) -> Self {
+        let (events, answers, by_id) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        let mut net =
+            Self { routers: vec![], by_id, now: Time::ZERO, events, sequence: 0, answers };
+        for n in 0..count {
+            let descriptor = descriptor(n);
+            let own = Arc::clone(&descriptor);
+            let seeds: Vec<_> =
+                net.routers.iter().take(3).map(|it| it.descriptor.clone()).collect();
+            net.by_id.insert(own.id(), net.routers.len());
+            let config = RingConfig { network: network(), own, degree: 8 };
+            net.routers.push(Router {
+                ring: Ring::new(config, Rng::from_seed([n; 32])),
+                holder: Holder::new(Box::new(MemoryRecords::default()), descriptor.location()),
+                descriptor,
+                alive: true,
+                links: BTreeMap::new(),
+                next_link: 0,
+            });
+            net.later(
+                DELAY * n.into(),
+                Event::Input(n.into(), Input::Start { seeds, cached: vec![] }),
+            );
+        }
+        net
+    }
+
+    fn later(&mut self, after: Duration, event: Event) {
+        self.sequence += 1;
+        self.events.insert((self.now + after, self.sequence), event);
+    }
+
+    fn clock(&self) -> Now {
+        Now { time: self.now, wall: WALL }
+    }
+
+    fn run(&mut self, seconds: u64) {
+        let end = self.now + Duration::from_secs(seconds);
+        while let Some(entry) = self.events.first_entry() {
+            if entry.key().0 > end {
+                break;
+            }
+            let ((at, _), event) = entry.remove_entry();
+            self.now = at;
+            match event {
+                Event::Wake(number) => {
+                    let now = self.clock();
+                    let router = &mut self.routers[number];
+                    if router.alive {
+                        router.ring.handle_timeout(now);
+                        router.holder.handle_timeout(now);
+                        self.drain(number);
+                    }
+                }
+                Event::Input(number, input) => self.input(number, input),
+                Event::Message(number, link, LinkMessage::Ring(message)) => {
+                    if self.routers[number].links.contains_key(&link) {
+                        self.input(number, Input::Message { link, message });
+                    }
+                }
+                Event::Message(..) => {}
+                Event::Dial(from, id) => self.connect(from, id),
+            }
+        }
+        self.now = end;
+    }
+
+    fn input(&mut self, number: usize, input: Input) {
+        let now = self.clock();
+        let router = &mut self.routers[number];
+        if let Input::LinkDown { link } = &input {
+            router.links.remove(link);
+        }
+        if router.alive {
+            router.ring.handle_input(now, input);
+            self.drain(number);
+        }
+    }
+
+    fn connect(&mut self, from: usize, id: RouterId) {
+        let to = self.by_id[&id];
+        if !self.routers[to].alive {
+            self.input(from, Input::Unreachable { id });
+        } else if !self.routers[from].links.values().any(|(far, _)| *far == to) {
+            let mut fresh = |number: usize| {
+                self.routers[number].next_link += 1;
+                LinkNo(self.routers[number].next_link)
+            };
+            let (near, far) = (fresh(from), fresh(to));
+            self.routers[from].links.insert(near, (to, far));
+            self.routers[to].links.insert(far, (from, near));
+            for (number, link, other) in [(from, near, to), (to, far, from)] {
+                let peer = Arc::clone(&self.routers[other].descriptor);
+                let remote = peer.address();
+                self.input(number, Input::LinkUp { link, peer, remote });
+            }
+        }
+    }
+
+    fn drain(&mut self, number: usize) {
+        let now = self.clock();
+        loop {
+            let router = &mut self.routers[number];
+            if let Some(output) = router.holder.poll_output() {
+                match output {
+                    HolderOutput::Held { ticket, held } => {
+                        router.ring.handle_input(now, Input::Held { ticket, held });
+                    }
+                    HolderOutput::Send { link, message } => {
+                        self.send(number, link, LinkMessage::Ring(message));
+                    }
+                    HolderOutput::HandedOver => router.ring.handle_input(now, Input::HandedOver),
+                }
+                continue;
+            }
+            let Some(output) = router.ring.poll_output() else { break };
+            match output {
+                Output::Connect(peer) => self.later(DELAY * 3, Event::Dial(number, peer.id())),
+                Output::Send { link, message } => self.send(number, link, message),
+                Output::Store { ticket, op } => {
+                    router.holder.handle_input(now, HolderInput::Store { ticket, op });
+                }
+                Output::Neighbourhood(around) => {
+                    router.holder.handle_input(now, HolderInput::Neighbourhood(around));
+                }
+                Output::HandOver => router.holder.handle_input(now, HolderInput::HandOver),
+                Output::Left => self.kill(number, Duration::from_millis(200)),
+                Output::Answer { query, answer } => {
+                    self.answers.insert(query, answer);
+                }
+                Output::Keep { .. }
+                | Output::Release { .. }
+                | Output::CloseLink { .. }
+                | Output::View(_) => {}
+            }
+        }
+        let router = &self.routers[number];
+        let timers = [router.ring.poll_timeout(), router.holder.poll_timeout()];
+        if let Some(due) = timers.into_iter().flatten().min() {
+            self.later(due.since(self.now), Event::Wake(number));
+        }
+    }
+
+    fn send(&mut self, number: usize, link: LinkNo, message: LinkMessage) {
+        if let Some((to, far)) = self.routers[number].links.get(&link).copied() {
+            self.later(DELAY, Event::Message(to, far, message));
+        }
+    }
+
+    fn kill(&mut self, number: usize, noticed: Duration) {
+        self.routers[number].alive = false;
+        let links: Vec<_> = self.routers[number].links.values().copied().collect();
+        for (far, link) in links {
+            self.later(noticed, Event::Input(far, Input::LinkDown { link }));
+        }
+    }
+
+    fn ask(&mut self, number: usize, request: RecordRequest) -> RecordAnswer {
+        self.input(number, Input::Query { query: 1, request });
+        for _ in 0..60 {
+            self.run(1);
+            if let Some(answer) = self.answers.remove(&1) {
+                return answer;
+            }
+        }
+        panic!("no answer within a minute");
+    }
+
+    fn alive(&self) -> Vec<usize> {
+        (0..self.routers.len()).filter(|number| self.routers[*number].alive).collect()
+    }
+
+    /// How many of the three living routers closest to a record hold it.
+    fn copies(&mut self, record: &Record) -> usize {
+        let mut all = self.alive();
+        let place = record.key().location();
+        all.sort_by_key(|it| self.routers[*it].descriptor.location().distance(place));
+        let now = self.clock();
+        let holds = |number: &usize| {
+            let holder = &mut self.routers[*number].holder;
+            let op = warren_overlay::ring::StoreOp::Get(record.key());
+            holder.handle_input(now, HolderInput::Store { ticket: Some(u32::MAX), op });
+            let output = holder.poll_output();
+            matches!(
+                output,
+                Some(HolderOutput::Held { held: warren_overlay::ring::Held::Found(_), .. })
+            )
+        };
+        all.into_iter().take(3).filter(holds).count()
+    }
+}
+
+#[test]
+fn records_outlive_their_holders_one_after_the_other() {
+    let mut net = Net::grown(40);
+    net.run(30);
+    for n in 0..40 {
+        let answer = net.ask(usize::from(n), RecordRequest::Put(record(n)));
+        assert_eq!(answer, RecordAnswer::Stored { copies: 3 });
+    }
+    // Half of the network goes, each in turn: by turns in silence and in good order.
+    for (turn, number) in (1..40).step_by(2).enumerate() {
+        if turn % 2 == 0 {
+            net.kill(number, Duration::from_secs(10));
+        } else {
+            net.input(number, Input::Leave);
+        }
+        net.run(25);
+        assert!(!net.routers[number].alive);
+    }
+    assert_eq!(net.alive().len(), 20);
+    for n in 0..40 {
+        assert_eq!(net.copies(&record(n)), 3, "record {n}");
+        let asker = net.alive()[usize::from(n) % 20];
+        let answer = net.ask(asker, RecordRequest::Get(record(n).key()));
+        assert_eq!(answer, RecordAnswer::Found(record(n)));
+    }
+}
+
+#[test]
+fn a_router_that_leaves_in_good_order_takes_no_record_with_it() {
+    let mut net = Net::grown(5);
+    net.run(10);
+    for n in 0..40 {
+        net.ask(0, RecordRequest::Put(record(n)));
+    }
+    // Three of five hold each record; without handover two departures at once could lose one.
+    for number in [1, 2] {
+        net.input(number, Input::Leave);
+    }
+    net.run(5);
+    assert_eq!(net.alive(), [0, 3, 4]);
+    for n in 0..40 {
+        assert_eq!(net.copies(&record(n)), 3, "record {n}");
+    }
+}
