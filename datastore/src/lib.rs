@@ -1,19 +1,29 @@
-//! What Warren routers keep for others.
+//! What Warren routers keep for others: records and, later, blocks and files.
 //!
-//! Lives here: stores for records (in memory, in RocksDB) and the holder, which decides what is kept,
-//! for how long, and who else must have it. Does not live here: what a record is and how requests
-//! find their way (crate overlay). Blocks and files will move in beside it.
+//! Lives here: where records are kept (`store.rs` says what a store is, `memory.rs` and `rocks.rs`
+//! are two), and who decides what is kept, for how long and where else (`holder.rs`). Does not live
+//! here: a record's bytes and signature (`warren_overlay::record`), its way to its holders
+//! (`warren_overlay::ring`). In words: docs/spec/holder.md.
 //!
-//! The border with the ring is small: `Ring` says `Store`, `Neighbourhood` and `HandOver`; the holder
-//! says `Held`, `Send` and `HandedOver` (docs/spec/record.md, "Holder").
+//! ```text
+//!          Store{Get, Put}, Neighbourhood, HandOver        get, put, range, remove
+//!   Ring ────────────────────────────────────────> Holder ─────────────────────────> RecordStore
+//!        <────────────────────────────────────────                                   ├ MemoryRecords
+//!          Held, Send{Replicate}, HandedOver                                         └ RocksRecords
+//! ```
 
 mod holder;
-mod index;
+mod memory;
 #[cfg(feature = "rocks")]
 mod rocks;
 mod store;
+#[cfg(test)]
+mod testing;
 
-pub use holder::{Holder, HolderInput, HolderOutput};
+pub use holder::{
+    EXPIRY_AHEAD_MAX, FAR, Holder, HolderInput, HolderOutput, HolderStatus, SWEEP_EVERY,
+};
+pub use memory::MemoryRecords;
 #[cfg(feature = "rocks")]
 pub use rocks::RocksRecords;
-pub use store::{BYTES_MAX_DEFAULT, MemoryRecords, Put, RecordStore, StoreError};
+pub use store::{BYTES_MAX, PutOutcome, RecordStore, StoreError};

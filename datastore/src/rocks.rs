@@ -1,186 +1,312 @@
 //! Records on disk, in RocksDB.
 //!
-//! Lives here: the database's layout and options. Does not live here: what is kept (`holder.rs`).
+//! Lives here: the database's layout and options, checksums, what happens to damage. Does not live
+//! here: which records are worth the room (`holder.rs`).
 //!
-//! One column family, `records`: key = the record's key (32 bytes), value = the record's bytes. Every
-//! write goes through the write-ahead log, so that a killed process loses none; every read is
-//! decoded again, signature and all, so that a torn or altered value is never served: it is taken
-//! out instead. What is held is indexed in memory (about 150 bytes a record) when the store opens.
+//! | column family | key | value |
+//! |---------------|-----|-------|
+//! | `records` | record key 32 | checksum 32, record 2,048 or 4,096 |
+//! | `meta` | `layout` | layout number 4, big-endian: 1 |
+//!
+//! Every write goes through the write-ahead log and is synced before `put` returns: neither a killed
+//! process nor a power cut takes back what was acknowledged. Every read compares the checksum, which
+//! covers the key too: a torn, altered or misplaced value is dropped and counted, never served.
 //!
 //! Values are not sealed once more: a service's record is sealed to those who know its name, and its
-//! key is blinded, before it ever gets here.
+//! key is blinded, before it gets here.
 
-use std::{fmt, path::Path};
+use std::{collections::BTreeMap, fmt, path::Path};
 
-use rocksdb::{ColumnFamily, DB, IteratorMode, Options};
-use warren_overlay::{
-    id::{Key, Location, NetworkId},
-    record::Record,
-    time::Wall,
+use rocksdb::{
+    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType,
+    DBRecoveryMode, Direction, ErrorKind, IteratorMode, LogLevel, Options, WriteOptions,
 };
+use warren_overlay::{crypto::kdf, id::Key, record::Record};
 
 use crate::{
-    index::{Index, Rank},
-    store::{BYTES_MAX_DEFAULT, EXPIRE_AT_ONCE, Put, RecordStore, StoreError},
+    memory::encoded_len,
+    store::{BYTES_MAX, PutOutcome, RecordStore, StoreError},
 };
 
 const RECORDS: &str = "records";
-/// Write buffers: two of these before one is flushed; records are few.
-const WRITE_BUFFER: usize = 4 << 20;
-/// Files that RocksDB may hold open: a home router has 1,024 in all.
+const META: &str = "meta";
+const LAYOUT_KEY: &[u8] = b"layout";
+/// The layout in the table above.
+const LAYOUT: u32 = 1;
+/// Hash context of checksums.
+const CHECKSUM_CONTEXT: &str = "warren stored record 1";
+/// Memory per column family before it is flushed, in bytes; RocksDB holds two of them at most.
+const WRITE_BUFFER: usize = 4 * 1024 * 1024;
+/// Blocks kept in memory, in bytes.
+const BLOCK_CACHE: usize = 8 * 1024 * 1024;
+/// Open files of 1,024 that a home router has in all.
 const OPEN_FILES_MAX: i32 = 64;
+/// The write-ahead log is folded into tables when it is this long, in bytes.
+const WAL_MAX: u64 = 16 * 1024 * 1024;
 
-/// Records in a RocksDB database.
+/// Records in a folder of their own; one process at a time.
+///
+/// Keys and lengths are indexed in memory: about 100 bytes a record, 3 MiB at most.
 pub struct RocksRecords {
     db: DB,
-    network: NetworkId,
-    index: Index,
+    /// Encoded length of each record.
+    lens: BTreeMap<Key, u64>,
+    bytes: u64,
+    bytes_max: u64,
+    damaged: u64,
 }
 
 impl RocksRecords {
-    /// Opens the database in the folder `path`, or makes it, for [`BYTES_MAX_DEFAULT`] bytes.
+    /// Opens the records in the folder `path`, or begins there, with room for [`BYTES_MAX`].
+    ///
+    /// Reads all of them once; damaged ones, and what is too much, are dropped.
     ///
     /// # Errors
-    /// When the folder cannot be used: no permission, no space, in use by another process.
-    pub fn open(path: &Path, network: NetworkId) -> Result<Self, StoreError> {
-        Self::with_bytes(path, network, BYTES_MAX_DEFAULT)
+    /// When the folder cannot be used: no permission, no space, another process, an unknown layout.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        Self::with_bytes_max(path, BYTES_MAX)
     }
 
-    /// [`RocksRecords::open`] with a bound of one's own on the bytes held.
+    /// The same, with room for `bytes_max` bytes of encoded records.
     ///
     /// # Errors
-    /// As there.
-    pub fn with_bytes(
-        path: &Path,
-        network: NetworkId,
-        bytes_max: usize,
-    ) -> Result<Self, StoreError> {
-        let mut options = Options::default();
-        options.create_if_missing(true);
-        options.create_missing_column_families(true);
-        options.set_max_open_files(OPEN_FILES_MAX);
-        options.set_write_buffer_size(WRITE_BUFFER);
-        options.set_keep_log_file_num(2);
-        options.set_max_total_wal_size(4 * WRITE_BUFFER as u64);
-        let db = DB::open_cf(&options, path, [RECORDS]).map_err(failed)?;
-        let mut this = Self { db, network, index: Index::new(bytes_max) };
-        this.load()?;
-        Ok(this)
+    /// As `open`.
+    pub fn with_bytes_max(path: &Path, bytes_max: u64) -> Result<Self, StoreError> {
+        let db = open_db(path)?;
+        let mut store = Self { db, lens: BTreeMap::new(), bytes: 0, bytes_max, damaged: 0 };
+        store.check_layout()?;
+        store.load()?;
+        Ok(store)
     }
 
-    /// Indexes what is there; takes out what is no record, or too much.
+    fn check_layout(&self) -> Result<(), StoreError> {
+        let meta = self.family(META)?;
+        match self.db.get_cf(meta, LAYOUT_KEY).map_err(disk)? {
+            None => {
+                let written = self.db.put_cf_opt(meta, LAYOUT_KEY, LAYOUT.to_be_bytes(), &synced());
+                written.map_err(disk)
+            }
+            Some(bytes) => match bytes.try_into().map(u32::from_be_bytes) {
+                Ok(LAYOUT) => Ok(()),
+                found => Err(StoreError::Layout { found: found.unwrap_or(0), known: LAYOUT }),
+            },
+        }
+    }
+
     fn load(&mut self) -> Result<(), StoreError> {
         let mut bad = Vec::new();
-        for item in self.db.iterator_cf(self.family()?, IteratorMode::Start) {
-            let (key, value) = item.map_err(failed)?;
-            match Record::decode(&value, self.network) {
-                Ok(record)
-                    if record.key().as_bytes()[..] == key[..]
-                        && self.index.rank(&record) == Rank::Fits =>
-                {
-                    self.index.insert(&record);
+        for item in self.db.iterator_cf(self.family(RECORDS)?, IteratorMode::Start) {
+            let (key, value) = item.map_err(disk)?;
+            let record =
+                <[u8; 32]>::try_from(&key[..]).ok().and_then(|key| open(&Key(key), &value));
+            match record {
+                Some(record) if self.bytes + encoded_len(&record) <= self.bytes_max => {
+                    self.bytes += encoded_len(&record);
+                    self.lens.insert(record.key(), encoded_len(&record));
                 }
-                Ok(_) | Err(_) => bad.push(key),
+                Some(_) => bad.push(key),
+                None => {
+                    self.damaged += 1;
+                    bad.push(key);
+                }
             }
         }
-        for key in bad {
-            self.db.delete_cf(self.family()?, key).map_err(failed)?;
-        }
-        Ok(())
+        let records = self.family(RECORDS)?;
+        bad.iter().try_for_each(|key| self.db.delete_cf(records, key)).map_err(disk)
     }
 
-    fn family(&self) -> Result<&ColumnFamily, StoreError> {
-        self.db.cf_handle(RECORDS).ok_or_else(|| StoreError("column family is missing".into()))
+    fn family(&self, name: &'static str) -> Result<&ColumnFamily, StoreError> {
+        self.db.cf_handle(name).ok_or_else(|| StoreError::Disk("a column family is missing".into()))
     }
-}
 
-#[expect(clippy::needless_pass_by_value, reason = "used with map_err")]
-fn failed(error: rocksdb::Error) -> StoreError {
-    StoreError(error.to_string())
+    fn forget(&mut self, key: &Key) {
+        self.bytes -= self.lens.remove(key).unwrap_or(0);
+    }
+
+    /// What is under `key` cannot be used: takes it out.
+    fn drop_damaged(&mut self, key: &Key) -> Result<(), StoreError> {
+        self.damaged += 1;
+        self.forget(key);
+        self.db.delete_cf(self.family(RECORDS)?, key.as_bytes()).map_err(disk)
+    }
+
+    #[cfg(test)]
+    fn overwrite(&self, key: &Key, value: &[u8]) {
+        self.db.put_cf(self.family(RECORDS).unwrap(), key.as_bytes(), value).unwrap();
+    }
 }
 
 impl fmt::Debug for RocksRecords {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RocksRecords").field("records", &self.index.len()).finish_non_exhaustive()
+        write!(f, "RocksRecords({} records, {} bytes)", self.lens.len(), self.bytes)
     }
 }
 
 impl RecordStore for RocksRecords {
-    fn get(&self, key: &Key) -> Result<Option<Record>, StoreError> {
-        if !self.index.contains(key) {
+    fn get(&mut self, key: &Key) -> Result<Option<Record>, StoreError> {
+        if !self.lens.contains_key(key) {
             return Ok(None);
         }
-        let Some(bytes) = self.db.get_cf(self.family()?, key.as_bytes()).map_err(failed)? else {
-            return Ok(None);
+        let record = match self.db.get_cf(self.family(RECORDS)?, key.as_bytes()) {
+            Ok(value) => value.and_then(|value| open(key, &value)),
+            // RocksDB's own checksum of the block failed.
+            Err(error) if error.kind() == ErrorKind::Corruption => None,
+            Err(error) => return Err(disk(error)),
         };
-        let record = Record::decode(&bytes, self.network).ok();
-        Ok(record.filter(|record| record.key() == *key))
+        if record.is_none() {
+            self.drop_damaged(key)?;
+        }
+        Ok(record)
     }
 
-    fn put(&mut self, record: &Record) -> Result<Put, StoreError> {
+    fn put(&mut self, record: &Record) -> Result<PutOutcome, StoreError> {
         let key = record.key();
-        match self.index.rank(record) {
-            Rank::Fits => {}
-            // What was damaged on disk may be mended by the same version.
-            Rank::SameVersion => match self.get(&key)? {
-                Some(held) if held == *record => return Ok(Put::Same),
-                Some(_) => return Ok(Put::Stale),
-                None => {}
-            },
-            Rank::Older => return Ok(Put::Stale),
-            Rank::TooMuch => return Ok(Put::Full),
+        if let Some(outcome) = self.get(&key)?.and_then(|old| PutOutcome::beside(&old, record)) {
+            return Ok(outcome);
         }
-        self.db.put_cf(self.family()?, key.as_bytes(), record.encode()).map_err(failed)?;
-        self.index.insert(record);
-        Ok(Put::Stored)
+        let len = encoded_len(record);
+        let bytes = self.bytes - self.lens.get(&key).copied().unwrap_or(0) + len;
+        if bytes > self.bytes_max {
+            return Err(StoreError::Full { bytes_max: self.bytes_max });
+        }
+        let value = seal(&key, record);
+        let records = self.family(RECORDS)?;
+        self.db.put_cf_opt(records, key.as_bytes(), value, &synced()).map_err(disk)?;
+        self.lens.insert(key, len);
+        self.bytes = bytes;
+        Ok(PutOutcome::Stored)
     }
 
     fn remove(&mut self, key: &Key) -> Result<bool, StoreError> {
-        self.db.delete_cf(self.family()?, key.as_bytes()).map_err(failed)?;
-        Ok(self.index.remove(key))
-    }
-
-    fn expire(&mut self, wall: Wall) -> Result<usize, StoreError> {
-        let past = self.index.expired(wall, EXPIRE_AT_ONCE);
-        for key in &past {
-            self.remove(key)?;
+        if !self.lens.contains_key(key) {
+            return Ok(false);
         }
-        Ok(past.len())
+        // Not synced: a record that comes back after a power cut has expired or is dropped again.
+        self.db.delete_cf(self.family(RECORDS)?, key.as_bytes()).map_err(disk)?;
+        self.forget(key);
+        Ok(true)
     }
 
-    fn next_after(&self, after: Option<&Key>) -> Option<Key> {
-        self.index.next_after(after)
+    fn range(&mut self, after: Option<&Key>, limit: usize) -> Result<Vec<Record>, StoreError> {
+        let mut some = Vec::new();
+        let mut bad = Vec::new();
+        let mode = match after {
+            Some(key) => IteratorMode::From(key.as_bytes(), Direction::Forward),
+            None => IteratorMode::Start,
+        };
+        for item in self.db.iterator_cf(self.family(RECORDS)?, mode) {
+            if some.len() >= limit {
+                break;
+            }
+            let (key, value) = item.map_err(disk)?;
+            let Ok(key) = <[u8; 32]>::try_from(&key[..]).map(Key) else { continue };
+            if Some(&key) == after || !self.lens.contains_key(&key) {
+                continue;
+            }
+            match open(&key, &value) {
+                Some(record) => some.push(record),
+                None => bad.push(key),
+            }
+        }
+        for key in bad {
+            self.drop_damaged(&key)?;
+        }
+        Ok(some)
     }
 
-    fn nearest(&self, to: Location) -> Option<Key> {
-        self.index.nearest(to)
+    fn len(&self) -> u64 {
+        self.lens.len() as u64
     }
 
-    fn len(&self) -> usize {
-        self.index.len()
+    fn bytes(&self) -> u64 {
+        self.bytes
     }
 
-    fn bytes(&self) -> usize {
-        self.index.bytes()
+    fn bytes_max(&self) -> u64 {
+        self.bytes_max
     }
+
+    fn damaged(&self) -> u64 {
+        self.damaged
+    }
+}
+
+fn open_db(path: &Path) -> Result<DB, StoreError> {
+    let mut options = Options::default();
+    options.create_if_missing(true);
+    options.create_missing_column_families(true);
+    options.set_max_open_files(OPEN_FILES_MAX);
+    options.set_max_background_jobs(2);
+    options.set_max_total_wal_size(WAL_MAX);
+    // The log is read up to the first torn entry; what was synced lies before it.
+    options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
+    options.set_keep_log_file_num(2);
+    options.set_max_log_file_size(1024 * 1024);
+    options.set_log_level(LogLevel::Warn);
+    options.set_stats_dump_period_sec(0);
+    let cache = Cache::new_lru_cache(BLOCK_CACHE);
+    let families = ["default", RECORDS, META].map(|name| {
+        let mut table = BlockBasedOptions::default();
+        table.set_block_cache(&cache);
+        table.set_bloom_filter(10.0, false);
+        let mut options = Options::default();
+        options.set_block_based_table_factory(&table);
+        options.set_compression_type(DBCompressionType::None);
+        options.set_write_buffer_size(WRITE_BUFFER);
+        ColumnFamilyDescriptor::new(name, options)
+    });
+    DB::open_cf_descriptors(&options, path, families).map_err(disk)
+}
+
+fn synced() -> WriteOptions {
+    let mut options = WriteOptions::default();
+    options.set_sync(true);
+    options
+}
+
+fn disk(error: rocksdb::Error) -> StoreError {
+    StoreError::Disk(Box::new(error))
+}
+
+/// What is stored for a record.
+fn seal(key: &Key, record: &Record) -> Vec<u8> {
+    let bytes = record.encode();
+    [&kdf::hash(CHECKSUM_CONTEXT, &[key.as_bytes(), bytes])[..], bytes].concat()
+}
+
+/// Undoes `seal`; `None` for anything that `seal` did not make of a record with this key.
+fn open(key: &Key, value: &[u8]) -> Option<Record> {
+    let (checksum, bytes) = value.split_first_chunk::<32>()?;
+    if bytes.len() > Record::LEN_MAX
+        || *checksum != kdf::hash(CHECKSUM_CONTEXT, &[key.as_bytes(), bytes])
+    {
+        return None;
+    }
+    Record::restore(bytes).ok().filter(|record| record.key() == *key)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
+    use std::{
+        path::PathBuf,
+        sync::atomic::{AtomicU32, Ordering},
+    };
+
+    use proptest::prelude::*;
+    use warren_overlay::time::Wall;
 
     use super::*;
-    use crate::store::tests::{NETWORK, a_store_keeps_its_promises, record};
+    use crate::testing::{key, record, suite};
 
-    /// A folder of this test's own, gone afterwards.
+    /// A folder of a test's own, gone afterwards.
     struct Folder(PathBuf);
 
     impl Folder {
-        fn new(name: &str) -> Self {
-            let name = format!("warren-rocks-{name}-{}", std::process::id());
-            let path = std::env::temp_dir().join(name);
-            let _ = std::fs::remove_dir_all(&path);
-            Self(path)
+        fn new() -> Self {
+            static NEXT: AtomicU32 = AtomicU32::new(0);
+            let number = NEXT.fetch_add(1, Ordering::Relaxed);
+            let name = format!("warren-rocks-{}-{number}", std::process::id());
+            Self(std::env::temp_dir().join(name))
         }
     }
 
@@ -190,51 +316,116 @@ mod tests {
         }
     }
 
-    #[test]
-    fn rocksdb_keeps_its_promises() {
-        let folder = Folder::new("promises");
-        let mut store = RocksRecords::with_bytes(&folder.0, NETWORK, 4 * 2_048 + 100).unwrap();
-        a_store_keeps_its_promises(&mut store);
+    fn it(owner: u32) -> Record {
+        record(owner, 5, Wall::default())
     }
 
     #[test]
-    fn what_was_kept_is_there_after_a_restart() {
-        let folder = Folder::new("restart");
-        let mut store = RocksRecords::open(&folder.0, NETWORK).unwrap();
-        store.put(&record(1, 5, 100, b"old")).unwrap();
-        store.put(&record(1, 6, 100, b"new")).unwrap();
-        store.put(&record(2, 1, 100, b"gone")).unwrap();
-        store.remove(&record(2, 1, 100, b"").key()).unwrap();
+    fn rocksdb_keeps_the_rules_of_every_store() {
+        let folder = Folder::new();
+        let next = AtomicU32::new(0);
+        suite::run(|bytes_max| {
+            let path = folder.0.join(next.fetch_add(1, Ordering::Relaxed).to_string());
+            std::fs::create_dir_all(&path).unwrap();
+            Box::new(RocksRecords::with_bytes_max(&path, bytes_max).unwrap())
+        });
+    }
+
+    #[test]
+    fn what_was_put_is_there_after_a_restart() {
+        let folder = Folder::new();
+        let mut store = RocksRecords::open(&folder.0).unwrap();
+        for owner in 0..3 {
+            store.put(&it(owner)).unwrap();
+        }
+        store.remove(&key(2)).unwrap();
         drop(store);
-        let mut store = RocksRecords::open(&folder.0, NETWORK).unwrap();
-        assert_eq!((store.len(), store.bytes()), (1, 2_048));
-        let held = record(1, 6, 100, b"new");
-        assert_eq!(store.get(&held.key()).unwrap(), Some(held));
-        assert_eq!(store.put(&record(1, 5, 100, b"old")).unwrap(), Put::Stale);
+        let mut store = RocksRecords::open(&folder.0).unwrap();
+        assert_eq!((store.len(), store.bytes(), store.damaged()), (2, 4_096, 0));
+        assert_eq!(store.get(&key(1)).unwrap(), Some(it(1)));
+        assert_eq!(store.get(&key(2)).unwrap(), None);
+        let older = record(1, 4, Wall::default());
+        assert_eq!(store.put(&older).unwrap(), PutOutcome::Stale);
     }
 
     #[test]
-    fn altered_bytes_are_never_served_and_can_be_mended() {
-        let folder = Folder::new("altered");
-        let mut store = RocksRecords::open(&folder.0, NETWORK).unwrap();
-        let good = record(1, 5, 100, b"hello");
-        store.put(&good).unwrap();
-        let mut bytes = good.encode().to_vec();
-        bytes[60] ^= 1;
-        store.db.put_cf(store.family().unwrap(), good.key().as_bytes(), &bytes).unwrap();
-        assert_eq!(store.get(&good.key()).unwrap(), None);
-        assert_eq!(store.put(&good).unwrap(), Put::Stored);
-        assert_eq!(store.get(&good.key()).unwrap(), Some(good.clone()));
-        store.db.put_cf(store.family().unwrap(), good.key().as_bytes(), &bytes).unwrap();
+    fn a_smaller_bound_than_last_time_holds() {
+        let folder = Folder::new();
+        let mut store = RocksRecords::open(&folder.0).unwrap();
+        for owner in 0..3 {
+            store.put(&it(owner)).unwrap();
+        }
         drop(store);
-        let store = RocksRecords::open(&folder.0, NETWORK).unwrap();
-        assert_eq!(store.len(), 0, "taken out");
+        let mut store = RocksRecords::with_bytes_max(&folder.0, 4_096).unwrap();
+        assert_eq!((store.len(), store.bytes()), (2, 4_096));
+        assert_eq!(store.range(None, 9).unwrap().len(), 2);
     }
 
     #[test]
-    fn another_process_using_the_folder_is_an_error() {
-        let folder = Folder::new("locked");
-        let _store = RocksRecords::open(&folder.0, NETWORK).unwrap();
-        assert!(RocksRecords::open(&folder.0, NETWORK).is_err());
+    fn one_process_at_a_time() {
+        let folder = Folder::new();
+        let _store = RocksRecords::open(&folder.0).unwrap();
+        assert!(matches!(RocksRecords::open(&folder.0), Err(StoreError::Disk(_))));
+    }
+
+    #[test]
+    fn a_layout_from_the_future_is_not_touched() {
+        let folder = Folder::new();
+        let store = RocksRecords::open(&folder.0).unwrap();
+        store.db.put_cf(store.family(META).unwrap(), LAYOUT_KEY, 2u32.to_be_bytes()).unwrap();
+        drop(store);
+        let opened = RocksRecords::open(&folder.0);
+        assert!(matches!(opened, Err(StoreError::Layout { found: 2, known: 1 })));
+    }
+
+    /// A good value under another's key would be a record that its holder never asked for.
+    #[test]
+    fn a_misplaced_value_is_dropped() {
+        let folder = Folder::new();
+        let mut store = RocksRecords::open(&folder.0).unwrap();
+        store.put(&it(1)).unwrap();
+        store.put(&it(2)).unwrap();
+        store.overwrite(&key(1), &seal(&key(2), &it(2)));
+        assert_eq!(store.get(&key(1)).unwrap(), None);
+        assert_eq!((store.len(), store.bytes(), store.damaged()), (1, 2_048, 1));
+    }
+
+    #[test]
+    fn damage_is_mended_by_the_same_version() {
+        let folder = Folder::new();
+        let mut store = RocksRecords::open(&folder.0).unwrap();
+        store.put(&it(1)).unwrap();
+        store.overwrite(&key(1), b"torn");
+        assert_eq!(store.put(&it(1)).unwrap(), PutOutcome::Stored);
+        assert_eq!(store.get(&key(1)).unwrap(), Some(it(1)));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig {
+            failure_persistence: None, ..ProptestConfig::with_cases(24)
+        })]
+        #[test]
+        fn torn_or_flipped_values_are_never_served(
+            at: prop::sample::Index, with in 1u8.., tear: bool, reopen: bool, by_range: bool,
+        ) {
+            let folder = Folder::new();
+            let mut store = RocksRecords::open(&folder.0).unwrap();
+            store.put(&it(1)).unwrap();
+            store.put(&it(2)).unwrap();
+            let mut value = seal(&key(1), &it(1));
+            let at = at.index(value.len());
+            if tear { value.truncate(at) } else { value[at] ^= with }
+            store.overwrite(&key(1), &value);
+            if reopen {
+                drop(store);
+                store = RocksRecords::open(&folder.0).unwrap();
+            }
+            if by_range {
+                prop_assert_eq!(store.range(None, 9).unwrap(), vec![it(2)]);
+            }
+            prop_assert_eq!(store.get(&key(1)).unwrap(), None);
+            prop_assert_eq!(store.get(&key(2)).unwrap(), Some(it(2)));
+            prop_assert_eq!((store.len(), store.bytes(), store.damaged()), (1, 2_048, 1));
+        }
     }
 }

@@ -130,6 +130,21 @@ impl Record {
     /// # Errors
     /// On any length but 2,048 and 4,096, any other spelling than `sign`'s, and a bad signature.
     pub fn decode(bytes: &[u8], network: NetworkId) -> Result<Self, WireError> {
+        let record = Self::restore(bytes)?;
+        let (body, signature) =
+            bytes.split_last_chunk().ok_or(WireError::Bad("record signature"))?;
+        if !sign::verify_key(&record.public, CONTEXT, &signed_bytes(network, body), signature) {
+            return Err(WireError::Bad("record signature"));
+        }
+        Ok(record)
+    }
+
+    /// Reads a record that this program decoded and kept itself: checks its form, **not its
+    /// signature**. Only for bytes whose integrity something else vouches for (a store's checksum).
+    ///
+    /// # Errors
+    /// On any length but 2,048 and 4,096, and any other spelling than `sign`'s.
+    pub fn restore(bytes: &[u8]) -> Result<Self, WireError> {
         let size = RecordSize::of(bytes.len()).ok_or(WireError::Bad("record length"))?;
         let mut r = Reader::new(bytes);
         if r.u8("record format")? != VERSION {
@@ -148,14 +163,8 @@ impl Record {
         if r.slice(padding, "record padding")?.iter().any(|byte| *byte != 0) {
             return Err(WireError::Bad("record padding"));
         }
-        let signature = r.array("record signature")?;
+        r.slice(sign::SIGNATURE_LEN, "record signature")?;
         r.finish()?;
-        let (body, _) = bytes
-            .split_at_checked(size.bytes() - sign::SIGNATURE_LEN)
-            .ok_or(WireError::Bad("record length"))?;
-        if !sign::verify_key(&public, CONTEXT, &signed_bytes(network, body), &signature) {
-            return Err(WireError::Bad("record signature"));
-        }
         Ok(Self { bytes: bytes.into(), public, version, expiry, payload_len })
     }
 

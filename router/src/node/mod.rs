@@ -462,7 +462,7 @@ impl Node {
             tunnels_transit: count(transit.tunnels),
             builds_accepted: transit.accepted,
             builds_refused: transit.refused_early + transit.refused_unopened,
-            records_held: self.holder.len() as u64,
+            records_held: self.holder.len(),
             contexts: count(self.contexts.len()),
             services: count(self.services.len()),
             anonymity_set_small: self.relaxed,

@@ -1,0 +1,91 @@
+//! `kill -9` while records are put: whatever was acknowledged is there afterwards.
+#![cfg(feature = "rocks")]
+
+use std::{
+    env,
+    io::{BufRead, BufReader, Write},
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use warren_datastore::{PutOutcome, RecordStore, RocksRecords};
+use warren_overlay::{
+    crypto::{blind::ServiceKey, secret::Secret},
+    id::{Key, NetworkId},
+    record::{Record, RecordSize},
+    time::Wall,
+};
+
+/// Set in the child: where to put records.
+const FOLDER: &str = "WARREN_KILL_TEST_FOLDER";
+/// How often the child is killed, and after how many acknowledgements each time.
+const KILLS: u64 = 4;
+const PUTS: usize = 150;
+
+fn record(owner: u32, version: u64) -> Record {
+    let key = ServiceKey::from_seed(Secret::take(&mut [1; 32])).blind(&[&owner.to_be_bytes()]);
+    let (network, expiry) = (NetworkId([9; 32]), Wall::default());
+    let payload = version.to_be_bytes();
+    Record::sign(&key, network, version, expiry, &payload, RecordSize::Large).unwrap()
+}
+
+#[test]
+fn a_killed_process_loses_no_record_that_it_acknowledged() {
+    if let Some(folder) = env::var_os(FOLDER) {
+        return put_until_killed(Path::new(&folder));
+    }
+    let folder = env::temp_dir().join(format!("warren-kill-{}", std::process::id()));
+    for round in 1..=KILLS {
+        let acknowledged = kill_after(&folder, PUTS);
+        assert!(acknowledged.len() >= PUTS);
+        let mut store = RocksRecords::open(&folder).unwrap();
+        assert_eq!(store.damaged(), 0, "what is torn lies beyond what was acknowledged");
+        for (key, version) in acknowledged {
+            let held = store.get(&key).unwrap().map(|it| it.version());
+            assert!(held >= Some(version), "round {round}: {held:?} for {version}");
+        }
+    }
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+/// Starts this very test once more as a child, and kills it; what it had acknowledged.
+fn kill_after(folder: &Path, puts: usize) -> Vec<(Key, u64)> {
+    let name = "a_killed_process_loses_no_record_that_it_acknowledged";
+    let mut child = Command::new(env::current_exe().unwrap())
+        .args([name, "--exact", "--nocapture", "--test-threads", "1"])
+        .env(FOLDER, folder)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut acknowledged = Vec::new();
+    for line in BufReader::new(child.stdout.take().unwrap()).lines() {
+        let line = line.unwrap();
+        let Some((key, version)) = line.strip_prefix("put ").and_then(|it| it.split_once(' '))
+        else {
+            continue; // the test runner's own, or the last line, torn
+        };
+        let (Ok(key), Some(version)) = (key.parse(), version.strip_suffix('.')) else { continue };
+        acknowledged.push((key, version.parse().unwrap()));
+        if acknowledged.len() == puts {
+            child.kill().unwrap(); // SIGKILL; lines already written are still read
+        }
+    }
+    child.wait().unwrap();
+    acknowledged
+}
+
+/// The child: puts and says so, each owner in turn, each time with a higher version.
+fn put_until_killed(folder: &Path) {
+    let mut store = RocksRecords::open(folder).unwrap();
+    let first = store.range(None, 100).unwrap().iter().map(Record::version).max().unwrap_or(0) + 1;
+    for version in first.. {
+        for owner in 0..40 {
+            let it = record(owner, version);
+            assert_eq!(store.put(&it).unwrap(), PutOutcome::Stored);
+            let line = format!("put {} {version}.\n", it.key());
+            let mut out = std::io::stdout().lock();
+            out.write_all(line.as_bytes()).unwrap();
+            out.flush().unwrap();
+        }
+    }
+}
