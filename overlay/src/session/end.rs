@@ -543,3 +543,7 @@ impl End {
         self.wishes();
     }
 }
+
+#[cfg(test)]
+#[path = "end_tests.rs"]
+mod tests;
