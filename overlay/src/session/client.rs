@@ -39,8 +39,8 @@ use crate::{
 const TUNNELS_WANTED: usize = 2;
 /// How long a resumption may take: the end hop may have to dial the gateway.
 const RESUME_TIME: Duration = Duration::from_secs(3);
-/// How long a first handshake may take.
-const HANDSHAKE_TIME: Duration = Duration::from_secs(8);
+/// How long a full handshake may take: two routers may have to be dialled on the way.
+const HANDSHAKE_TIME: Duration = Duration::from_secs(5);
 /// Age at which a session's keys are renewed by a full handshake: an hour before the service
 /// insists (PROTOCOL P9).
 const REKEY_AFTER: Duration = Duration::from_hours(23);

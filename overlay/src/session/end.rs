@@ -454,17 +454,19 @@ impl End {
             service.settle(self.now);
         }
         self.wishes();
-        if let Machine::Service(_, gateways) = &mut self.machine {
-            let leases = gateways.changed();
+        let Machine::Service(_, gateways) = &mut self.machine else { return };
+        let leases = gateways.changed();
+        let mut free = Vec::new();
+        if gateways.any_retiring() {
             let used: BTreeSet<_> =
                 self.paths.keys().filter_map(|splice| self.carrier.tunnel_of(*splice)).collect();
-            let free = gateways.take_free(|tunnel| used.contains(&tunnel));
-            if let Some(leases) = leases {
-                self.event(EndEvent::LeasesChanged(leases));
-            }
-            for tunnel in free {
-                self.event(EndEvent::TunnelFree { tunnel });
-            }
+            free = gateways.take_free(|tunnel| used.contains(&tunnel));
+        }
+        if let Some(leases) = leases {
+            self.event(EndEvent::LeasesChanged(leases));
+        }
+        for tunnel in free {
+            self.event(EndEvent::TunnelFree { tunnel });
         }
     }
 

@@ -37,6 +37,8 @@ pub(super) struct Gateways {
     tunnels: BTreeMap<OwnTunnelName, Gateway>,
     next_request: u32,
     published: Vec<Lease>,
+    /// Something happened since it was last looked at.
+    touched: bool,
 }
 
 impl Gateways {
@@ -54,6 +56,7 @@ impl Gateways {
         let request = OWN_REQUEST | self.next_request;
         self.next_request = self.next_request.wrapping_add(1) & !OWN_REQUEST;
         let lease = rng.bytes();
+        self.touched = true;
         let gateway = Gateway { contact, request, lease, splice_key: None, retiring: false };
         self.tunnels.insert(tunnel, gateway);
         Some(Clove::LeaseRequest { request, lease })
@@ -65,6 +68,7 @@ impl Gateways {
             && gateway.request == request
         {
             gateway.splice_key.get_or_insert(splice_key);
+            self.touched = true;
         }
     }
 
@@ -72,12 +76,18 @@ impl Gateways {
     pub(super) fn retire(&mut self, tunnel: OwnTunnelName) {
         if let Some(gateway) = self.tunnels.get_mut(&tunnel) {
             gateway.retiring = true;
+            self.touched = true;
         }
     }
 
     /// The tunnel is gone.
     pub(super) fn remove(&mut self, tunnel: OwnTunnelName) {
-        self.tunnels.remove(&tunnel);
+        self.touched |= self.tunnels.remove(&tunnel).is_some();
+    }
+
+    /// Whether a tunnel waits to be free.
+    pub(super) fn any_retiring(&self) -> bool {
+        self.tunnels.values().any(|gateway| gateway.retiring)
     }
 
     /// Retired tunnels that carry nothing more; they are forgotten here.
@@ -95,6 +105,9 @@ impl Gateways {
 
     /// What is to be published, if that has changed.
     pub(super) fn changed(&mut self) -> Option<Vec<Lease>> {
+        if !std::mem::take(&mut self.touched) {
+            return None;
+        }
         let leases: Vec<Lease> = self
             .tunnels
             .values()

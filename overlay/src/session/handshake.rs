@@ -25,6 +25,7 @@ use crate::{
     },
     id::NetworkId,
     rng::Rng,
+    service::{DailyKey, Name, ServiceDescriptor, binding},
     time::{Time, Wall},
     wire::{Reader, WireError, Writer},
 };
@@ -61,6 +62,18 @@ pub struct SessionTarget {
     pub kem: Box<[u8; KEM_PUBLIC_LEN]>,
 }
 
+impl SessionTarget {
+    /// What a descriptor says; `None` only for a day whose key cannot be blinded, which no name has.
+    pub fn of(descriptor: &ServiceDescriptor, name: &Name, network: NetworkId) -> Option<Self> {
+        Some(Self {
+            network,
+            binding: descriptor.binding(name, network)?,
+            dh: descriptor.session_dh,
+            kem: descriptor.session_kem.clone(),
+        })
+    }
+}
+
 /// Mute: it says which service.
 impl fmt::Debug for SessionTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -81,6 +94,28 @@ pub struct SessionSecret {
     /// does. For 20 minutes from then early data goes unread, because what that one read is not
     /// known.
     pub restored: Option<Time>,
+}
+
+impl SessionSecret {
+    /// A service's key pair of one day, copied for the `End` that answers to it.
+    ///
+    /// `None` only for a day whose key cannot be blinded, which no name has.
+    pub fn of(
+        key: &DailyKey,
+        name: &Name,
+        network: NetworkId,
+        restored: Option<Time>,
+    ) -> Option<Self> {
+        let mut dh = *key.dh().secret_bytes().expose_secret();
+        Some(Self {
+            dh: DhSecret::from_bytes(Secret::take(&mut dh)),
+            kem: KemSecret::from_bytes(Secret::take(
+                &mut key.kem().to_bytes().expose_secret().clone(),
+            )),
+            binding: binding(name, network, key.day())?,
+            restored,
+        })
+    }
 }
 
 /// What the service did with a request.
