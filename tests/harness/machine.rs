@@ -32,6 +32,14 @@ pub fn command_line(pid: u32) -> Vec<String> {
         .collect()
 }
 
+/// Whether a process is over: gone, or only its exit status is left. (Its command line is empty some
+/// moments before its files are closed and its locks free.)
+pub fn is_over(pid: u32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| {
+        stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X']))
+    })
+}
+
 /// Sends `signal` ("KILL", "STOP", ..) to a process, if its command line names `dir`.
 pub fn signal(pid: u32, signal: &str, dir: &str) {
     let line = command_line(pid);

@@ -13,23 +13,25 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
+    thread,
     time::SystemTime,
 };
 
 use crate::runner;
 
 const JANITOR: &str = r#"
+exec 2>/dev/null
 trap '' INT HUP TERM QUIT
 cat >/dev/null
 for line in /proc/[0-9]*/cmdline; do
   pid=${line#/proc/}; pid=${pid%/cmdline}
-  if tr '\0' ' ' <"$line" 2>/dev/null | grep -qF -- "$1/"; then kill -9 "$pid" 2>/dev/null; fi
+  if tr '\0' ' ' <"$line" | grep -qF -- "$1/"; then kill -9 "$pid"; fi
 done
 [ -e "$1/keep" ] || rm -rf "$1"
 "#;
 
 /// A folder of a test. When dropped, every process that names a path in it is killed, and the folder
-/// is removed, unless a test has failed: then it is kept and its place is printed.
+/// is removed, unless the test that it belongs to has failed: then its place is printed.
 #[derive(Debug)]
 pub struct Scratch {
     path: PathBuf,
@@ -80,7 +82,10 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        if runner::has_failed() || std::thread::panicking() || runner::flag("WARREN_KEEP") {
+        // Networks that tests share are dropped by the main thread, after their last test.
+        let is_main = thread::current().name() == Some("main");
+        let failed = thread::panicking() || is_main && runner::has_failed();
+        if failed || runner::flag("WARREN_KEEP") {
             let _ = fs::write(self.path.join("keep"), "");
             let _ = writeln!(std::io::stdout(), "  kept: {}", self.path.display());
         }

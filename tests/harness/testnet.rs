@@ -164,7 +164,7 @@ impl Router {
 
     /// Whether its process runs.
     pub fn is_running(&self) -> bool {
-        !machine::command_line(self.pid).is_empty()
+        !machine::is_over(self.pid)
     }
 
     /// Starts it again as it was started before, after it was killed; returns how long it took from

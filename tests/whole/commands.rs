@@ -85,7 +85,7 @@ fn help_names_the_commands_that_exist_and_no_others() {
     ] {
         assert!(listed.contains(command), "{command} is missing: {listed:?}");
     }
-    for command in &listed {
+    for command in listed.iter().filter(|command| *command != "help") {
         let ended = run([command.as_str(), "--help"]);
         assert!(ended.status.success(), "{command} --help: {}", ended.stderr);
     }
@@ -150,11 +150,8 @@ fn a_locked_folder_is_an_error_that_names_the_remedy() {
 fn a_taken_port_is_an_error_that_names_the_flag() {
     let scratch = Scratch::new("taken");
     let dir = made(&scratch, "one");
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let taken = taken.local_addr().unwrap().to_string();
-    let hold = TcpListener::bind("127.60.0.1:0").unwrap();
-    let link = hold.local_addr().unwrap().to_string();
-    let _taken = TcpListener::bind(&taken).unwrap();
+    let holders = ["127.0.0.1:0", "127.60.0.1:0"].map(|any| TcpListener::bind(any).unwrap());
+    let [taken, link] = holders.each_ref().map(|held| held.local_addr().unwrap().to_string());
     let free = "127.0.0.1:0";
     for (flag, flags) in [
         ("--proxy", ["--link", "127.60.0.1:0", "--proxy", &taken, "--api", free]),
@@ -267,10 +264,9 @@ fn run_without_a_network_makes_one_and_says_you_are_alone() {
     assert!(verdict.len() > 10 && verdict.contains(' '), "no verdict in words: {verdict:?}");
     let said = router.status().unwrap();
     assert_eq!(said["ready"], false, "alone and ready: {said}");
-    assert!(
-        verdict.contains("too few routers for 3 hops: have 1, need 5"),
-        "the verdict does not say what is missing: {verdict}"
-    );
+    // It says what is missing: any other router (`by_hand` has what it says when it has a few).
+    assert!(verdict.to_lowercase().contains("alone"), "{verdict}");
+    assert!(verdict.contains("warren invite"), "{verdict}");
     assert!(router.invite().starts_with("warren-invite-"));
     let json = router.command(&["invite", "--json"]).json();
     assert_eq!(json["line"], router.invite());

@@ -160,15 +160,35 @@ fn say(words: Vec<u8>) -> Box<dyn FnOnce(&mut TcpStream) + Send> {
     })
 }
 
-fn whoever_is_no_router_hears_no_byte_and_is_cut_off_in_time() {
-    let tapped = tapped();
-    let first = tapped.first_message.clone();
+/// What becomes of every kind of stranger; all at the same time, because they wait half a minute.
+fn fates() -> &'static [(&'static str, Fate)] {
+    static FATES: OnceLock<Vec<(&str, Fate)>> = OnceLock::new();
+    FATES.get_or_init(|| {
+        let tapped = tapped();
+        let to = tapped.router.link;
+        thread::scope(|scope| {
+            let threads: Vec<_> = (0..)
+                .zip(strangers(&tapped.first_message))
+                .map(|(k, (what, speak))| scope.spawn(move || (what, watch(connect(k, to), speak))))
+                .collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        })
+    })
+}
+
+/// What those strangers are called who say again what a router has said before.
+const REPLAY: &str = "a whole first message of another router";
+
+fn strangers(first: &[u8]) -> Vec<Speech> {
+    let first = first.to_vec();
     let half = first[..first.len() / 2].to_vec();
     let mut flipped = first.clone();
     *flipped.last_mut().unwrap() ^= 1;
     let mut flipped_early = first.clone();
     flipped_early[40] ^= 0x80;
-    let strangers: Vec<Speech> = vec![
+    vec![
+        (REPLAY, say(first.clone())),
+        (REPLAY, say(first.clone())),
         ("nothing", say(Vec::new())),
         ("one byte", say(vec![7])),
         ("garbage of 4 KiB", say(bytes(4_096))),
@@ -202,17 +222,13 @@ fn whoever_is_no_router_hears_no_byte_and_is_cut_off_in_time() {
                 }
             }),
         ),
-    ];
-    let to = tapped.router.link;
-    let fates: Vec<(&str, Fate)> = thread::scope(|scope| {
-        let threads: Vec<_> = (0..)
-            .zip(strangers)
-            .map(|(k, (what, speak))| scope.spawn(move || (what, watch(connect(k, to), speak))))
-            .collect();
-        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
-    });
+    ]
+}
+
+/// Panics unless all of `fates` were told nothing and cut off in time.
+fn cut_off_unheard<'a>(fates: impl Iterator<Item = &'a (&'static str, Fate)>) {
     let mut wrong = Vec::new();
-    for (what, fate) in &fates {
+    for (what, fate) in fates {
         let closed = fate.closed.map_or("never".into(), |at| format!("{:.1} s", at.as_secs_f64()));
         println!("  {what}: {} bytes answered, closed after {closed}", fate.answered);
         let in_time = fate
@@ -223,25 +239,16 @@ fn whoever_is_no_router_hears_no_byte_and_is_cut_off_in_time() {
         }
     }
     assert!(wrong.is_empty(), "answered, or not cut off within 10 to 45 s: {wrong:?}");
-    assert!(tapped.router.is_ready());
+}
+
+fn whoever_is_no_router_hears_no_byte_and_is_cut_off_in_time() {
+    cut_off_unheard(fates().iter().filter(|(what, _)| *what != REPLAY));
+    assert!(tapped().router.is_ready());
 }
 
 fn a_replayed_first_message_gets_no_answer() {
-    let tapped = tapped();
-    // What the dialling router sent was answered, or it would not have been kept as whole.
-    let fates: Vec<Fate> = thread::scope(|scope| {
-        let again = |k| {
-            let words = say(tapped.first_message.clone());
-            scope.spawn(move || watch(connect(k, tapped.router.link), words))
-        };
-        let threads = [again(30), again(31)];
-        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
-    });
-    for fate in fates {
-        assert_eq!(fate.answered, 0, "a replay was answered");
-        let closed = fate.closed.expect("a replay is cut off");
-        assert!((10..45).contains(&closed.as_secs()), "closed after {closed:?}");
-    }
+    // It was answered when its owner sent it: so it was known to be whole.
+    cut_off_unheard(fates().iter().filter(|(what, _)| *what == REPLAY));
 }
 
 /// What two hundred strangers may cost in resident memory: 256 KiB each and some slack of the
