@@ -22,6 +22,15 @@ fn get(net: &mut Net, at: usize, n: u32) -> RecordAnswer {
 }
 
 #[test]
+fn whatever_the_seed_the_ring_closes() {
+    for seed in 10..16 {
+        let mut net = Net::grown(seed, 12, 60, Duration::from_millis(20 * u64::from(seed - 9)));
+        net.run(seconds(30));
+        assert_eq!(net.unclosed(), 0, "seed {seed}");
+    }
+}
+
+#[test]
 fn sixty_routers_join_at_once_and_find_everything() {
     let mut net = Net::grown(1, 20, 60, Duration::from_millis(50));
     net.run(seconds(30));
