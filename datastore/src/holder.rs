@@ -3,7 +3,7 @@
 //! Lives here: the machine's border, puts and gets, expiry. Does not live here: accounts and quotas
 //! (`holder/books.rs`), copies for other routers (`holder/spread.rs`), bytes on disk (`rocks.rs`),
 //! signatures: whoever brings a record here has checked it (`Record::decode`). In words:
-//! docs/spec/holder.md.
+//! docs/spec/record.md.
 //!
 //! ```text
 //! Put ──> expiry in bounds? ──> not FAR from the key? ──> higher version? ──> pace, quota, room ──> kept
@@ -35,7 +35,7 @@ use crate::store::{PutOutcome, RecordStore};
 /// three hours; what somebody forgets to refresh takes nobody's room for long.
 pub const EXPIRY_AHEAD_MAX: u32 = 24 * 60;
 /// How often expired records are looked for: wall time counts minutes.
-pub const SWEEP_EVERY: Duration = Duration::from_secs(60);
+pub const SWEEP_EVERY: Duration = Duration::from_mins(1);
 /// Records dropped in one sweep; the rest follow `SWEEP_MORE` later.
 const SWEEP_MAX: usize = 256;
 const SWEEP_MORE: Duration = Duration::from_millis(250);

@@ -3,7 +3,7 @@
 //! Lives here: where records are kept (`store.rs` says what a store is, `memory.rs` and `rocks.rs`
 //! are two), and who decides what is kept, for how long and where else (`holder.rs`). Does not live
 //! here: a record's bytes and signature (`warren_overlay::record`), its way to its holders
-//! (`warren_overlay::ring`). In words: docs/spec/holder.md.
+//! (`warren_overlay::ring`). In words: docs/spec/record.md.
 //!
 //! ```text
 //!          Store{Get, Put}, Neighbourhood, HandOver        get, put, range, remove

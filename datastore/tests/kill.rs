@@ -1,5 +1,6 @@
 //! `kill -9` while records are put: whatever was acknowledged is there afterwards.
 #![cfg(feature = "rocks")]
+#![expect(clippy::unwrap_used, reason = "a test, helpers included")]
 
 use std::{
     env,

@@ -1,4 +1,5 @@
 //! Rings with real holders on a virtual clock: records outlive the routers that held them.
+#![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "a test, helpers included")]
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 

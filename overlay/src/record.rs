@@ -313,6 +313,18 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn restoring_checks_the_form_and_trusts_the_signature() {
+        let it = record(1, 5, b"hello", RecordSize::Small);
+        assert_eq!(Record::restore(it.encode()), Ok(it.clone()));
+        let mut bytes = it.encode().to_vec();
+        bytes[2_047] ^= 1;
+        assert!(Record::restore(&bytes).is_ok() && Record::decode(&bytes, NETWORK).is_err());
+        bytes[1_000] = 1;
+        assert_eq!(Record::restore(&bytes), Err(WireError::Bad("record padding")));
+        assert!(Record::restore(&bytes[..2_047]).is_err());
+    }
+
+    #[test]
     fn a_payload_that_does_not_fit_is_refused() {
         let key = IdentityKey::from_seed(Secret::take(&mut [1; 32]));
         let sign = |message: &[u8]| key.sign(CONTEXT, message);

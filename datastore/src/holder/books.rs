@@ -47,8 +47,7 @@ impl Source {
         }
     }
 
-    /// Most bytes it may have here, of `bytes_max` in all. Records may be half as many as 2 KiB
-    /// pieces fit, so small ones cannot crowd the index either.
+    /// Most bytes it may have here, of `bytes_max` in all.
     const fn quota(self, bytes_max: u64) -> u64 {
         match self {
             Self::Gone => bytes_max,
@@ -58,7 +57,7 @@ impl Source {
         }
     }
 
-    /// Most records it may have here.
+    /// Most records it may have here: as many as small ones fit.
     const fn records_quota(self, bytes_max: u64) -> u64 {
         self.quota(bytes_max) / 2_048
     }

@@ -180,11 +180,7 @@ impl Holder {
     fn hand_over(&mut self, now: Time) {
         let Spread::Leaving { mut after, until, .. } = self.spread else { return };
         let mut sent = 0;
-        while now < until {
-            let Some(key) = self.books.next_after(after) else {
-                self.left();
-                return;
-            };
+        while let Some(key) = self.books.next_after(after).filter(|_| now < until) {
             // The closest in any case: that it has a copy is presumed, not known.
             let targets = self.closest(&key, false).targets;
             let mut missing = self.without_copy(&key, &targets);
