@@ -7,6 +7,7 @@
 use std::{
     collections::BTreeSet,
     io,
+    net::IpAddr,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -27,6 +28,7 @@ use harness::{
 pub(crate) fn group() -> Group {
     group!("survival", shares: false,
         a_download_outlives_two_relays_of_its_path_without_losing_a_byte,
+        whichever_relay_of_the_path_falls_silent_the_download_stalls_3_s_at_most,
         a_relay_killed_and_started_again_is_the_same_router,
         a_service_whose_gateway_is_killed_is_reachable_again_within_10_s,
         a_service_whose_gateway_falls_silent_is_reachable_again_within_10_s,
@@ -144,14 +146,9 @@ fn a_download_outlives_two_relays_of_its_path_without_losing_a_byte() {
         let via = net.via(0);
         via.verify(1_000).unwrap();
         // As long as the issue asks, where that does not take all day.
-        let before = Flow::now();
         let probe = via.verify(PROBE).unwrap().as_secs_f64();
-        thread::sleep(Duration::from_millis(100));
-        // The context keeps its path: what carried the probe carries the download.
-        match Flow::now().since(&before).path(net.host().ip(), net.client().ip(), PROBE) {
-            Some(path) => println!("  path: {}", net.path_names(&path)),
-            None => println!("  path: not readable"),
-        }
+        // The context keeps its path: what carries this carries the download.
+        let _ = readable_path(net, &via);
         let quick = probe < 2.0 || flag("WARREN_LONG");
         let len: u64 = if quick { 200 << 20 } else { 64 << 20 };
         let start = Instant::now();
@@ -179,6 +176,49 @@ fn a_download_outlives_two_relays_of_its_path_without_losing_a_byte() {
         assert!(result.is_ok(), "{result:?} after {} bytes", watched.got.load(Ordering::Relaxed));
         net.routers[first].restart(Duration::from_mins(1));
         assert!(watched.gap() <= Duration::from_secs(3), "stalled for {:?}", watched.gap());
+    });
+}
+
+/// How long the download of a context stalls when the relay at `position` of its path falls silent,
+/// and that relay's place in the network; `None` when no such path comes up.
+fn silence(net: &mut Testnet, position: usize) -> Option<(Duration, usize)> {
+    const LEN: u64 = 48 << 20;
+    let (via, path) = (0..3).find_map(|n| {
+        let via = net.via(0).context(&format!("silence {position} {n}"));
+        let path = readable_path(net, &via)?;
+        let at = net.at(*path.get(position)?);
+        (path.len() == 8 && net.routers[at].role == "relay").then_some((via, path))
+    })?;
+    let at = net.at(path[position]);
+    let (watched, thread) = download(via, LEN);
+    watched.wait(LEN / 10);
+    net.routers[at].signal("STOP");
+    let result = thread.join().unwrap();
+    net.routers[at].signal("CONT");
+    let stall = watched.gap();
+    println!("  {}, relay {position}: {} ms", net.path_names(&path), stall.as_millis());
+    assert!(result.is_ok(), "relay {position}: {result:?}");
+    // The others have given it up: the next download shall find it back among them.
+    wait_for(Duration::from_mins(1), "a relay to be back", || {
+        (net.routers[at].is_ready() && neighbours(&net.routers[at]) >= 10).then_some(())
+    });
+    Some((stall, at))
+}
+
+fn whichever_relay_of_the_path_falls_silent_the_download_stalls_3_s_at_most() {
+    with_net(|net| {
+        let stalls: Vec<_> = (1..=6).map(|position| (position, silence(net, position))).collect();
+        let known: Vec<_> = stalls
+            .iter()
+            .filter_map(|(position, silence)| Some((*position, silence.as_ref()?.0)))
+            .collect();
+        assert!(known.len() >= 4, "paths that can be read: {stalls:?}");
+        for (position, stall) in &known {
+            let side = if *position <= 3 { "the service's" } else { "the client's" };
+            figure(&format!("silence of relay {position} ({side}), ms"), stall.as_millis());
+        }
+        let worst = known.iter().map(|(_, stall)| *stall).max().unwrap();
+        assert!(worst <= Duration::from_secs(3), "stalled for {worst:?}");
     });
 }
 
@@ -213,20 +253,29 @@ fn a_relay_killed_and_started_again_is_the_same_router() {
     });
 }
 
+/// The path from the service to the client that a download of `via` takes; `None` when a router is on
+/// it so often that it cannot be read.
+fn readable_path(net: &Testnet, via: &Via) -> Option<Vec<IpAddr>> {
+    via.verify(1_000).unwrap();
+    let before = Flow::now();
+    via.verify(PROBE).unwrap();
+    // The kernel's counters follow the last acknowledgement.
+    thread::sleep(Duration::from_millis(100));
+    let path = Flow::now().since(&before).path(net.host().ip(), net.client().ip(), PROBE);
+    println!(
+        "  path: {}",
+        path.as_ref().map_or("not readable".into(), |path| net.path_names(path))
+    );
+    path
+}
+
 /// The gateway of the conversation that `via` has: the third relay from the service.
 fn gateway(net: &Testnet, via: &Via) -> usize {
-    const PAYLOAD: u64 = 4 << 20;
     // A path through one router twice cannot be read, and one whose gateway is the client's router
     // must not be broken: other contexts have others.
-    let (host, client) = (net.host().ip(), net.client().ip());
     for n in 0..6 {
         let via = if n == 0 { via.clone() } else { via.context(&format!("gateway {n}")) };
-        via.verify(1_000).unwrap();
-        let before = Flow::now();
-        via.verify(PAYLOAD).unwrap();
-        thread::sleep(Duration::from_millis(100));
-        if let Some(path) = Flow::now().since(&before).path(host, client, PAYLOAD) {
-            println!("  path: {}", net.path_names(&path));
+        if let Some(path) = readable_path(net, &via) {
             let at = net.at(path[3]);
             if path.len() == 8 && net.routers[at].role == "relay" {
                 return at;
