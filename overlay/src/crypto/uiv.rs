@@ -21,12 +21,8 @@ use std::fmt;
 
 use aes::{
     Aes128Dec, Aes128Enc,
-    cipher::{
-        Array, BlockCipherDecrypt, BlockCipherEncrypt, InnerIvInit, KeyInit, StreamCipherCore,
-        consts::U16,
-    },
+    cipher::{Array, BlockCipherDecrypt, BlockCipherEncrypt, KeyInit, consts::U16},
 };
-use ctr::{CtrCore, flavors::Ctr32BE};
 use polyval::{Polyval, universal_hash::UniversalHash};
 use zeroize::Zeroize;
 
@@ -35,10 +31,14 @@ pub(super) const TAG_LEN: usize = 16;
 /// Length of all keys of one layer, `kb ‖ ku ‖ ks ‖ b`, in bytes.
 pub(super) const KEYS_LEN: usize = 64;
 /// Longest body, in bytes.
+#[cfg(test)]
 pub(super) const BODY_LEN_MAX: usize = 1008;
-
-/// The longest tweak, `T' ‖ cmd ‖ body`, in whole blocks.
-const TWEAK_LEN_MAX: usize = (TAG_LEN + 1 + BODY_LEN_MAX).next_multiple_of(16);
+/// Blocks of keystream that are made at once, though a body takes one less: of 64, `aes` makes all
+/// with the widest instructions (AVX-512), of 63 each by itself.
+const STREAM_BLOCKS: usize = 64;
+/// What of the tweak is put together before it is hashed: 8 blocks, which POLYVAL takes at once. No
+/// body is shorter than the rest of them.
+const HEAD_LEN: usize = 8 * TAG_LEN;
 
 /// Where in AES-CTR's counter space the two streams of F lie.
 #[derive(Clone, Copy, Debug)]
@@ -92,33 +92,55 @@ impl<C: KeyInit> Schedule<C> {
 }
 
 impl<C> Schedule<C> {
-    /// m of E.
+    /// m of E: POLYVAL over `T' ‖ cmd ‖ body`, padded with zeros to whole blocks.
+    ///
+    /// The body lies one byte off the blocks. All but its head is hashed where it lies.
     fn mask(&self, tweak: Tweak<'_>, body: &[u8]) -> Block {
-        let mut padded = [0; TWEAK_LEN_MAX];
-        let used = (TAG_LEN + 1 + body.len()).next_multiple_of(16);
-        let (head, rest) = padded.split_at_mut(TAG_LEN);
-        head.copy_from_slice(tweak.previous);
-        for (to, from) in rest.iter_mut().zip([tweak.command]) {
-            *to = from;
-        }
-        if let Some(to) = rest.get_mut(1..=body.len()) {
-            to.copy_from_slice(body);
+        debug_assert!(body.len() >= HEAD_LEN - TAG_LEN - 1);
+        let mut head = [0; HEAD_LEN];
+        let (first, rest) = body.split_at(body.len().min(HEAD_LEN - TAG_LEN - 1));
+        let (to_tag, to_rest) = head.split_at_mut(TAG_LEN);
+        to_tag.copy_from_slice(tweak.previous);
+        if let Some((to_command, to_body)) = to_rest.split_first_mut() {
+            *to_command = tweak.command;
+            if let Some(to_body) = to_body.get_mut(..first.len()) {
+                to_body.copy_from_slice(first);
+            }
         }
         let mut hash = self.e_hash.clone();
-        hash.update_padded(padded.get(..used).unwrap_or(&padded));
+        let (head, _) = Block::slice_as_chunks(&head);
+        hash.update(head);
+        hash.update_padded(rest);
         hash.finalize()
     }
 
     /// XORs F(x, 0) or, from `first_block` on, F(x, 1) over `data`.
+    ///
+    /// AES-CTR of which the counter never leaves the cleared bits, so that the last byte is all in
+    /// which its blocks differ.
     fn apply_f(&self, streams: Streams, x: &[u8; TAG_LEN], first_block: u8, data: &mut [u8]) {
         let mut hash = self.f_hash.clone();
         hash.update(&[Block::from(*x)]);
-        let mut iv = hash.finalize();
-        if let Some(low) = iv.last_mut() {
-            *low = (*low & (0xff << streams.cleared_bits)) | first_block;
+        let iv = u128::from_be_bytes(hash.finalize().into());
+        let iv = iv & (u128::MAX << streams.cleared_bits) | u128::from(first_block);
+        for (part, done) in
+            data.chunks_mut(STREAM_BLOCKS * TAG_LEN).zip((0..).step_by(STREAM_BLOCKS))
+        {
+            let mut stream = [Block::default(); STREAM_BLOCKS];
+            let needed = part.len().div_ceil(TAG_LEN);
+            let used = if needed > STREAM_BLOCKS / 2 { STREAM_BLOCKS } else { needed };
+            let (stream, _) = stream.split_at_mut(used);
+            for (block, number) in stream.iter_mut().zip(done..) {
+                *block = (iv + number).to_be_bytes().into();
+            }
+            self.f.encrypt_blocks(stream);
+            for (byte, key) in part.iter_mut().zip(Block::slice_as_flattened(stream)) {
+                *byte ^= key;
+            }
+            if first_block != 0 {
+                Block::slice_as_flattened_mut(stream).zeroize(); // it held the next keys
+            }
         }
-        // A 32-bit counter is enough: it never leaves the cleared bits.
-        CtrCore::<_, Ctr32BE>::inner_iv_init(&self.f, &iv).apply_keystream_partial(data.into());
     }
 
     /// F(previous, 1): the next keys and nonce.
