@@ -66,6 +66,12 @@ pub enum PartMessage {
         /// How many.
         cells: u32,
     },
+    /// A batch that the receiver made for a middle hop's lane and that is used up, to be filled
+    /// again. Worth nothing to anybody but its maker.
+    Spent {
+        /// What is left of it; its contents mean nothing.
+        batch: Vec<CellBody>,
+    },
 }
 
 /// A middle hop's onion layer for the direction that a link receives.

@@ -152,7 +152,9 @@ impl Carrier {
                     tunnel.drained(cells);
                 }
             }
-            PartMessage::Drained { splice: Some(_), .. } | PartMessage::SpliceCells { .. } => {}
+            PartMessage::Drained { splice: Some(_), .. }
+            | PartMessage::SpliceCells { .. }
+            | PartMessage::Spent { .. } => {}
         }
     }
 

@@ -4,7 +4,8 @@
 //! schedule. Does not live here: whose turn it is (`schedule.rs`), what the peer may send
 //! (`credit.rs`).
 //!
-//! Batches are queued as they came, without a copy; a cell is copied once, into the frame.
+//! Batches are queued as they came, without a copy, but where they fit into the last one's room; a
+//! cell is copied once, into the frame.
 
 use std::collections::VecDeque;
 
@@ -35,16 +36,24 @@ pub(super) struct Egress {
 }
 
 impl Egress {
-    /// Queues a batch.
-    pub(super) fn push(&mut self, now: Time, cells: Vec<CellBody>) {
+    /// Queues a batch; gives it back if its cells found room in the one before, so that many small
+    /// ones do not hold more room than their cells.
+    pub(super) fn push(&mut self, now: Time, mut cells: Vec<CellBody>) -> Option<Vec<CellBody>> {
         if cells.is_empty() {
-            return;
+            return Some(cells);
         }
         if self.queued == 0 {
             self.moved_at = now;
         }
         self.queued += cells.len();
+        if let Some(last) = self.batches.back_mut()
+            && last.capacity() - last.len() >= cells.len()
+        {
+            last.append(&mut cells);
+            return Some(cells);
+        }
         self.batches.push_back(cells);
+        None
     }
 
     /// The peer may be sent `cells` more.
@@ -102,13 +111,15 @@ impl Egress {
         sent
     }
 
-    /// Moves up to `limit` cells into `frame`; says how many.
+    /// Moves up to `limit` cells into `frame`; says how many. `used_up` gets each batch that has none
+    /// left.
     pub(super) fn fill(
         &mut self,
         now: Time,
         tunnel: TunnelId,
         limit: usize,
         frame: &mut FrameWriter<'_>,
+        mut used_up: impl FnMut(Vec<CellBody>),
     ) -> usize {
         let mut left = limit.min(self.ready()).min(frame.cell_room());
         let mut sent = 0;
@@ -121,7 +132,7 @@ impl Egress {
             sent += now_sent.len();
             left -= now_sent.len();
             if later.is_empty() {
-                self.batches.pop_front();
+                self.batches.pop_front().map(&mut used_up);
                 self.cursor = 0;
             } else {
                 self.cursor += now_sent.len();

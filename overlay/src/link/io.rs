@@ -27,6 +27,7 @@ use crate::{
     id::{LinkNo, NetworkId, TunnelId},
     link::{
         api::{LinkCounters, LinkInput, LinkOutput, LinkSettings},
+        batch::{BATCH_CELLS, Spares},
         channel::{Opener, Sealer},
         control::ControlQueue,
         credit::CreditBook,
@@ -54,8 +55,6 @@ const STUCK_MAX: Duration = Duration::from_mins(1);
 const CHECK_EVERY: Duration = Duration::from_secs(5);
 /// How long a goodbye may take.
 const GOODBYE_MAX: Duration = Duration::from_secs(5);
-/// A pending batch this long is sent on rather than grown, which would copy it.
-const BATCH_FULL: usize = 8;
 /// Closed lanes that are remembered, to tell late cells from senseless ones.
 const CLOSED_MAX: usize = 64;
 /// Grants that may wait for their lane to be opened here, and how long: a peer's first grant comes
@@ -98,6 +97,10 @@ pub(super) struct Core {
     pub(super) grants: VecDeque<TunnelId>,
     /// Lanes with a pending batch.
     touched: Vec<TunnelId>,
+    /// Batches to fill.
+    spares: Spares,
+    /// Where a control message is put together.
+    pub(super) scratch: Vec<u8>,
     /// Lanes of which cells have left, not yet told to the feeder.
     pub(super) drained: Vec<TunnelId>,
     /// Grants that came before their lane: cells, and when.
@@ -143,6 +146,8 @@ impl LinkIo {
             control: ControlQueue::default(),
             grants: VecDeque::new(),
             touched: Vec::new(),
+            spares: Spares::default(),
+            scratch: Vec::new(),
             drained: Vec::new(),
             early: BTreeMap::new(),
             closed: VecDeque::new(),
@@ -186,6 +191,7 @@ impl LinkIo {
         if now >= core.sent_at + core.pad_after {
             core.pad_due = true;
             self.reader.rest();
+            core.spares.rest();
         }
         if core.held_until.is_some_and(|until| until <= now) {
             core.held_until = None;
@@ -357,13 +363,27 @@ impl Core {
         }
         if state.pending.is_empty() {
             self.touched.push(tunnel);
-        } else if state.pending.len() >= BATCH_FULL {
-            let cells = std::mem::take(&mut state.pending);
-            let delivery = lane::deliver(&state.lane, tunnel, cells);
-            self.outputs.extend(delivery.map(|(to, message)| LinkOutput::Part { to, message }));
         }
-        state.pending.reserve_exact(run.len());
-        state.pending.extend(run.iter_mut().map(|cell| *frame::body_of(cell)));
+        let transit = matches!(&*state.lane, Lane::Transit { .. });
+        let full = if transit { BATCH_CELLS } else { frame::CELLS_MAX };
+        let mut rest = run;
+        while !rest.is_empty() {
+            if state.pending.len() >= full {
+                let cells = std::mem::take(&mut state.pending);
+                let delivery = lane::deliver(&state.lane, tunnel, cells);
+                self.outputs.extend(delivery.map(|(to, message)| LinkOutput::Part { to, message }));
+            }
+            if transit && state.pending.capacity() == 0 {
+                state.pending = self.spares.take();
+            }
+            let room = full - state.pending.len();
+            let (part, later) = rest.split_at_mut(room.min(rest.len()));
+            state.pending.reserve_exact(part.len());
+            for cell in part {
+                state.pending.extend_from_slice(std::slice::from_ref(frame::body_of(cell)));
+            }
+            rest = later;
+        }
         Ok(())
     }
 
@@ -426,7 +446,7 @@ impl Core {
                 let Some(state) = self.lanes.get_mut(&tunnel) else {
                     return self.count_lost(tunnel, cells.len() as u64);
                 };
-                state.egress.push(now, cells);
+                self.outputs.extend(state.push(now, cells));
                 if state.egress.ready() > 0 {
                     self.schedule.wake(tunnel, &mut state.egress.turn);
                 }
@@ -436,6 +456,7 @@ impl Core {
                 state.book.drained(now, cells, self.round_trip);
                 self.list_grant(tunnel);
             }
+            PartMessage::Spent { batch } => self.spares.give(batch),
             PartMessage::SpliceCells { tunnel, splice, cells } => {
                 self.leg_cells(now, tunnel, splice, cells);
             }

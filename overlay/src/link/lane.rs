@@ -3,9 +3,12 @@
 //! Lives here: the lane's state on this link, and where its messages go. Does not live here: what a
 //! lane can be (`plane.rs`), the table (`io.rs`), the end hop (`garlic`).
 
+use std::collections::VecDeque;
+
 use crate::{
     id::TunnelId,
     link::{
+        api::LinkOutput,
         credit::{CreditBook, LEG_WINDOW, TUNNEL_WINDOW, WindowBounds},
         egress::Egress,
         frame::FrameWriter,
@@ -56,6 +59,12 @@ pub(super) const fn drained(lane: &Lane, own: TunnelId, cells: u32) -> Option<(P
     }
 }
 
+/// The message that gives a used up batch back to whoever made it; none where nobody uses it again.
+fn spent(lane: &Lane, batch: Vec<CellBody>) -> Option<LinkOutput> {
+    let Lane::Transit { to, .. } = *lane else { return None };
+    Some(LinkOutput::Part { to: Part::Link(to), message: PartMessage::Spent { batch } })
+}
+
 /// What a lane has carried.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LaneCounters {
@@ -89,12 +98,19 @@ impl LaneState {
         }
     }
 
-    /// Moves the cells of one turn into `frame`; says how many.
+    /// Queues cells; says what is left of their batch if they found room in one before.
+    pub(super) fn push(&mut self, now: Time, cells: Vec<CellBody>) -> Option<LinkOutput> {
+        let batch = self.egress.push(now, cells)?;
+        spent(&self.lane, batch)
+    }
+
+    /// Moves the cells of one turn into `frame`; says how many. Used up batches go to `outputs`.
     pub(super) fn fill(
         &mut self,
         now: Time,
         tunnel: TunnelId,
         frame: &mut FrameWriter<'_>,
+        outputs: &mut VecDeque<LinkOutput>,
     ) -> usize {
         let egress = &mut self.egress;
         let limit = egress.turn.deficit();
@@ -105,7 +121,9 @@ impl LaneState {
                 egress.waits(now, hop.has_cell());
                 sent
             }
-            _ => egress.fill(now, tunnel, limit, frame),
+            lane => egress.fill(now, tunnel, limit, frame, |batch| {
+                outputs.extend(spent(lane, batch));
+            }),
         };
         self.counters.cells_out += sent as u64;
         sent

@@ -1,6 +1,7 @@
 //! Links: an encrypted connection between two routers, from its first byte on (docs/spec/link.md).
 
 mod api;
+mod batch;
 mod budget;
 pub mod channel;
 mod control;

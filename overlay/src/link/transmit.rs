@@ -82,7 +82,8 @@ impl Core {
             if frame.is_empty() {
                 let most = u64::from(LinkMessage::PADDING_MAX) + 1;
                 let len = u16::try_from(self.rng.below(most)).unwrap_or_default();
-                frame.control(&encoded(&LinkMessage::Padding(len)));
+                encode(&LinkMessage::Padding(len), &mut self.scratch);
+                frame.control(&self.scratch);
             }
             self.pad_after = pad_after(&mut self.rng);
         }
@@ -103,7 +104,8 @@ impl Core {
             let Some(state) = self.lanes.get_mut(&tunnel) else { continue };
             state.grant_listed = false;
             if let Ok(cells @ 1..) = u16::try_from(state.book.grant()) {
-                frame.control(&encoded(&LinkMessage::Credit { tunnel, cells }));
+                encode(&LinkMessage::Credit { tunnel, cells }, &mut self.scratch);
+                frame.control(&self.scratch);
             }
         }
     }
@@ -116,7 +118,7 @@ impl Core {
                 self.schedule.skip();
                 continue;
             };
-            let sent = state.fill(now, tunnel, frame);
+            let sent = state.fill(now, tunnel, frame, &mut self.outputs);
             if sent > 0 && state.left == 0 {
                 self.drained.push(tunnel);
             }
@@ -143,8 +145,9 @@ impl Core {
     }
 }
 
-fn encoded(message: &LinkMessage) -> Vec<u8> {
-    let mut w = Writer::default();
+/// Replaces what `scratch` holds, and keeps its room.
+fn encode(message: &LinkMessage, scratch: &mut Vec<u8>) {
+    let mut w = Writer::over(std::mem::take(scratch));
     message.encode(&mut w);
-    w.into_bytes()
+    *scratch = w.into_bytes();
 }

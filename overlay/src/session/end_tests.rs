@@ -396,7 +396,9 @@ impl World {
                     leg.credits[1 - side(link)] += cells;
                 }
             }
-            PartMessage::SpliceCells { .. } => panic!("for an end hop"),
+            PartMessage::SpliceCells { .. } | PartMessage::Spent { .. } => {
+                panic!("for an end hop, or for a link")
+            }
         }
     }
 

@@ -93,6 +93,12 @@ impl Writer {
         Self { bytes: Vec::with_capacity(capacity) }
     }
 
+    /// An empty writer that uses the room of `bytes`.
+    pub fn over(mut bytes: Vec<u8>) -> Self {
+        bytes.clear();
+        Self { bytes }
+    }
+
     /// Appends raw bytes.
     pub fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
         self.bytes.extend_from_slice(bytes);
@@ -117,6 +123,24 @@ impl Writer {
     /// Appends eight bytes, big-endian.
     pub fn u64(&mut self, value: u64) -> &mut Self {
         self.bytes(&value.to_be_bytes())
+    }
+
+    /// How many bytes were written.
+    pub const fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Whether nothing was written.
+    pub const fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// Replaces what was written from `at` on, as far as it goes: for a length that comes before what
+    /// it counts.
+    pub fn patch(&mut self, at: usize, bytes: &[u8]) {
+        for (to, from) in self.bytes.iter_mut().skip(at).zip(bytes) {
+            *to = *from;
+        }
     }
 
     /// What was written.

@@ -86,48 +86,50 @@ impl LinkMessage {
 
     /// Appends head and body.
     pub fn encode(&self, w: &mut Writer) {
-        let mut body = Writer::default();
+        let start = w.len();
+        w.bytes(&[0; 3]);
         let kind = match self {
             Self::Padding(len) => {
-                body.bytes(&vec![0; usize::from(*len)]);
+                w.bytes(&vec![0; usize::from(*len)]);
                 0
             }
             Self::Goodbye => 1,
             Self::Credit { tunnel, cells } => {
-                body.u32(tunnel.0).u16(*cells);
+                w.u32(tunnel.0).u16(*cells);
                 2
             }
             Self::Teardown { tunnel } => {
-                body.u32(tunnel.0);
+                w.u32(tunnel.0);
                 3
             }
             Self::Build { tunnel, message } => {
-                body.u32(tunnel.0).bytes(&message[..]);
+                w.u32(tunnel.0).bytes(&message[..]);
                 4
             }
             Self::BuildReply { tunnel, reply } => {
-                body.u32(tunnel.0).bytes(&reply[..]);
+                w.u32(tunnel.0).bytes(&reply[..]);
                 5
             }
             Self::SpliceOpen { tunnel, sealed } => {
-                body.u32(tunnel.0).bytes(sealed);
+                w.u32(tunnel.0).bytes(sealed);
                 6
             }
             Self::SpliceReply { tunnel, accepted } => {
-                body.u32(tunnel.0).u8(u8::from(*accepted));
+                w.u32(tunnel.0).u8(u8::from(*accepted));
                 7
             }
             Self::Descriptor(descriptor) => {
-                body.bytes(&descriptor.encode());
+                w.bytes(&descriptor.encode());
                 8
             }
             Self::Ring(message) => {
-                message.encode(&mut body);
+                message.encode(w);
                 9
             }
         };
-        let body = body.into_bytes();
-        w.u8(kind).u16(u16::try_from(body.len()).expect("bodies are under 64 KiB")).bytes(&body);
+        let len = u16::try_from(w.len() - start - 3).expect("the longest message has 5,383 bytes");
+        let [high, low] = len.to_be_bytes();
+        w.patch(start, &[kind, high, low]);
     }
 
     /// Reads one message of a link in `network`.

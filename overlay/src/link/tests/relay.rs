@@ -129,8 +129,46 @@ fn cells_of_one_read_leave_as_few_batches() {
     let cells = (0..60).map(cell).collect();
     pair.a.part(pair.now, PartMessage::Cells { tunnel: TUNNEL, cells });
     pair.settle();
-    assert_eq!(pair.b.parts.len(), 4, "one a full frame");
+    assert_eq!(pair.b.parts.len(), 8, "of 8 cells, over frame borders");
     assert_eq!(take_drained(&mut pair.a, Part::End(EndNo(4))), 60);
+}
+
+#[test]
+fn a_used_up_batch_goes_back_to_its_maker_and_is_filled_again() {
+    let mut pair = pair();
+    transit(&mut pair);
+    let mut made = Vec::new();
+    for round in 0..3 {
+        let cells = (0..16).map(cell).collect();
+        pair.a.part(pair.now, PartMessage::Cells { tunnel: TUNNEL, cells });
+        pair.settle();
+        for (_, message) in std::mem::take(&mut pair.b.parts) {
+            let PartMessage::Cells { cells: batch, .. } = message else { continue };
+            assert_eq!(batch.len(), 8);
+            let place = batch.as_ptr();
+            assert_eq!(made.contains(&place), round > 0, "no batch is made twice");
+            made.push(place);
+            pair.b.part(pair.now, PartMessage::Spent { batch });
+        }
+    }
+    assert_eq!(made.len(), 6);
+}
+
+#[test]
+fn small_batches_of_a_middle_hop_share_room_and_go_back_at_once() {
+    let mut pair = pair();
+    transit(&mut pair);
+    let to = Part::Link(LinkNo(99));
+    for (count, spent) in [(3, 0), (3, 1), (3, 1), (5, 2)] {
+        let mut batch = Vec::with_capacity(8);
+        batch.extend((0..count).map(cell));
+        pair.b.part(pair.now, PartMessage::Cells { tunnel: TUNNEL, cells: batch });
+        let back = |(part, message): &(Part, PartMessage)| {
+            *part == to && matches!(message, PartMessage::Spent { batch } if batch.is_empty())
+        };
+        assert_eq!(pair.b.parts.iter().filter(|it| back(it)).count(), spent);
+    }
+    assert_eq!(pair.b.io.queued_cells(), 14);
 }
 
 #[test]

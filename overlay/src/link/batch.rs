@@ -1,0 +1,45 @@
+//! Batches of cells on their way from one link to another, used again and again.
+//!
+//! Lives here: how long a batch is, and the empty ones that a link keeps. Does not live here: the
+//! way back, which is `PartMessage::Spent`.
+//!
+//! ```text
+//!  link A: take --Cells--> link B: queued, sent --Spent--> link A: give
+//! ```
+//!
+//! A middle hop's batches alone make the round trip: those for an `End` or an `EndHop` end there.
+
+use crate::plane::CellBody;
+
+/// Cells in a middle hop's batch: a lane's turn (`schedule::QUANTUM`), about half a frame.
+///
+/// Its room is held however few cells it has, but [`super::egress`] fills up the last one before it
+/// queues another. So a queue takes at most twice what its cells do, and one batch: together at
+/// most twice the windows, which are half the router's memory (PROTOCOL P5).
+pub(super) const BATCH_CELLS: usize = 8;
+/// Empty batches that a link keeps, 512 KiB: four transmits full. An idle link gives them back.
+const SPARES_MAX: usize = 64;
+
+/// Empty batches.
+#[derive(Debug, Default)]
+pub(super) struct Spares(Vec<Vec<CellBody>>);
+
+impl Spares {
+    /// An empty batch with room for [`BATCH_CELLS`].
+    pub(super) fn take(&mut self) -> Vec<CellBody> {
+        self.0.pop().unwrap_or_else(|| Vec::with_capacity(BATCH_CELLS))
+    }
+
+    /// Keeps a batch that is used up, if it is of the usual size and there is room.
+    pub(super) fn give(&mut self, mut batch: Vec<CellBody>) {
+        if batch.capacity() == BATCH_CELLS && self.0.len() < SPARES_MAX {
+            batch.clear();
+            self.0.push(batch);
+        }
+    }
+
+    /// Frees them all.
+    pub(super) fn rest(&mut self) {
+        self.0 = Vec::new();
+    }
+}
