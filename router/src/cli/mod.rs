@@ -156,7 +156,7 @@ async fn run_command(command: Command) -> Result<(), Failure> {
         Command::Run(run) => run::run(run).await,
         Command::Status(report) => run::status(report).await,
         Command::Invite(report) => run::invite(report).await,
-        Command::Join(join) => run::join(join),
+        Command::Join(join) => run::join(&join),
         Command::Expose(expose) => services::expose(expose).await,
         Command::Services(report) => services::list(report).await,
         Command::Unexpose(unexpose) => services::unexpose(unexpose).await,

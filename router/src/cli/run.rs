@@ -129,7 +129,7 @@ pub(super) fn init(args: Init) -> Result<(), Failure> {
     Ok(())
 }
 
-pub(super) fn join(args: Join) -> Result<(), Failure> {
+pub(super) fn join(args: &Join) -> Result<(), Failure> {
     let invite: Invite = args.line.parse()?;
     let home = Home::open(&args.place.dir()?)?;
     match setup::load_network(&home)? {

@@ -69,7 +69,7 @@ pub(super) enum Asked {
 }
 
 /// What the registry wants done.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LinksOutput {
     /// Dial this contact; the new link has this number.
     Dial { link: LinkNo, contact: Contact },
