@@ -66,7 +66,7 @@ pub struct TunnelsFile {
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(default, deny_unknown_fields)]
 pub struct RingFile {
-    /// Neighbours to keep, 4 to 64. Default 20.
+    /// Neighbours to keep, 8 to 64. Default 20.
     pub degree: u8,
 }
 
@@ -185,7 +185,7 @@ impl ConfigFile {
     /// When a value is out of range or would open a door that should be shut.
     pub fn resolve(&self) -> Result<Config, ConfigError> {
         in_range("tunnels.hops", self.tunnels.hops, 1, 4, "1 to 4")?;
-        in_range("ring.degree", self.ring.degree, 4, 64, "4 to 64")?;
+        in_range("ring.degree", self.ring.degree, 8, 64, "8 to 64")?;
         if !self.proxy.listen.ip().is_loopback() && !self.proxy.expose {
             return Err(ConfigError::Exposed(self.proxy.listen));
         }

@@ -91,6 +91,19 @@ impl Home {
         &self.dir
     }
 
+    /// The settings: what an operator wrote, and no secret; `None` when there are none.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub(crate) fn settings(&self) -> Result<Option<String>, HomeError> {
+        let path = self.dir.join("warren.toml");
+        match fs::read_to_string(&path) {
+            Ok(text) => Ok(Some(text)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(HomeError::Io { path, source }),
+        }
+    }
+
     /// The whole of file `name`; `None` when there is none.
     ///
     /// # Errors

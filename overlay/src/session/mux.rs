@@ -22,8 +22,9 @@ use super::{
 };
 use crate::{time::Time, wire::WireError};
 
-/// Streams that one session may have: a browser uses about 6 per host.
-pub(super) const STREAMS_MAX: usize = 128;
+/// Streams that one session may have: a browser uses about 6 per host, a crawler hundreds. One costs
+/// about 300 B while idle; its bytes count against the quota.
+pub(super) const STREAMS_MAX: usize = 1_024;
 /// Resets that may wait: a peer that opens more than this without reading is shown out.
 const RESETS_MAX: usize = 1_024;
 /// What a stream that was idle may send before it counts as bulk.

@@ -12,7 +12,7 @@
 //!                                        |  gone for 3 days --> drawn anew
 //!                                        '- under 30 % of 100 builds while the other does well
 //!                                           --> last choice; drawn anew, once in 30 days
-//!  all out of reach for 20 s --> a stand-in joins (at most 2, at most one swapped a day),
+//!  all out of reach for 10 s --> a stand-in joins (at most 2, at most one swapped a day),
 //!                            used only while no guard is usable
 //! ```
 
@@ -40,7 +40,7 @@ const LIFE_MAX: u32 = 120 * DAY;
 const GONE_MAX: u32 = 3 * DAY;
 /// All out of reach for so long means a stand-in: long enough for a restart, short enough that a
 /// service is back within a minute.
-const ALL_OUT_MAX: Duration = Duration::from_secs(20);
+const ALL_OUT_MAX: Duration = Duration::from_secs(10);
 const SWAP_EVERY: u32 = 30 * DAY;
 /// Builds before a verdict.
 const JUDGED_FROM: u32 = 100;
@@ -111,7 +111,7 @@ pub struct Guards {
     list: Vec<Guard>,
     /// When a guard was last replaced for failing, or a stand-in swapped.
     swapped: Option<Wall>,
-    /// Since when none can be reached; not stored.
+    /// When all were found out of reach, until one is reached; not stored.
     out_since: Option<Time>,
 }
 
@@ -229,8 +229,6 @@ impl Guards {
             if now.time.since(since) >= ALL_OUT_MAX && others >= GUARD_VIEW_MIN {
                 self.stand_in(now, rng, view, own);
             }
-        } else {
-            self.out_since = None;
         }
         let stored_changed = self.to_bytes() != before.to_bytes();
         if self.list.len() != before.list.len() {
@@ -370,6 +368,7 @@ impl Guards {
     pub fn reached(&mut self, id: RouterId) {
         if let Some(guard) = self.get(id) {
             guard.down = (0, Time::ZERO);
+            self.out_since = None;
         }
     }
 

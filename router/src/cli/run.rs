@@ -92,7 +92,7 @@ pub(super) struct Run {
     /// Routers per tunnel, 1 to 4 [default: 3]
     #[arg(long)]
     hops: Option<u8>,
-    /// Neighbours to keep, 4 to 64 [default: 20]
+    /// Neighbours to keep, 8 to 64 [default: 20]
     #[arg(long)]
     degree: Option<u8>,
 }
@@ -151,8 +151,8 @@ pub(super) fn join(args: &Join) -> Result<(), Failure> {
 pub(super) async fn run(args: Run) -> Result<(), Failure> {
     let home = Home::open(&args.place.dir()?)?;
     let dir = home.dir().to_owned();
-    let mut file = match home.read("warren.toml")? {
-        Some(bytes) => ConfigFile::parse(&String::from_utf8_lossy(&bytes))?,
+    let mut file = match home.settings()? {
+        Some(text) => ConfigFile::parse(&text)?,
         None => ConfigFile::default(),
     };
     file.link.listen = args.link.unwrap_or(file.link.listen);
@@ -185,10 +185,8 @@ pub(super) async fn run(args: Run) -> Result<(), Failure> {
     })?;
     let alone = setup.peers.is_empty();
     let router = driver::start(setup).await?;
-    say(format_args!(
-        "links on {}, proxy on {}, page on http://{}/",
-        router.link, router.proxy, router.api
-    ));
+    // Where the router lives goes into no log: `warren status` says it to who may ask.
+    say(format_args!("proxy on {}, page on http://{}/", router.proxy, router.api));
     if alone {
         say(format_args!(
             "you are alone: `warren invite --dir {}` prints the line for the next router",
@@ -233,6 +231,10 @@ pub(super) async fn status(args: Report) -> Result<(), Failure> {
     print(format_args!(
         "  services {}, conversations {}, records held {}",
         status.services, status.contexts, status.records_held
+    ))?;
+    print(format_args!(
+        "  links on {}, proxy on {}, page on http://{}/",
+        status.link, status.proxy, status.api
     ))?;
     print(format_args!(
         "  network {}, up {} s, version {}",

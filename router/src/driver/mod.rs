@@ -108,8 +108,6 @@ pub(crate) struct Handle {
     events: mpsc::Sender<Event>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
     main: Mutex<Option<JoinHandle<()>>>,
-    /// Where other routers reach it.
-    pub(crate) link: SocketAddr,
     /// Its mixed port.
     pub(crate) proxy: SocketAddr,
     /// Its page, health and metrics.
@@ -174,7 +172,7 @@ pub(crate) async fn start(mut setup: Setup) -> Result<Handle, StartError> {
     let task = task::Task::new(clock, setup, rng, addresses, events.clone(), inbox)?;
     let main = tokio::spawn(task.run());
     let (tasks, main) = (Mutex::new(tasks), Mutex::new(Some(main)));
-    Ok(Handle { events, tasks, main, link, proxy, api })
+    Ok(Handle { events, tasks, main, proxy, api })
 }
 
 async fn accept(listener: TcpListener, events: mpsc::Sender<Event>) {

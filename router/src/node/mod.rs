@@ -243,7 +243,6 @@ pub struct Node {
     queries: BTreeMap<u32, u64>,
     query: u32,
     ends: u32,
-    too_few: Option<(usize, usize)>,
     relaxed: bool,
     tidy_at: Time,
     save_at: Time,
@@ -303,7 +302,6 @@ impl Node {
             queries: BTreeMap::new(),
             query: 0,
             ends: 0,
-            too_few: None,
             relaxed: false,
             tidy_at: now.time + TIDY_EVERY,
             save_at: now.time + SAVE_EVERY,
@@ -428,27 +426,34 @@ impl Node {
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         // Ready: min(10, N-1) neighbours, or every one there is; and a client tunnel.
         let enough = ring.neighbours >= 10.min(ring.degree).min(ring.known);
-        let ready = ring.joined && enough && pools.stock + pools.held > 0;
-        let verdict = match self.too_few {
-            _ if ring.known == 0 => {
-                "Alone: no other router is known. `warren invite` prints a line for the next \
-                 router, `warren join LINE` uses one."
-                    .to_owned()
-            }
-            Some((have, need)) if pools.stock == 0 => format!(
-                "Too few routers for {} hops: have {have}, need {need}. It will go on by itself \
-                 when more have joined.",
-                self.hops
-            ),
-            _ if ready && self.relaxed => {
-                format!("Ready, but the anonymity set is too small: {} routers known.", ring.known)
-            }
-            _ if ready => {
-                format!("Ready: {} neighbours, {} tunnels.", ring.neighbours, pools.stock)
-            }
-            _ if !ring.joined => "Joining the ring.".to_owned(),
-            _ if !enough => format!("Looking for neighbours: {} so far.", ring.neighbours),
-            _ => "Building the first tunnel.".to_owned(),
+        let ready = ring.joined
+            && enough
+            && ring.known > usize::from(self.hops)
+            && pools.stock + pools.held > 0;
+        // A path's hops, and somebody else to talk to.
+        let others_needed = usize::from(self.hops) + 1;
+        let verdict = if ring.known == 0 {
+            "Alone: no other router is known. `warren invite` prints a line for the next router, \
+             `warren join LINE` uses one."
+                .to_owned()
+        } else if ring.known < others_needed {
+            format!(
+                "Too few routers for {} hops: have {}, need {}. It will go on by itself when more \
+                 have joined.",
+                self.hops,
+                ring.known + 1,
+                others_needed + 1
+            )
+        } else if ready && self.relaxed {
+            format!("Ready, but the anonymity set is too small: {} routers known.", ring.known)
+        } else if ready {
+            format!("Ready: {} neighbours, {} tunnels.", ring.neighbours, pools.stock)
+        } else if !ring.joined {
+            "Joining the ring.".to_owned()
+        } else if !enough {
+            format!("Looking for neighbours: {} so far.", ring.neighbours)
+        } else {
+            "Building the first tunnel.".to_owned()
         };
         Status {
             ready,

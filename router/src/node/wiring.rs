@@ -375,10 +375,8 @@ impl Node {
             PoolsOutput::Lost { end, link, tunnel } => {
                 self.tunnel_gone(now, end, (link, tunnel));
             }
-            PoolsOutput::TooFewRouters(too_few) => {
-                self.too_few = Some((too_few.have, too_few.need));
-            }
-            PoolsOutput::NoGuard => {}
+            // The status says so from the ring's own count.
+            PoolsOutput::TooFewRouters(_) | PoolsOutput::NoGuard => {}
             PoolsOutput::AnonymitySetTooSmall(small) => {
                 if small && !self.relaxed {
                     tracing::warn!("the anonymity set is too small: path rules are relaxed");

@@ -143,7 +143,12 @@ impl Pools {
     /// The guards' upkeep, and what must be stored of it.
     pub(super) fn maintain(&mut self, now: Now) {
         self.maintain_at = now.time + MAINTAIN_EVERY;
+        let guards = self.guards.list().len();
         self.guards.maintain(now, &mut self.rng, &self.view, self.config.own);
+        if self.guards.list().len() > guards {
+            // The pause was for those that did not work; this one is not to blame.
+            self.back_off.succeeded();
+        }
         let bytes = self.guards.to_bytes();
         if bytes != self.stored {
             self.stored.clone_from(&bytes);
