@@ -11,22 +11,20 @@
 //!                                                          | 23 h ───────────> live and attempt
 //! ```
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    time::Duration,
-};
+use std::{collections::VecDeque, time::Duration};
 
 use super::{
     app::{AppCommand, AppEvent, StreamNo},
-    choice::{Avoid, Leases, Route, Tunnels, choose},
+    choice::{Avoid, Leases, Tunnels, choose},
     conversation::{Conversation, Heard, Trouble},
     frame::ResetReason,
     handshake::{Answer, ClientHandshake, EARLY_MAX, Purpose, SessionTarget},
-    mux::{MuxEvent, Side},
+    mux::Side,
+    names::Names,
     path::{Path, PathNo},
     record::Unit,
     resume::{Numbers, ResumeSecret, Role, Tag},
-    watch::{Sign, Watch},
+    watch::{Sign, Watch, earlier},
 };
 use crate::{
     garlic::OwnTunnelName,
@@ -127,8 +125,7 @@ pub(super) struct Client {
     retry_at: Time,
     down_since: Option<Time>,
     idle_since: Option<Time>,
-    ids: BTreeMap<StreamNo, u32>,
-    names: BTreeMap<u32, StreamNo>,
+    names: Names,
     asked_tunnels: (usize, usize),
     asked_descriptor: bool,
     /// No tunnel at hand will do.
@@ -156,8 +153,7 @@ impl Client {
             retry_at: Time::ZERO,
             down_since: None,
             idle_since: None,
-            ids: BTreeMap::new(),
-            names: BTreeMap::new(),
+            names: Names::default(),
             asked_tunnels: (0, 0),
             asked_descriptor: false,
             starved: false,
@@ -171,12 +167,11 @@ impl Client {
         let mux = &mut self.conversation.mux;
         match command {
             AppCommand::Open { stream, port } => {
-                if self.ids.contains_key(&stream) {
+                if self.names.id(stream).is_some() {
                     return;
                 }
                 if let Some(id) = mux.open(now.time, port) {
-                    self.ids.insert(stream, id);
-                    self.names.insert(id, stream);
+                    self.names.insert(stream, id);
                 } else {
                     let reason = ResetReason::Busy;
                     self.outputs.push_back(ClientOutput::App(AppEvent::Reset { stream, reason }));
@@ -184,24 +179,23 @@ impl Client {
             }
             AppCommand::Accept { .. } => {}
             AppCommand::Data { stream, bytes } => {
-                if let Some(id) = self.ids.get(&stream) {
-                    mux.write(*id, bytes);
+                if let Some(id) = self.names.id(stream) {
+                    mux.write(id, bytes);
                 }
             }
             AppCommand::Finish { stream } => {
-                if let Some(id) = self.ids.get(&stream) {
-                    mux.finish(*id);
+                if let Some(id) = self.names.id(stream) {
+                    mux.finish(id);
                 }
             }
             AppCommand::Reset { stream, reason } => {
-                if let Some(id) = self.ids.remove(&stream) {
+                if let Some(id) = self.names.remove(stream) {
                     mux.reset(id, reason);
-                    self.names.remove(&id);
                 }
             }
             AppCommand::Consumed { stream, bytes } => {
-                if let Some(id) = self.ids.get(&stream) {
-                    self.conversation.consumed(now.time, *id, bytes);
+                if let Some(id) = self.names.id(stream) {
+                    self.conversation.consumed(now.time, id, bytes);
                 }
             }
         }
@@ -210,7 +204,7 @@ impl Client {
 
     /// How many bytes the application may give for a stream.
     pub(super) fn writable(&self, stream: StreamNo) -> usize {
-        self.ids.get(&stream).map_or(0, |id| self.conversation.mux.writable(*id))
+        self.names.id(stream).map_or(0, |id| self.conversation.mux.writable(id))
     }
 
     /// The service's keys and leases, new or again.
@@ -226,11 +220,6 @@ impl Client {
         if self.live.is_none() {
             self.end_session(reason);
         }
-    }
-
-    /// A tunnel is ready. False if there are too many.
-    pub(super) fn tunnel(&mut self, tunnel: OwnTunnelName, route: Route) -> bool {
-        self.tunnels.add(tunnel, route)
     }
 
     /// A tunnel is gone, and with it what ran through it. Its leases are not to blame.
@@ -577,21 +566,8 @@ impl Client {
     }
 
     fn events(&mut self) {
-        while let Some(event) = self.conversation.mux.poll_event() {
-            let (id, last) = match &event {
-                MuxEvent::Accepted { stream: id }
-                | MuxEvent::Incoming { stream: id, .. }
-                | MuxEvent::Data { stream: id, .. }
-                | MuxEvent::Finished { stream: id }
-                | MuxEvent::Writable { stream: id } => (*id, false),
-                MuxEvent::Reset { stream: id, .. } | MuxEvent::Closed { stream: id } => (*id, true),
-            };
-            let Some(stream) = self.names.get(&id).copied() else { continue };
-            if last {
-                self.names.remove(&id);
-                self.ids.remove(&stream);
-            }
-            self.outputs.push_back(ClientOutput::App(event.named(stream)));
+        while let Some(event) = self.names.poll_event(&mut self.conversation.mux) {
+            self.outputs.push_back(ClientOutput::App(event));
         }
     }
 
@@ -617,13 +593,5 @@ impl Client {
     pub(super) fn poll_timeout(&self) -> Option<Time> {
         let ack = self.live.as_ref().and_then(|_| self.conversation.poll_timeout());
         earlier(self.timer, ack)
-    }
-}
-
-/// The earlier of two moments that may not come.
-pub(super) fn earlier(a: Option<Time>, b: Option<Time>) -> Option<Time> {
-    match (a, b) {
-        (Some(a), Some(b)) => Some(a.min(b)),
-        (a, b) => a.or(b),
     }
 }

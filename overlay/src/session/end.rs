@@ -283,7 +283,7 @@ impl End {
     ) {
         self.carrier.add_tunnel(tunnel.0, tunnel.1, forward, backward);
         let welcome = match &mut self.machine {
-            Machine::Client(client) => client.tunnel(tunnel, route),
+            Machine::Client(client) => client.tunnels.add(tunnel, route),
             Machine::Service(_, gateways) => {
                 self.tunnels.insert(tunnel);
                 gateway.is_none_or(|contact| {

@@ -23,6 +23,7 @@ mod frame;
 mod gateways;
 mod handshake;
 mod mux;
+mod names;
 mod path;
 mod record;
 mod replay;

@@ -74,6 +74,19 @@ pub(super) enum MuxEvent {
 }
 
 impl MuxEvent {
+    /// Which stream it is about.
+    pub(super) const fn stream(&self) -> u32 {
+        match self {
+            Self::Accepted { stream }
+            | Self::Incoming { stream, .. }
+            | Self::Data { stream, .. }
+            | Self::Finished { stream }
+            | Self::Reset { stream, .. }
+            | Self::Writable { stream }
+            | Self::Closed { stream } => *stream,
+        }
+    }
+
     /// The same, for the application, which knows the stream by another number.
     pub(super) fn named(self, stream: StreamNo) -> AppEvent {
         match self {

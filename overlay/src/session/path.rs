@@ -108,6 +108,17 @@ impl Path {
         self.number
     }
 
+    /// The unit that ends the session, if the other side can read it by now.
+    pub(super) fn farewell(&mut self) -> Option<Vec<u8>> {
+        if !self.talks || !matches!(self.first, First::Done) {
+            return None;
+        }
+        let mut unit = vec![0; UNIT_MAX];
+        let len = self.sealer.close(&mut unit)?;
+        unit.truncate(len);
+        Some(unit)
+    }
+
     /// A service greets back: everything after goes on from the hello's offsets.
     pub(super) fn greet(&mut self, received: u64) {
         self.first = First::Hello(UNIT_MAX);

@@ -1,6 +1,6 @@
-//! Which first messages were seen: early data is read once (docs/spec/session.md, 1.5).
+//! Which first messages are read: each once, and not too many (docs/spec/session.md, 1.5).
 //!
-//! Lives here: the bounded memory of ephemeral keys. Does not live here: the messages
+//! Lives here: the bounded memory of ephemeral keys, and the budget for handshakes. Does not live here: the messages
 //! (`handshake.rs`).
 
 use std::{
@@ -80,6 +80,36 @@ impl Replay {
     }
 }
 
+/// How many full handshakes a service does.
+#[derive(Debug)]
+pub(super) struct Budget {
+    /// In millionths.
+    tokens: u64,
+    filled: Time,
+}
+
+impl Budget {
+    /// Full handshakes per second and at once: some 200 us each, 1 % of a core.
+    const PER_S: u64 = 50;
+    const BURST: u64 = 200;
+    const ONE: u64 = 1_000_000;
+
+    pub(super) const fn new() -> Self {
+        Self { tokens: Self::BURST * Self::ONE, filled: Time::ZERO }
+    }
+
+    /// Whether there may be one more now.
+    pub(super) fn take(&mut self, now: Time) -> bool {
+        let micros = u64::try_from(now.since(self.filled).as_micros()).unwrap_or(u64::MAX);
+        let more = micros.saturating_mul(Self::PER_S);
+        self.tokens = self.tokens.saturating_add(more).min(Self::BURST * Self::ONE);
+        self.filled = now;
+        let Some(left) = self.tokens.checked_sub(Self::ONE) else { return false };
+        self.tokens = left;
+        true
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -131,6 +161,15 @@ mod tests {
         }
         assert_eq!(replay.judge(Time::ZERO, MINUTE, MINUTE, &[1; 32], None), Verdict::Unsure);
         assert_eq!(replay.judge(Time::ZERO, MINUTE, MINUTE, &[0; 32], None), Verdict::Repeat);
+    }
+
+    #[test]
+    fn a_flood_of_handshakes_is_cut_to_fifty_a_second() {
+        let mut budget = Budget::new();
+        let start = Time::from_micros(5_000_000);
+        assert_eq!((0..1_000).filter(|_| budget.take(start)).count(), 200);
+        let later = start + Duration::from_secs(1);
+        assert_eq!((0..1_000).filter(|_| budget.take(later)).count(), 50);
     }
 
     #[test]

@@ -18,15 +18,16 @@ use std::{
 
 use super::{
     app::{AppCommand, AppEvent, StreamNo},
-    client::earlier,
     conversation::{Conversation, Heard, Trouble},
     frame::ResetReason,
     handshake::{Answer, Joined, Request, SessionSecret},
-    mux::{MuxEvent, Side},
+    mux::Side,
+    names::{events, split},
     path::{Path, PathNo},
     record::Unit,
-    replay::{Replay, Verdict},
+    replay::{Budget, Replay, Verdict},
     resume::{PathNumber, ResumeSecret, Role, Tag, Tags},
+    watch::earlier,
 };
 use crate::{
     id::NetworkId,
@@ -40,9 +41,6 @@ const SESSIONS_MAX: usize = 1_024;
 const FRESH_MAX: usize = 256;
 /// How long a path may take to say it.
 const FRESH_TIME: Duration = Duration::from_secs(10);
-/// Full handshakes per second and at once: some 200 us each, 1 % of a core.
-const HANDSHAKES_PER_S: u64 = 50;
-const HANDSHAKES_BURST: u64 = 200;
 /// How long a session waits for its client to resume.
 const WAIT_MAX: Duration = Duration::from_mins(2);
 /// How long a client may take to confirm that it holds the keys: longer than it goes on trying, so
@@ -114,9 +112,10 @@ pub(super) struct Service {
     fresh: BTreeMap<PathNo, Fresh>,
     tags: Tags,
     replay: Replay,
-    tokens: u64,
-    filled: Time,
+    budget: Budget,
     ready: BTreeSet<PathNo>,
+    /// The last unit of sessions that this side ended; at most one for each path there was.
+    farewells: BTreeMap<PathNo, Vec<u8>>,
     timers: BTreeSet<(Time, u32)>,
     outputs: VecDeque<ServiceOutput>,
 }
@@ -136,9 +135,9 @@ impl Service {
             fresh: BTreeMap::new(),
             tags: Tags::default(),
             replay: Replay::default(),
-            tokens: HANDSHAKES_BURST * 1_000_000,
-            filled: Time::ZERO,
+            budget: Budget::new(),
             ready: BTreeSet::new(),
+            farewells: BTreeMap::new(),
             timers: BTreeSet::new(),
             outputs: VecDeque::new(),
         }
@@ -220,6 +219,7 @@ impl Service {
     /// The splice of a path is over.
     pub(super) fn path_closed(&mut self, now: Now, no: PathNo) {
         self.fresh.remove(&no);
+        self.farewells.remove(&no);
         let Some(id) = self.owners.remove(&no) else { return };
         if let Some(session) = self.sessions.get_mut(&id) {
             session.live.take_if(|(live, _)| *live == no);
@@ -257,7 +257,7 @@ impl Service {
 
     /// Message 1, whole: whose session it is, or `None` if it is to be closed.
     fn request(&mut self, now: Now, no: PathNo, bytes: &[u8]) -> Option<u32> {
-        if !self.take_token(now.time) {
+        if !self.budget.take(now.time) {
             return None;
         }
         let request = Request::read(&mut self.rng, self.network, &self.secrets, bytes)?;
@@ -406,7 +406,7 @@ impl Service {
     fn drop_session(&mut self, id: u32, reason: ResetReason) {
         let Some(mut session) = self.sessions.remove(&id) else { return };
         session.conversation.mux.reset_all(reason);
-        events(id, &mut session.conversation, &mut self.outputs);
+        events(id, &mut session.conversation.mux, &mut self.outputs, ServiceOutput::App);
         self.used = self.used.saturating_sub(session.counted);
         self.tags.forget(&session.secret, session.highest);
         if let Some(nonce) = session.nonce {
@@ -415,9 +415,18 @@ impl Service {
         if let Some(timer) = session.timer {
             self.timers.remove(&(timer, id));
         }
-        let pending = session.pending.map(|pending| pending.no);
-        for no in session.live.map(|(no, _)| no).into_iter().chain(pending) {
-            self.close(no);
+        if let Some(pending) = session.pending {
+            self.close(pending.no);
+        }
+        // Its client need not find out by trying to resume.
+        if let Some((no, mut path)) = session.live {
+            if let Some(unit) = path.farewell() {
+                self.owners.remove(&no);
+                self.farewells.insert(no, unit);
+                self.ready.insert(no);
+            } else {
+                self.close(no);
+            }
         }
         tracing::debug!(session = id, ?reason, "session ended");
     }
@@ -455,7 +464,7 @@ impl Service {
     /// Something happened to a session: tell its application, count it, wake its path.
     fn touch(&mut self, now: Time, id: u32) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
-        events(id, &mut session.conversation, &mut self.outputs);
+        events(id, &mut session.conversation.mux, &mut self.outputs, ServiceOutput::App);
         let held = session.conversation.held();
         self.used = (self.used + held).saturating_sub(session.counted);
         session.counted = held;
@@ -482,6 +491,11 @@ impl Service {
 
     /// Writes a path's next unit, if it has one.
     pub(super) fn fill(&mut self, now: Now, no: PathNo, unit: &mut Unit) -> Option<usize> {
+        if let Some(last) = self.farewells.remove(&no) {
+            self.close(no);
+            unit.get_mut(..last.len())?.copy_from_slice(&last);
+            return Some(last.len());
+        }
         let id = *self.owners.get(&no)?;
         let session = self.sessions.get_mut(&id)?;
         let path = match (&mut session.live, &mut session.pending) {
@@ -490,7 +504,7 @@ impl Service {
             _ => return None,
         };
         let len = session.conversation.fill(now.time, path, unit);
-        events(id, &mut session.conversation, &mut self.outputs);
+        events(id, &mut session.conversation.mux, &mut self.outputs, ServiceOutput::App);
         len
     }
 
@@ -540,17 +554,6 @@ impl Service {
         let fresh = self.fresh.first_key_value().map(|(_, fresh)| fresh.since + FRESH_TIME);
         earlier(fresh, self.timers.first().map(|(at, _)| *at))
     }
-
-    fn take_token(&mut self, now: Time) -> bool {
-        const ONE: u64 = 1_000_000;
-        let micros = u64::try_from(now.since(self.filled).as_micros()).unwrap_or(u64::MAX);
-        let more = micros.saturating_mul(HANDSHAKES_PER_S);
-        self.tokens = self.tokens.saturating_add(more).min(HANDSHAKES_BURST * ONE);
-        self.filled = now;
-        let Some(left) = self.tokens.checked_sub(ONE) else { return false };
-        self.tokens = left;
-        true
-    }
 }
 
 enum Overdue {
@@ -584,29 +587,5 @@ impl Session {
             Some((no, path)) if now >= path.heard + self.silence_max() => Overdue::Path(*no),
             _ => Overdue::Nothing,
         }
-    }
-}
-
-/// A stream's number at its application: session and stream.
-fn name(session: u32, stream: u32) -> StreamNo {
-    StreamNo(u64::from(session) << 32 | u64::from(stream))
-}
-
-fn split(stream: StreamNo) -> (u32, u32) {
-    let [a, b, c, d, e, f, g, h] = stream.0.to_be_bytes();
-    (u32::from_be_bytes([a, b, c, d]), u32::from_be_bytes([e, f, g, h]))
-}
-
-fn events(session: u32, conversation: &mut Conversation, outputs: &mut VecDeque<ServiceOutput>) {
-    while let Some(event) = conversation.mux.poll_event() {
-        let (MuxEvent::Accepted { stream }
-        | MuxEvent::Incoming { stream, .. }
-        | MuxEvent::Data { stream, .. }
-        | MuxEvent::Finished { stream }
-        | MuxEvent::Writable { stream }
-        | MuxEvent::Reset { stream, .. }
-        | MuxEvent::Closed { stream }) = event;
-        let stream = name(session, stream);
-        outputs.push_back(ServiceOutput::App(event.named(stream)));
     }
 }

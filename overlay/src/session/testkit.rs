@@ -278,7 +278,7 @@ impl Net {
                 while self.client.tunnels.good() < want {
                     let name = tunnel(self.next_tunnel);
                     self.next_tunnel += 1;
-                    self.client.tunnel(name, Route::default());
+                    self.client.tunnels.add(name, Route::default());
                 }
             }
             ClientOutput::NeedDescriptor => {

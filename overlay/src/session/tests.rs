@@ -7,7 +7,7 @@ use proptest::prelude::{ProptestConfig, any, prop, prop_assert, prop_assert_eq, 
 use super::{
     app::{AppCommand, StreamNo},
     frame::ResetReason,
-    testkit::{Net, ms, pattern, secret, tunnel},
+    testkit::{NETWORK, Net, ms, pattern, secret, tunnel},
 };
 
 const MIB: usize = 1024 * 1024;
@@ -275,6 +275,19 @@ fn a_reader_that_stops_reading_stops_only_its_stream() {
     assert_eq!(net.flows[&StreamNo(2)].echoed, 4 * MIB);
     assert_eq!(net.flows[&stuck].echoed, 0);
     assert!(net.service.held() <= 256 * 1024, "{}", net.service.held());
+}
+
+#[test]
+fn over_its_quota_a_service_ends_the_session_that_holds_most() {
+    let quota = 600 * 1024;
+    let mut net = Net::new(23, ms(20));
+    net.service = super::service::Service::new(crate::rng::Rng::from_seed([8; 32]), NETWORK, quota);
+    net.service.secrets(vec![secret(1)]);
+    net.stuck_ports.insert(9);
+    let stuck: Vec<_> = (1..6).map(|no| net.open(no, 9, 2 * MIB)).collect();
+    net.run(Duration::from_secs(5));
+    assert!(stuck.iter().all(|no| net.flows[no].reset == Some(ResetReason::SessionLost)));
+    assert!(net.most_held <= quota && net.service.held() == 0, "{}", net.most_held);
 }
 
 #[test]

@@ -60,3 +60,11 @@ impl Watch {
         if now >= due { Sign::Ask } else { Sign::Fine(Some(due)) }
     }
 }
+
+/// The earlier of two moments that may not come.
+pub(super) fn earlier(a: Option<Time>, b: Option<Time>) -> Option<Time> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}
