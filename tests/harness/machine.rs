@@ -32,12 +32,13 @@ pub fn command_line(pid: u32) -> Vec<String> {
         .collect()
 }
 
-/// Whether a process is over: gone, or only its exit status is left. (Its command line is empty some
-/// moments before its files are closed and its locks free.)
+/// Whether a process is over: gone, or only its exit status is left. (The first thread may be over
+/// some moments before the others, and the files and locks of all are free only after the last.)
 pub fn is_over(pid: u32) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| {
-        stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X']))
-    })
+    let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { return true };
+    let ended = stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X']));
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+    ended && threads <= 1
 }
 
 /// Sends `signal` ("KILL", "STOP", ..) to a process, if its command line names `dir`.
