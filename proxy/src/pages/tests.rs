@@ -1,3 +1,5 @@
+//! What holds of every page and code.
+
 use std::fmt::Write as _;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! What holds of descriptors and of those who must not read them.
+
 use std::{
     collections::BTreeSet,
     net::{Ipv4Addr, SocketAddr},

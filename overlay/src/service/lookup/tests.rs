@@ -1,3 +1,5 @@
+//! What holds of a lookup, with holders that answer late, wrongly or not at all.
+
 use super::*;
 use crate::{
     crypto::{blind::ServiceKey, secret::Secret},

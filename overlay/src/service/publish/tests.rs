@@ -1,3 +1,5 @@
+//! What holds of publishing, over days, changes and holders that refuse.
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;

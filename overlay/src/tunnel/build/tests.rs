@@ -1,3 +1,5 @@
+//! What holds of build messages, and what a changed bit in one does.
+
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;

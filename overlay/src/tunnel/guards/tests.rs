@@ -1,3 +1,5 @@
+//! What holds of guards over months, losses and restarts.
+
 use proptest::prelude::*;
 
 use super::*;

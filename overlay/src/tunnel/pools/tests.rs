@@ -1,3 +1,5 @@
+//! What holds of an owner's tunnels while hops refuse, fall silent and die.
+
 use std::collections::BTreeSet;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! What holds of every path that is drawn.
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+//! What holds of a hop, whatever its neighbours send.
+
 use std::sync::Arc;
 
 use super::*;
