@@ -21,6 +21,10 @@
 
 use std::fmt;
 
+use aes_gcm::{
+    Aes256Gcm,
+    aead::{AeadInOut, KeyInit},
+};
 use sha2::{Digest, Sha256};
 use snow::{
     Builder, HandshakeState,
@@ -31,7 +35,7 @@ use snow::{
 use zeroize::Zeroize;
 
 use super::{
-    aead::{Aead, TAG_LEN},
+    aead::TAG_LEN,
     kdf,
     kem::{self, DhSecret, KEM_CIPHERTEXT_LEN, KEM_PUBLIC_LEN, KemSecret},
     secret::Secret,
@@ -480,7 +484,16 @@ impl Dh for X25519 {
     }
 }
 
-struct AesGcm(Option<Aead>);
+/// AES-256-GCM of the `aes-gcm` crate: handshakes are few bytes, and its pure Rust is enough there.
+struct AesGcm(Option<Aes256Gcm>);
+
+/// Noise's nonce for AESGCM: four zero bytes, then the counter, big-endian.
+fn nonce_of(counter: u64) -> [u8; 12] {
+    let mut nonce = [0; 12];
+    let (_, low) = nonce.split_at_mut(4);
+    low.copy_from_slice(&counter.to_be_bytes());
+    nonce
+}
 
 impl Cipher for AesGcm {
     fn name(&self) -> &'static str {
@@ -488,19 +501,19 @@ impl Cipher for AesGcm {
     }
 
     fn set(&mut self, key: &[u8; 32]) {
-        self.0 = Some(Aead::new(&Secret::take(&mut key.clone())));
+        self.0 = Some(Aes256Gcm::new(key.into()));
     }
 
     fn encrypt(&self, nonce: u64, authtext: &[u8], plaintext: &[u8], out: &mut [u8]) -> usize {
         // snow checks the room and sets the key before it calls.
         let len = plaintext.len();
-        let (Some(aead), Some((data, rest))) = (&self.0, out.split_at_mut_checked(len)) else {
+        let (Some(cipher), Some((data, rest))) = (&self.0, out.split_at_mut_checked(len)) else {
             return 0;
         };
         data.copy_from_slice(plaintext);
-        let tag = aead.seal_in_place(nonce, authtext, data);
-        let Some(to) = rest.first_chunk_mut() else { return 0 };
-        *to = tag;
+        let sealed = cipher.encrypt_inout_detached(&nonce_of(nonce).into(), authtext, data.into());
+        let (Ok(tag), Some(to)) = (sealed, rest.first_chunk_mut::<TAG_LEN>()) else { return 0 };
+        *to = tag.into();
         len + TAG_LEN
     }
 
@@ -511,11 +524,13 @@ impl Cipher for AesGcm {
         ciphertext: &[u8],
         out: &mut [u8],
     ) -> Result<usize, snow::Error> {
-        let (data, tag) = ciphertext.split_last_chunk().ok_or(snow::Error::Decrypt)?;
-        let aead = self.0.as_ref().ok_or(snow::Error::Decrypt)?;
+        let (data, tag) = ciphertext.split_last_chunk::<TAG_LEN>().ok_or(snow::Error::Decrypt)?;
+        let cipher = self.0.as_ref().ok_or(snow::Error::Decrypt)?;
         let out = out.get_mut(..data.len()).ok_or(snow::Error::Decrypt)?;
         out.copy_from_slice(data);
-        aead.open_in_place(nonce, authtext, out, tag).map_err(|_| snow::Error::Decrypt)?;
+        cipher
+            .decrypt_inout_detached(&nonce_of(nonce).into(), authtext, out.into(), &(*tag).into())
+            .map_err(|_| snow::Error::Decrypt)?;
         Ok(data.len())
     }
 }

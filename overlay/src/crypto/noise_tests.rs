@@ -5,6 +5,7 @@ use proptest::prelude::{ProptestConfig, any, prop, prop_assert, prop_assert_eq, 
 use serde_json::Value;
 
 use super::*;
+use crate::crypto::aead::Aead;
 
 const VECTORS: &str = include_str!("../../../tests/vectors/noise-25519-aesgcm-sha256.json");
 
