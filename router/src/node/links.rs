@@ -419,3 +419,6 @@ impl Links {
         self.out.pop_front()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,127 @@
+//! The registry's rules: what is dialled for whom, and which of two links stays.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use warren_overlay::{
+    crypto::sign::IdentityKey,
+    id::NetworkId,
+    rng::Rng,
+    time::{Now, Time, Wall},
+    wire::{Admission, DescriptorFields, RouterDescriptor},
+};
+
+use super::*;
+
+const WALL: Wall = Wall::from_minutes(1_000);
+
+fn at(seconds: u64) -> Now {
+    Now { time: Time::from_micros(seconds * 1_000_000), wall: WALL }
+}
+
+fn router(seed: u8, address: &str) -> Arc<RouterDescriptor> {
+    let mut rng = Rng::from_seed([seed; 32]);
+    let key = IdentityKey::generate(&mut rng);
+    let fields = DescriptorFields {
+        network: NetworkId([9; 32]),
+        link_key: rng.bytes(),
+        tunnel_dh: rng.bytes(),
+        tunnel_kem: Box::new(rng.bytes()),
+        addresses: vec![address.parse::<SocketAddr>().unwrap().into()],
+        capabilities: 0,
+        bandwidth_kbps: 1,
+        family: None,
+        admission: Admission { nonce: 0, output: [0; 32] },
+        published: WALL,
+        expiry: WALL.plus(60),
+    };
+    Arc::new(RouterDescriptor::sign(fields, &key).unwrap())
+}
+
+fn registry(local: bool) -> Links {
+    Links::new(router(0, "8.8.8.8:9000").id(), local)
+}
+
+fn ask(links: &mut Links, now: Now, to: &RouterDescriptor, by: Option<LinkNo>) -> Asked {
+    links.ask(now, &to.contact(), Asker::Transit(1), by)
+}
+
+#[test]
+fn nobody_makes_us_dial_our_own_lan_or_a_low_port() {
+    let mut links = registry(false);
+    for address in ["127.0.0.1:9000", "10.1.2.3:9000", "192.168.0.1:9000", "8.8.4.4:25"] {
+        let to = router(1, address);
+        assert_eq!(ask(&mut links, at(0), &to, Some(LinkNo(9))), Asked::Refused, "{address}");
+    }
+    assert_eq!(links.poll_output(), None);
+    let mut local = registry(true);
+    assert_eq!(ask(&mut local, at(0), &router(1, "127.3.0.1:9000"), None), Asked::Pending);
+}
+
+#[test]
+fn dials_for_others_are_few_to_one_place_and_for_one_neighbour() {
+    let mut links = registry(false);
+    let same_block = |n: u8| router(n, &format!("8.8.4.{n}:9000"));
+    assert_eq!(ask(&mut links, at(0), &same_block(1), Some(LinkNo(9))), Asked::Pending);
+    assert_eq!(ask(&mut links, at(0), &same_block(2), Some(LinkNo(8))), Asked::Pending);
+    // Two are pending there already, whoever asked for them.
+    assert_eq!(ask(&mut links, at(0), &same_block(3), Some(LinkNo(7))), Asked::Refused);
+    let elsewhere = |n: u8| router(n, &format!("9.{n}.1.1:9000"));
+    let answers: Vec<_> =
+        (10..30).map(|n| ask(&mut links, at(0), &elsewhere(n), Some(LinkNo(9)))).collect();
+    let pending = answers.iter().filter(|answer| **answer == Asked::Pending).count();
+    assert_eq!(pending, DIALS_PER_ASKER_MAX - 1, "one was used above");
+    // A second later there is a new budget; for this router's own sake there is none.
+    assert_eq!(ask(&mut links, at(2), &elsewhere(31), Some(LinkNo(9))), Asked::Pending);
+    assert_eq!(ask(&mut links, at(0), &same_block(4), None), Asked::Pending);
+}
+
+#[test]
+fn an_address_that_failed_is_left_alone_for_ten_minutes() {
+    let mut links = registry(false);
+    let to = router(1, "8.8.4.1:9000");
+    assert_eq!(ask(&mut links, at(0), &to, Some(LinkNo(9))), Asked::Pending);
+    let Some(LinksOutput::Dial { link, .. }) = links.poll_output() else { panic!("no dial") };
+    assert!(!links.down(at(1).time, link));
+    let refused = LinksOutput::Refused { asker: Asker::Transit(1), id: to.id() };
+    assert_eq!(links.poll_output(), Some(refused));
+    assert_eq!(ask(&mut links, at(300), &to, Some(LinkNo(9))), Asked::Refused);
+    assert_eq!(ask(&mut links, at(602), &to, Some(LinkNo(9))), Asked::Pending);
+}
+
+#[test]
+fn of_two_links_both_sides_keep_the_same() {
+    let (a, b) = (router(1, "8.8.4.1:9000"), router(2, "9.9.9.9:9000"));
+    // Both dial at once. On each side its own dial comes up first, then the other's.
+    let keeps_own_dial = |me: &Arc<RouterDescriptor>, peer: &Arc<RouterDescriptor>| {
+        let mut links = Links::new(me.id(), false);
+        assert_eq!(links.ask(at(0), &peer.contact(), Asker::Ring, None), Asked::Pending);
+        let Some(LinksOutput::Dial { link: own, .. }) = links.poll_output() else {
+            panic!("no dial")
+        };
+        let theirs = links.accept(at(0).time, peer.address()).unwrap();
+        assert_eq!(links.up(at(1).time, own, peer, true), None);
+        let lost = links.up(at(1).time, theirs, peer, false).unwrap();
+        let kept = if lost == own { theirs } else { own };
+        assert_eq!(links.ask(at(2), &peer.contact(), Asker::Ring, None), Asked::Ready(kept));
+        kept == own
+    };
+    assert_ne!(keeps_own_dial(&a, &b), keeps_own_dial(&b, &a));
+}
+
+#[test]
+fn a_link_that_nobody_needs_is_retired_and_one_with_a_lane_is_not() {
+    let mut links = registry(false);
+    let peer = router(1, "8.8.4.1:9000");
+    let link = links.accept(at(0).time, peer.address()).unwrap();
+    links.up(at(0).time, link, &peer, false);
+    let lane = links.new_lane(link).unwrap();
+    assert!(!links.is_theirs(link, lane));
+    links.lane_opened(link, lane);
+    links.tidy(at(300).time);
+    assert_eq!(links.poll_output(), None);
+    links.lane_closed(at(300).time, link, lane);
+    links.tidy(at(330).time);
+    assert_eq!(links.poll_output(), None);
+    links.tidy(at(361).time);
+    assert_eq!(links.poll_output(), Some(LinksOutput::Retire(link)));
+}
