@@ -204,7 +204,7 @@ impl World {
         let name = Name::of_service(&key);
         let end = self.net.with(no, |host, now| {
             let end = host.new_end();
-            let settings = Box::new(ServiceSettings { key, state: Default::default() });
+            let settings = Box::new(ServiceSettings::new(key));
             host.node(now, NodeInput::Expose { end, settings });
             end
         });

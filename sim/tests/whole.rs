@@ -8,7 +8,7 @@ fn ready_world(setup: Setup) -> World {
     let mut world = World::new(setup);
     world.start();
     let routers = setup.routers;
-    let ready = world.run_until(Duration::from_secs(60), |world| world.ready() == routers);
+    let ready = world.run_until(Duration::from_mins(1), |world| world.ready() == routers);
     assert!(ready, "{} of {routers} ready", world.ready());
     world
 }
@@ -67,6 +67,6 @@ fn parts_that_answer_late_change_nothing() {
     let setup = Setup { deferred: Duration::from_millis(3), seed: 3, ..Setup::default() };
     let (mut world, name) = published_world(setup);
     let fetch = world.fetch(9, name, 300_000, 0);
-    world.run_until(Duration::from_secs(60), |world| world.fetched(fetch).unwrap().done);
+    world.run_until(Duration::from_mins(1), |world| world.fetched(fetch).unwrap().done);
     assert!(world.fetched(fetch).unwrap().done, "{:?}", world.fetched(fetch));
 }

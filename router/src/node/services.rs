@@ -48,6 +48,13 @@ pub struct ServiceSettings {
     pub state: Zeroizing<Vec<u8>>,
 }
 
+impl ServiceSettings {
+    /// A service that was never published.
+    pub fn new(key: ServiceKey) -> Self {
+        Self { key, state: Zeroizing::default() }
+    }
+}
+
 /// What happened.
 #[derive(Debug)]
 pub(super) enum ServicesInput {
