@@ -1,61 +1,68 @@
-//! The three routers of a benchmark: who they are, and how their links come to be.
+//! The routers around the one that is measured: who they are, and how their links come to be.
 //!
-//! Lives here: identities from fixed seeds, so that two processes know each other without a word;
-//! real handshakes, in memory and over sockets; the clock. Does not live here: what the routers do
-//! with their links (`hop.rs`, `load.rs`).
-//!
-//! The keys are public. Nothing but benchmarks may use them.
+//! Lives here: their identities, real handshakes in memory and over sockets, the clock, a middle
+//! hop's lanes. Does not live here: what they do with their links (`load.rs`).
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use rand::{TryRng, rngs::SysRng};
 use tokio::net::TcpStream;
 use warren_overlay::{
     crypto::{
-        kem::DhSecret,
+        kem::{DhSecret, KemSecret},
         onion::{Direction, LayerKeys, RelayBackward, RelayForward},
+        puzzle::Difficulty,
         secret::Secret,
         sign::IdentityKey,
     },
-    id::{EndNo, LinkNo, NetworkId, TunnelId},
+    id::{EndNo, LinkNo, TunnelId},
     link::{
         CreditQuota, Established, Handshake, HandshakeOutput, LinkIdentity, LinkIo, LinkSettings,
         ReplayFilter,
     },
     plane::{Lane, TransitHalf},
+    ring::admission::{Network, NetworkName, ProofWork, SUITE_HYBRID},
     rng::Rng,
     time::{Now, Time, Wall},
-    wire::{Admission, Contact, DescriptorFields, RouterDescriptor},
+    wire::{Address, DescriptorFields, RouterDescriptor},
 };
 
-const NETWORK: NetworkId = NetworkId([0xbe; 32]);
-/// All actors live in this minute: no benchmark lasts ten.
-const WALL: Wall = Wall::from_minutes(30_000_000);
+use crate::entropy;
+
 /// Memory of each router: enough that windows reach their cap.
 const MEMORY_BYTES: u64 = 1 << 30;
-
-/// The router that is measured.
-pub(super) const HOP: u8 = 1;
-/// Where cells come from.
-pub(super) const SOURCE: u8 = 2;
-/// Where they go.
-pub(super) const SINK: u8 = 3;
+/// Minutes that a descriptor is good for.
+const LIFE_MINUTES: u32 = 60;
 
 /// The link on which the hop takes cells in, and the one on which it sends them.
 pub(super) const IN: LinkNo = LinkNo(1);
 pub(super) const OUT: LinkNo = LinkNo(2);
 
-/// Monotonic time since it was made.
+/// Router `k`'s loopback address: each in another /16, so that path rules apply. Any port.
+pub(super) const fn address(k: u8) -> SocketAddr {
+    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(127, k, 0, 1)), 0)
+}
+
+/// A network that only benchmarks use.
+pub(super) fn network() -> Network {
+    Network {
+        name: NetworkName::Random(entropy::generator().bytes()),
+        difficulty: Difficulty::NONE,
+        suite: SUITE_HYBRID,
+        local: true,
+    }
+}
+
+/// Monotonic time since it was made, and the wall clock.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Clock(Instant);
 
+#[expect(clippy::disallowed_methods, reason = "a benchmark is a driver: it reads the clock")]
 impl Clock {
-    #[expect(clippy::disallowed_methods, reason = "a benchmark is a driver: it reads the clock")]
     pub(super) fn start() -> Self {
         Self(Instant::now())
     }
@@ -69,83 +76,71 @@ impl Clock {
     }
 
     pub(super) fn now(self) -> Now {
-        Now { time: self.time(), wall: WALL }
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() / 60;
+        Now { time: self.time(), wall: Wall::from_minutes(u32::try_from(wall).unwrap_or(u32::MAX)) }
     }
 }
 
-/// The router `seed`, the same in every process.
-pub(super) fn identity(seed: u8) -> LinkIdentity {
-    let mut rng = Rng::from_seed([seed; 32]);
+/// A new member of `network` that listens on `address`; `None` without memory for its work.
+pub(super) fn identity(now: Now, network: &Network, address: Address) -> Option<LinkIdentity> {
+    let mut rng = entropy::generator();
     let key = IdentityKey::generate(&mut rng);
     let secret = DhSecret::generate(&mut rng);
+    let mut work = ProofWork::new(network, key.id(), 0)?;
+    let admission = std::iter::repeat_with(|| work.step()).find_map(|done| done)?;
     let fields = DescriptorFields {
-        network: NETWORK,
+        network: network.id(),
         link_key: secret.public(),
-        tunnel_dh: rng.bytes(),
-        tunnel_kem: Box::new(rng.bytes()),
-        addresses: vec![SocketAddr::from(([127, seed, 0, 1], 9_000)).into()],
+        tunnel_dh: DhSecret::generate(&mut rng).public(),
+        tunnel_kem: Box::new(*KemSecret::generate(&mut rng).public()),
+        addresses: vec![address],
         capabilities: 0,
         bandwidth_kbps: 8_000,
         family: None,
-        admission: Admission { nonce: 7, output: rng.bytes() },
-        published: WALL,
-        expiry: WALL.plus(1_000),
+        admission,
+        published: now.wall,
+        expiry: now.wall.plus(LIFE_MINUTES),
     };
-    let descriptor = RouterDescriptor::sign(fields, &key).expect("one address, a short life");
-    LinkIdentity {
-        network: NETWORK,
-        descriptor: Arc::new(descriptor),
+    Some(LinkIdentity {
+        network: network.id(),
+        descriptor: Arc::new(RouterDescriptor::sign(fields, &key).ok()?),
         secret: Arc::new(secret),
         replay: Arc::new(Mutex::new(ReplayFilter::new(&mut rng))),
-    }
-}
-
-/// Whom to dial for the router `seed`.
-pub(super) fn contact(seed: u8) -> Contact {
-    identity(seed).descriptor.contact()
-}
-
-/// Randomness, not the same in two runs.
-pub(super) fn fresh_rng() -> Rng {
-    let mut seed = [0; 32];
-    SysRng.try_fill_bytes(&mut seed).expect("the operating system has randomness");
-    Rng::from_seed(seed)
+    })
 }
 
 /// An established link as the machine that runs it.
 pub(super) fn link_io(now: Time, link: LinkNo, established: Established) -> LinkIo {
     let settings = LinkSettings::new(Arc::new(CreditQuota::new(MEMORY_BYTES)));
-    LinkIo::new(now, link, established, settings, fresh_rng())
+    LinkIo::new(now, link, established, settings, entropy::generator())
 }
 
 /// Both ends of a link, made in memory.
-pub(super) fn shake(now: Now, dialler: u8, to: u8) -> Option<(Established, Established)> {
-    let mut a = Handshake::initiate(now, identity(dialler), contact(to), fresh_rng());
-    let mut b = Handshake::accept(now, identity(to), fresh_rng());
+pub(super) fn shake(
+    now: Now,
+    from: LinkIdentity,
+    to: &LinkIdentity,
+) -> Option<(Established, Established)> {
+    let contact = to.descriptor.contact();
+    let mut a = Handshake::initiate(now, from, contact, entropy::generator());
+    let mut b = Handshake::accept(now, to.clone(), entropy::generator());
     let (mut a_up, mut b_up) = (None, None);
-    while a_up.is_none() || b_up.is_none() {
-        let before = (a_up.is_some(), b_up.is_some());
-        let sent = turn(now, &mut a, &mut b, &mut a_up) | turn(now, &mut b, &mut a, &mut b_up);
-        if !sent && before == (a_up.is_some(), b_up.is_some()) {
-            return None;
-        }
+    // Three messages; whoever sent the last one is up first.
+    for _ in 0..3 {
+        turn(now, &mut a, &mut b, &mut a_up);
+        turn(now, &mut b, &mut a, &mut b_up);
     }
     Some((a_up?, b_up?))
 }
 
-fn turn(now: Now, from: &mut Handshake, to: &mut Handshake, up: &mut Option<Established>) -> bool {
-    let mut sent = false;
+fn turn(now: Now, from: &mut Handshake, to: &mut Handshake, up: &mut Option<Established>) {
     while let Some(output) = from.poll_output() {
         match output {
-            HandshakeOutput::Transmit(bytes) => {
-                to.handle_input(now, &bytes);
-                sent = true;
-            }
+            HandshakeOutput::Transmit(bytes) => to.handle_input(now, &bytes),
             HandshakeOutput::Established(it) => *up = Some(*it),
             HandshakeOutput::Failed | HandshakeOutput::Close => {}
         }
     }
-    sent
 }
 
 /// Carries a handshake over a socket.
@@ -187,12 +182,12 @@ async fn write_all(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Tunnel `number`'s lane on the link over which cells come in; the generators number lanes there.
+/// Tunnel `number`'s lane on the link over which cells come in; its dialler numbers it.
 pub(super) const fn lane_in(number: u32) -> TunnelId {
     TunnelId(number)
 }
 
-/// Tunnel `number`'s lane on the link over which cells leave; the hop numbers lanes there.
+/// Tunnel `number`'s lane on the link over which cells leave; here the dialled hop numbers it.
 pub(super) const fn lane_out(number: u32) -> TunnelId {
     TunnelId(number | 1 << 31)
 }

@@ -1,26 +1,25 @@
-//! The router that is measured: two links, a middle hop's lanes, and the mail between them.
+//! A middle hop's data plane alone: two links, its lanes, and the mail between them.
 //!
-//! Lives here: carrying messages from link to link as the router's host does. Does not live here:
-//! sockets (`socket.rs`), and the figures (`relay.rs`).
+//! Lives here: carrying messages from link to link as `host.rs` does, without a control plane: so
+//! that only what cells cost is counted. Does not live here: the whole router (`relay.rs`).
 
 use std::collections::{BTreeMap, VecDeque};
 
 use warren_overlay::{
     id::LinkNo,
     link::{Established, LinkInput, LinkIo, LinkOutput},
-    plane::{CloseReason, LinkCommand, LinkEvent, Part, PartMessage},
+    plane::{LinkCommand, Part, PartMessage},
     time::Time,
 };
 
 use super::actors::{self, IN, OUT};
+use crate::entropy;
 
 /// A middle hop.
 #[derive(Debug)]
 pub(super) struct Hop {
     links: BTreeMap<LinkNo, LinkIo>,
     mail: VecDeque<(Part, Part, PartMessage)>,
-    /// Why a link ended, if one did.
-    pub(super) over: Option<CloseReason>,
 }
 
 impl Hop {
@@ -33,8 +32,8 @@ impl Hop {
     ) -> Self {
         let link = |no, established| (no, actors::link_io(now, no, established));
         let links = BTreeMap::from([link(IN, came_in), link(OUT, goes_out)]);
-        let mut this = Self { links, mail: VecDeque::new(), over: None };
-        let mut rng = actors::fresh_rng();
+        let mut this = Self { links, mail: VecDeque::new() };
+        let mut rng = entropy::generator();
         for number in 1..=tunnels {
             let (forward, backward) = actors::transit_lanes(number, &mut rng);
             for (link, tunnel, lane) in
@@ -59,34 +58,6 @@ impl Hop {
         self.drain(link);
         self.settle(now);
         bytes > 0
-    }
-
-    /// Whether `poll_transmit` may have something.
-    pub(super) fn wants_transmit(&self, link: LinkNo) -> bool {
-        self.links.get(&link).is_some_and(LinkIo::wants_transmit)
-    }
-
-    /// Time passed.
-    pub(super) fn handle_timeout(&mut self, now: Time) {
-        for io in self.links.values_mut() {
-            if io.poll_timeout().is_some_and(|at| at <= now) {
-                io.handle_timeout(now);
-            }
-        }
-        for link in [IN, OUT] {
-            self.drain(link);
-        }
-        self.settle(now);
-    }
-
-    /// When to call `handle_timeout`.
-    pub(super) fn poll_timeout(&self) -> Option<Time> {
-        self.links.values().filter_map(LinkIo::poll_timeout).min()
-    }
-
-    /// Cells that have left for the sink.
-    pub(super) fn cells(&self) -> u64 {
-        self.links.get(&OUT).map_or(0, |io| io.counters().cells_out)
     }
 
     fn input(&mut self, now: Time, link: LinkNo, input: LinkInput<'_>) {
@@ -114,7 +85,6 @@ impl Hop {
                 LinkOutput::Part { to, message } => {
                     self.mail.push_back((Part::Link(link), to, message));
                 }
-                LinkOutput::Node(LinkEvent::Closed(reason)) => self.over = Some(reason),
                 LinkOutput::Node(_) => {}
             }
         }

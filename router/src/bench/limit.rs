@@ -23,17 +23,18 @@ use warren_overlay::{
 };
 
 use super::{
-    actors,
     figures::LimitFigures,
     meter::{median, nanoseconds_per, thread_cpu},
-    socket::READ_LEN,
 };
+use crate::entropy;
 
 /// Cells in one sample of a cipher, in whole frames.
 const SAMPLE_FRAMES: u64 = 1_000;
 /// Cells in one sample of the sockets: 64 MiB.
 const SAMPLE_BYTES: u64 = 64 << 20;
 const SAMPLES: usize = 7;
+/// Bytes per read and write, as in the router's driver.
+const READ_LEN: usize = 64 * 1_024;
 
 /// A full frame's plaintext and what it takes on the wire.
 const PLAIN_LEN: usize = 2 + frame::CELLS_MAX * CELL_LEN;
@@ -57,7 +58,7 @@ fn cpu(work: impl FnOnce()) -> Duration {
 }
 
 fn aead() -> f64 {
-    let aead = Aead::new(&Secret::random(&mut actors::fresh_rng()));
+    let aead = Aead::new(&Secret::random(&mut entropy::generator()));
     let mut data = vec![0; PLAIN_LEN];
     let cells = SAMPLE_FRAMES * frame::CELLS_MAX as u64;
     let sample = |_| {
@@ -74,7 +75,7 @@ fn aead() -> f64 {
 }
 
 fn onion() -> f64 {
-    let secret = Secret::random(&mut actors::fresh_rng());
+    let secret = Secret::random(&mut entropy::generator());
     let mut layer = RelayForward::new(LayerKeys::derive(&secret, Direction::Forward));
     let mut cell = [0; CELL_BODY_LEN];
     let cells = SAMPLE_FRAMES * frame::CELLS_MAX as u64;

@@ -1,39 +1,51 @@
 //! Load generators: the owner's side of a hop, and the far side, without onion work of their own.
 //!
-//! Lives here: keeping lanes full and emptying them, over a socket or in memory; the process that
-//! holds both generators. Does not live here: the hop (`hop.rs`).
+//! Lives here: keeping lanes full and emptying them, over a socket or in memory; building tunnels
+//! through a real router; the process that holds both generators. Does not live here: the hop.
 //!
-//! A middle hop cannot tell what is in a cell, so these are made once and not encrypted again.
+//! A middle hop cannot tell what is in a cell, so these are made once and not encrypted again. Nor
+//! can it tell what is in the reply to a build, which the sink therefore leaves empty.
 
-use std::{io, net::SocketAddr, thread};
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+    thread,
+};
 
-use tokio::{io::Interest, net::TcpStream, runtime};
+use tokio::{
+    io::Interest,
+    net::{TcpSocket, TcpStream},
+    runtime,
+};
 use warren_overlay::{
     id::{EndNo, TunnelId},
-    link::{Established, Handshake, LinkInput, LinkIo, LinkOutput},
-    plane::{CELL_BODY_LEN, LinkCommand, Part, PartMessage},
+    link::{Established, Handshake, LinkIdentity, LinkInput, LinkIo, LinkOutput},
+    plane::{CELL_BODY_LEN, LinkCommand, LinkEvent, Part, PartMessage},
     time::Time,
+    tunnel::build,
+    wire::{BUILD_REPLY_LEN, LinkMessage, RouterDescriptor},
 };
 
-use super::{
-    actors::{self, Clock, HOP, IN, OUT, SINK, SOURCE},
-    socket::{READ_LEN, tune},
-};
+use super::actors::{self, Clock, IN, OUT};
+use crate::{entropy, invite::Invite};
 
-/// What an end may have waiting in a link's egress, per tunnel (INTERFACES: feed window).
+/// What an end may have waiting in a link's egress, per tunnel (the feed window of `garlic`).
 const FEED_WINDOW: u32 = 128;
 /// Cells per message: a frame's worth.
 const BATCH: u32 = 15;
 const END: Part = Part::End(EndNo(1));
+/// Bytes per read, as in the router's driver.
+const READ_LEN: usize = 64 * 1_024;
+/// Minutes that the tunnels are built for.
+const LIFE_MINUTES: u16 = 20;
 
-/// How the generators find the hop.
-#[derive(Clone, Copy, Debug)]
+/// How the generators find the hop, and what they do there.
+#[derive(Clone, Debug)]
 pub struct LoadSettings {
-    /// Where the hop takes the source's link.
-    pub source: SocketAddr,
-    /// Where it takes the sink's.
-    pub sink: SocketAddr,
-    /// Tunnels through the hop, 1 to 10,000.
+    /// Its network and itself: the first router named.
+    pub invite: Invite,
+    /// Tunnels through it, 1 to 100: what one neighbour may build at once.
     pub tunnels: u32,
 }
 
@@ -41,6 +53,8 @@ pub struct LoadSettings {
 #[derive(Debug)]
 pub(super) struct Generator {
     io: LinkIo,
+    /// Whether it accepts builds and empties their lanes.
+    is_sink: bool,
     /// Room in the egress of each lane that is filled.
     room: Vec<(TunnelId, u32)>,
     /// Cells that came.
@@ -48,29 +62,46 @@ pub(super) struct Generator {
 }
 
 impl Generator {
-    /// Fills `tunnels` lanes.
-    pub(super) fn source(now: Time, established: Established, tunnels: u32) -> Self {
-        let lanes = (1..=tunnels).map(actors::lane_in);
-        let mut this = Self::new(now, actors::link_io(now, IN, established), lanes.clone());
-        this.room = lanes.map(|lane| (lane, FEED_WINDOW)).collect();
-        this.fill(now);
-        this
+    /// Fills lanes.
+    pub(super) fn source(now: Time, established: Established) -> Self {
+        let io = actors::link_io(now, IN, established);
+        Self { io, is_sink: false, room: Vec::new(), received: 0 }
     }
 
-    /// Empties `tunnels` lanes.
-    pub(super) fn sink(now: Time, established: Established, tunnels: u32) -> Self {
-        let lanes = (1..=tunnels).map(actors::lane_out);
-        Self::new(now, actors::link_io(now, OUT, established), lanes)
+    /// Empties lanes.
+    pub(super) fn sink(now: Time, established: Established) -> Self {
+        let io = actors::link_io(now, OUT, established);
+        Self { io, is_sink: true, room: Vec::new(), received: 0 }
     }
 
-    fn new(now: Time, mut io: LinkIo, lanes: impl Iterator<Item = TunnelId>) -> Self {
-        for tunnel in lanes {
-            let command = LinkCommand::Open { tunnel, lane: Box::new(actors::own_lane()) };
-            io.handle_input(now, LinkInput::Command(command));
+    /// Opens a lane; a source fills it at once.
+    pub(super) fn open(&mut self, now: Time, tunnel: TunnelId) {
+        self.command(now, LinkCommand::Open { tunnel, lane: Box::new(actors::own_lane()) });
+        if !self.is_sink {
+            self.room.push((tunnel, FEED_WINDOW));
         }
-        let mut this = Self { io, room: Vec::new(), received: 0 };
-        this.drain(now);
-        this
+        self.drain(now);
+    }
+
+    /// Asks for `tunnels` tunnels through `hop` to `sink`.
+    fn build(
+        &mut self,
+        clock: Clock,
+        tunnels: u32,
+        hop: &Arc<RouterDescriptor>,
+        sink: &Arc<RouterDescriptor>,
+    ) -> io::Result<()> {
+        let mut rng = entropy::generator();
+        let hops = [Arc::clone(hop), Arc::clone(sink)];
+        for number in 1..=tunnels {
+            let now = clock.now();
+            let (message, _) = build::create(&mut rng, now.wall, &hops, LIFE_MINUTES)
+                .map_err(|_| io::Error::other("the hop's keys make no tunnel"))?;
+            let tunnel = actors::lane_in(number);
+            self.open(now.time, tunnel);
+            self.command(now.time, LinkCommand::Send(LinkMessage::Build { tunnel, message }));
+        }
+        Ok(())
     }
 
     /// Bytes came over the link.
@@ -91,26 +122,44 @@ impl Generator {
         self.io.is_closed()
     }
 
+    fn command(&mut self, now: Time, command: LinkCommand) {
+        self.io.handle_input(now, LinkInput::Command(command));
+    }
+
     fn drain(&mut self, now: Time) {
         while let Some(output) = self.io.poll_output() {
             match output {
-                LinkOutput::Part { message: PartMessage::Cells { tunnel, cells }, .. } => {
-                    self.received += cells.len() as u64;
-                    let cells = u32::try_from(cells.len()).unwrap_or(u32::MAX);
-                    let message = PartMessage::Drained { tunnel, splice: None, cells };
-                    self.io.handle_input(now, LinkInput::Part { from: END, message });
+                LinkOutput::Part { message, .. } => self.part(now, message),
+                LinkOutput::Node(LinkEvent::Message(LinkMessage::Build { tunnel, .. }))
+                    if self.is_sink =>
+                {
+                    let reply = Box::new([0; BUILD_REPLY_LEN]);
+                    let reply = LinkMessage::BuildReply { tunnel, reply };
+                    let lane = Box::new(actors::own_lane());
+                    self.command(now, LinkCommand::Open { tunnel, lane });
+                    self.command(now, LinkCommand::Send(reply));
                 }
-                LinkOutput::Part {
-                    message: PartMessage::Drained { tunnel, cells, .. }, ..
-                } => {
-                    if let Some(room) = self.room.iter_mut().find(|(id, _)| *id == tunnel) {
-                        room.1 += cells;
-                    }
-                }
-                LinkOutput::Part { .. } | LinkOutput::Node(_) => {}
+                LinkOutput::Node(_) => {}
             }
         }
         self.fill(now);
+    }
+
+    fn part(&mut self, now: Time, message: PartMessage) {
+        match message {
+            PartMessage::Cells { tunnel, cells } => {
+                self.received += cells.len() as u64;
+                let cells = u32::try_from(cells.len()).unwrap_or(u32::MAX);
+                let message = PartMessage::Drained { tunnel, splice: None, cells };
+                self.io.handle_input(now, LinkInput::Part { from: END, message });
+            }
+            PartMessage::Drained { tunnel, cells, .. } => {
+                if let Some(room) = self.room.iter_mut().find(|(id, _)| *id == tunnel) {
+                    room.1 += cells;
+                }
+            }
+            PartMessage::SpliceCells { .. } | PartMessage::Spent { .. } => {}
+        }
     }
 
     fn fill(&mut self, now: Time) {
@@ -129,34 +178,57 @@ impl Generator {
 ///
 /// # Errors
 /// When the hop cannot be reached, or a link breaks.
-pub fn run(settings: LoadSettings) -> io::Result<()> {
-    let sink = thread::spawn(move || {
-        one(SINK, settings.sink, |now, established| {
-            Generator::sink(now, established, settings.tunnels)
-        })
-    });
-    let source = one(SOURCE, settings.source, |now, established| {
-        Generator::source(now, established, settings.tunnels)
-    });
+pub fn run(settings: &LoadSettings) -> io::Result<()> {
+    let clock = Clock::start();
+    let listener = TcpListener::bind(actors::address(3))?;
+    let network = &settings.invite.network;
+    let member = |address: SocketAddr| {
+        actors::identity(clock.now(), network, address.into())
+            .ok_or_else(|| io::Error::other("no memory for a router's work"))
+    };
+    let sink = member(listener.local_addr()?)?;
+    let source = member(SocketAddr::new(actors::address(2).ip(), 9_000))?;
+    let [hop, ..] = &*settings.invite.routers else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    let (hop, to) = (Arc::clone(hop), Arc::clone(&sink.descriptor));
+    let sink = thread::spawn(move || block_on(empty(clock, listener, sink)));
+    let source = block_on(fill(clock, source, settings.tunnels, hop, to));
     let sink = sink.join().unwrap_or_else(|_| Err(io::Error::other("the sink stopped")));
     source.and(sink)
 }
 
-fn one(
-    seed: u8,
-    address: SocketAddr,
-    make: impl FnOnce(Time, Established) -> Generator,
+fn block_on(work: impl Future<Output = io::Result<()>>) -> io::Result<()> {
+    runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+}
+
+/// The source: dials the hop, builds through it, fills.
+async fn fill(
+    clock: Clock,
+    identity: LinkIdentity,
+    tunnels: u32,
+    hop: Arc<RouterDescriptor>,
+    sink: Arc<RouterDescriptor>,
 ) -> io::Result<()> {
-    runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
-        let clock = Clock::start();
-        let stream = TcpStream::connect(address).await?;
-        tune(&stream);
-        let identity = actors::identity(seed);
-        let machine =
-            Handshake::initiate(clock.now(), identity, actors::contact(HOP), actors::fresh_rng());
-        let established = actors::shake_over(clock, &stream, machine).await?;
-        drive(clock, stream, make(clock.time(), established)).await
-    })
+    let socket = TcpSocket::new_v4()?;
+    socket.bind(actors::address(2))?;
+    let stream = socket.connect(hop.address().socket()).await?;
+    stream.set_nodelay(true)?;
+    let machine = Handshake::initiate(clock.now(), identity, hop.contact(), entropy::generator());
+    let established = actors::shake_over(clock, &stream, machine).await?;
+    let mut generator = Generator::source(clock.time(), established);
+    generator.build(clock, tunnels, &hop, &sink)?;
+    drive(clock, stream, generator).await
+}
+
+/// The sink: waits for the hop's dial, accepts every build, empties.
+async fn empty(clock: Clock, listener: TcpListener, identity: LinkIdentity) -> io::Result<()> {
+    listener.set_nonblocking(true)?;
+    let (stream, _) = tokio::net::TcpListener::from_std(listener)?.accept().await?;
+    stream.set_nodelay(true)?;
+    let machine = Handshake::accept(clock.now(), identity, entropy::generator());
+    let established = actors::shake_over(clock, &stream, machine).await?;
+    drive(clock, stream, Generator::sink(clock.time(), established)).await
 }
 
 async fn drive(clock: Clock, stream: TcpStream, mut generator: Generator) -> io::Result<()> {

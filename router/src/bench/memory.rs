@@ -7,7 +7,7 @@
 use warren_overlay::time::Time;
 
 use super::{
-    actors::{self, HOP, IN, OUT, SINK, SOURCE},
+    actors::{self, IN, OUT},
     hop::Hop,
     load::Generator,
 };
@@ -27,16 +27,24 @@ impl MemoryRelay {
     /// A hop of `tunnels` tunnels (1 to 10,000), after real handshakes; `None` if one failed.
     pub fn new(tunnels: u32) -> Option<Self> {
         let clock = actors::Clock::start();
-        let (source, came_in) = actors::shake(clock.now(), SOURCE, HOP)?;
-        let (sink, goes_out) = actors::shake(clock.now(), SINK, HOP)?;
+        let network = actors::network();
+        let member = |k| {
+            let mut address = actors::address(k);
+            address.set_port(9_000); // nobody dials it
+            actors::identity(clock.now(), &network, address.into())
+        };
+        let hop = member(1)?;
+        let (source, came_in) = actors::shake(clock.now(), member(2)?, &hop)?;
+        let (sink, goes_out) = actors::shake(clock.now(), member(3)?, &hop)?;
         let now = clock.time();
-        Some(Self {
-            clock,
-            source: Generator::source(now, source, tunnels),
-            hop: Hop::new(now, came_in, goes_out, tunnels),
-            sink: Generator::sink(now, sink, tunnels),
-            wires: Default::default(),
-        })
+        let mut source = Generator::source(now, source);
+        let mut sink = Generator::sink(now, sink);
+        for number in 1..=tunnels {
+            source.open(now, actors::lane_in(number));
+            sink.open(now, actors::lane_out(number));
+        }
+        let hop = Hop::new(now, came_in, goes_out, tunnels);
+        Some(Self { clock, source, hop, sink, wires: Default::default() })
     }
 
     /// Moves one buffer of up to 64 KiB over each wire. `mark` is called with `true` before the hop

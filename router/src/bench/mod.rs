@@ -11,7 +11,6 @@ mod load;
 mod memory;
 mod meter;
 mod relay;
-mod socket;
 
 pub use figures::{LimitFigures, RelayFigures};
 pub use load::{LoadSettings, run as load};

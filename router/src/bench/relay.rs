@@ -1,46 +1,42 @@
-//! `warren bench relay`: one middle hop between two load generators.
+//! `warren bench relay`: one whole router as a middle hop between two load generators.
 //!
-//! Lives here: the hop's process (this one), its loop over two real sockets, the rounds. Does not
-//! live here: the generators (`load.rs`), which run in a process of their own so that everything
-//! this one uses and allocates is the hop's.
+//! Lives here: the router (in this process), the rounds, the figures. Does not live here: the
+//! generators (`load.rs`), which run in a process of their own so that everything this one uses and
+//! allocates is the router's.
 //!
 //! ```text
-//!  child: source --link over 127.0.0.1--> hop (measured) --link over 127.0.0.1--> child: sink
-//!                <------- credits -------                <------- credits ------
+//!  child: source --link over 127.0.0.0/8--> router (measured) --link--> child: sink
+//!                <--------- credits -------                   <-- credits
 //! ```
+//!
+//! The router is the one that `warren run` runs, its driver and control plane included; the source
+//! builds its tunnels through it with real builds.
 
 use std::{
     ffi::OsString,
     io,
-    net::{Ipv4Addr, SocketAddr},
     process::{Child, Command, Stdio},
     time::Duration,
 };
 
-use tokio::{
-    net::{TcpListener, TcpStream},
-    runtime,
-    sync::mpsc,
-    time::timeout,
-};
-use warren_overlay::{link::Handshake, plane::CloseReason};
+use tokio::{runtime, time::sleep};
 
 use super::{
-    actors::{self, Clock, HOP, IN, OUT},
+    actors::{self, Clock},
     figures::RelayFigures,
-    hop::Hop,
     limit,
     memory::MemoryRelay,
     meter::{AllocationCount, median, nanoseconds_per, per, process_cpu, thread_cpu},
-    socket::{Conn, Event, tune},
+};
+use crate::{
+    config::ConfigFile,
+    driver::{self, Handle, Setup},
 };
 
-/// As in the router's driver.
-const EVENTS_MAX: usize = 256;
-/// The generators are there within this, or something is wrong.
-const CONNECT_LIMIT: Duration = Duration::from_secs(20);
-/// Cells come all the time, or something is wrong.
-const SILENCE_LIMIT: Duration = Duration::from_secs(10);
+/// How often the router is asked how many cells it has relayed. Asking costs it 20 us.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Cells come all the time, or something is wrong; the first ones within this too.
+const SILENCE_LIMIT: Duration = Duration::from_secs(20);
 
 /// What to run.
 #[derive(Clone, Debug)]
@@ -49,11 +45,11 @@ pub struct RelaySettings {
     pub rounds: usize,
     /// Cells per round; as many go before the first.
     pub cells: u64,
-    /// Tunnels through the hop, 1 to 10,000.
+    /// Tunnels through the router, 1 to 100.
     pub tunnels: u32,
-    /// Threads of the hop, at least 1.
+    /// Threads of the router, at least 1.
     pub workers: usize,
-    /// The command that runs [`super::load`]: `--source A --sink B --tunnels N` is appended.
+    /// The command that runs [`super::load`]: `--invite LINE --tunnels N` is appended.
     pub load: Vec<OsString>,
     /// Counts this process's allocations, if anybody does.
     pub allocations: Option<AllocationCount>,
@@ -71,15 +67,12 @@ pub enum RelayError {
         /// The operating system's reason.
         source: io::Error,
     },
+    /// The router did not start.
+    #[error("the router does not start: {0}")]
+    Start(String),
     /// The generators did not come, or fell silent.
-    #[error("the load generators are silent: is the machine overloaded?")]
+    #[error("no cells come through the router: is the machine overloaded?")]
     Silent,
-    /// The generators are gone.
-    #[error("the load generators stopped")]
-    LoadStopped,
-    /// A link broke: a defect.
-    #[error("a link of the benchmark ended: {0:?}")]
-    Link(CloseReason),
     /// A handshake in memory failed: a defect.
     #[error("the routers of the benchmark do not come together")]
     Handshake,
@@ -113,12 +106,7 @@ pub fn run(settings: &RelaySettings) -> Result<RelayFigures, RelayError> {
         runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()
     };
     let runtime = runtime.map_err(io_error("starting threads"))?;
-    // On a worker, as the router's task is.
-    let task = runtime.spawn(hop(settings.clone()));
-    let rounds = runtime.block_on(task).map_err(|error| RelayError::Io {
-        what: "running the hop",
-        source: io::Error::other(error),
-    })??;
+    let rounds = runtime.block_on(router(settings))?;
     Ok(figures(settings, limit, &memory, &rounds))
 }
 
@@ -156,37 +144,32 @@ impl Mark {
     }
 }
 
-async fn hop(settings: RelaySettings) -> Result<Vec<Round>, RelayError> {
-    let clock = Clock::start();
-    let listen = || TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
-    let for_source = listen().await.map_err(io_error("listening"))?;
-    let for_sink = listen().await.map_err(io_error("listening"))?;
-    let _load = start_load(&settings, &for_source, &for_sink)?;
-    let came_in = timeout(CONNECT_LIMIT, accept(clock, &for_source));
-    let goes_out = timeout(CONNECT_LIMIT, accept(clock, &for_sink));
-    let (came_in, goes_out) =
-        tokio::try_join!(came_in, goes_out).map_err(|_| RelayError::Silent)?;
-    let (in_stream, came_in) = came_in.map_err(io_error("accepting the source"))?;
-    let (out_stream, goes_out) = goes_out.map_err(io_error("accepting the sink"))?;
-    let hop = Hop::new(clock.time(), came_in, goes_out, settings.tunnels);
-    let (events, inbox) = mpsc::channel(EVENTS_MAX);
-    let conns = [Conn::start(IN, in_stream, events.clone()), Conn::start(OUT, out_stream, events)];
-    relay(clock, &settings, hop, conns, inbox).await
+/// Runs the router until all rounds are measured.
+async fn router(settings: &RelaySettings) -> Result<Vec<Round>, RelayError> {
+    let start_error = |error: &dyn std::error::Error| RelayError::Start(error.to_string());
+    let mut file = ConfigFile::default();
+    file.link.listen = actors::address(1);
+    file.proxy.listen.set_port(0);
+    file.api.listen.set_port(0);
+    let config = file.resolve().map_err(|error| start_error(&error))?;
+    let setup = Setup::in_memory(config, actors::network(), Vec::new())
+        .map_err(|error| start_error(&error))?;
+    let router = driver::start(setup).await.map_err(|error| start_error(&error))?;
+    let invite = router.invite().await.ok_or(RelayError::Silent)?;
+    let load = start_load(settings, &invite)?;
+    let rounds = measure(settings, &router).await;
+    drop(load);
+    router.stop().await;
+    rounds
 }
 
-fn start_load(
-    settings: &RelaySettings,
-    for_source: &TcpListener,
-    for_sink: &TcpListener,
-) -> Result<Load, RelayError> {
-    let address = |listener: &TcpListener| listener.local_addr().map(|address| address.to_string());
-    let source = address(for_source).map_err(io_error("listening"))?;
-    let sink = address(for_sink).map_err(io_error("listening"))?;
-    let [program, args @ ..] = &*settings.load else { return Err(RelayError::LoadStopped) };
+fn start_load(settings: &RelaySettings, invite: &str) -> Result<Load, RelayError> {
+    let nothing = || io::Error::from(io::ErrorKind::NotFound);
+    let (program, args) =
+        settings.load.split_first().ok_or_else(nothing).map_err(io_error("starting the load"))?;
     Command::new(program)
         .args(args)
-        .args(["--source", &source, "--sink", &sink])
-        .args(["--tunnels", &settings.tunnels.to_string()])
+        .args(["--invite", invite, "--tunnels", &settings.tunnels.to_string()])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .spawn()
@@ -194,70 +177,23 @@ fn start_load(
         .map_err(io_error("starting the load generators"))
 }
 
-async fn accept(
-    clock: Clock,
-    listener: &TcpListener,
-) -> io::Result<(TcpStream, warren_overlay::link::Established)> {
-    let (stream, _) = listener.accept().await?;
-    tune(&stream);
-    let machine = Handshake::accept(clock.now(), actors::identity(HOP), actors::fresh_rng());
-    let established = actors::shake_over(clock, &stream, machine).await?;
-    Ok((stream, established))
-}
-
-/// The router's loop, until all rounds are measured.
-async fn relay(
-    clock: Clock,
-    settings: &RelaySettings,
-    mut hop: Hop,
-    mut conns: [Conn; 2],
-    mut inbox: mpsc::Receiver<Event>,
-) -> Result<Vec<Round>, RelayError> {
+async fn measure(settings: &RelaySettings, router: &Handle) -> Result<Vec<Round>, RelayError> {
+    let clock = Clock::start();
     let mut marks: Vec<Mark> = Vec::with_capacity(settings.rounds + 1);
-    loop {
-        flush(clock, &mut hop, &mut conns)?;
-        if let Some(reason) = hop.over {
-            return Err(RelayError::Link(reason));
-        }
-        let cells = hop.cells();
+    let (mut seen, mut seen_at) = (0, clock.elapsed());
+    while marks.len() <= settings.rounds {
+        sleep(LOOK_EVERY).await;
+        let cells = router.status().await.ok_or(RelayError::Silent)?.cells_relayed;
         if cells >= marks.last().map_or(0, |mark| mark.cells) + settings.cells {
             marks.push(Mark::take(cells, clock, settings.allocations));
-            if marks.len() > settings.rounds {
-                let pairs = marks.array_windows::<2>();
-                return Ok(pairs.map(|[start, end]| start.to(*end)).collect());
-            }
         }
-        let now = clock.time();
-        if hop.poll_timeout().is_some_and(|at| at <= now) {
-            hop.handle_timeout(now);
-        }
-        let event = match inbox.try_recv() {
-            Ok(event) => event,
-            Err(_) => match timeout(SILENCE_LIMIT, inbox.recv()).await {
-                Ok(Some(event)) => event,
-                Ok(None) => return Err(RelayError::LoadStopped),
-                Err(_) => return Err(RelayError::Silent),
-            },
-        };
-        match event {
-            Event::Received { link, mut bytes } => hop.received(clock.time(), link, &mut bytes),
-            Event::Writable { link } => {
-                let [in_conn, out_conn] = &mut conns;
-                if link == IN { in_conn.writable() } else { out_conn.writable() }
-            }
-            Event::Closed => return Err(RelayError::LoadStopped),
+        if cells > seen {
+            (seen, seen_at) = (cells, clock.elapsed());
+        } else if clock.elapsed().saturating_sub(seen_at) > SILENCE_LIMIT {
+            return Err(RelayError::Silent);
         }
     }
-}
-
-fn flush(clock: Clock, hop: &mut Hop, conns: &mut [Conn; 2]) -> Result<(), RelayError> {
-    for (link, conn) in [OUT, IN].into_iter().zip(conns.iter_mut().rev()) {
-        if hop.wants_transmit(link) {
-            conn.flush(|buffer| hop.poll_transmit(clock.time(), link, buffer))
-                .map_err(io_error("writing to a link"))?;
-        }
-    }
-    Ok(())
+    Ok(marks.array_windows::<2>().map(|[start, end]| start.to(*end)).collect())
 }
 
 /// The same without sockets: nanoseconds and allocations per cell, of each round.

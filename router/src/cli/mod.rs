@@ -7,6 +7,7 @@
 //! Results go to standard output, words for people to standard error. Exit codes: 0 done, 1 failed,
 //! 2 wrong usage, 3 no router is running there, 4 not found, 5 took too long, 6 refused.
 
+mod bench;
 mod client;
 mod demo;
 mod fetch;
@@ -17,6 +18,7 @@ mod testnet;
 
 use std::{io::Write, path::PathBuf, process::ExitCode};
 
+pub use bench::main as bench_main;
 use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
 
@@ -50,6 +52,8 @@ enum Command {
     Demo(demo::Demo),
     /// Private test networks: one process a router
     Testnet(testnet::Testnet),
+    /// Measure the router on this machine
+    Bench(bench::Bench),
 }
 
 /// Flags of every command that talks to a router.
@@ -162,6 +166,7 @@ async fn run_command(command: Command) -> Result<(), Failure> {
         Command::Unexpose(unexpose) => services::unexpose(unexpose).await,
         Command::Demo(demo) => demo::demo(demo).await,
         Command::Testnet(testnet) => testnet::testnet(testnet).await,
+        Command::Bench(bench) => bench::forward(bench).await,
     }
 }
 
