@@ -45,7 +45,8 @@ const LIFE_MINUTES: u16 = 20;
 pub struct LoadSettings {
     /// Its network and itself: the first router named.
     pub invite: Invite,
-    /// Tunnels through it, 1 to 100: what one neighbour may build at once.
+    /// Tunnels through it, 1 to 64: what one link's control queue holds of builds at once, and to
+    /// spare.
     pub tunnels: u32,
 }
 

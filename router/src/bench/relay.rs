@@ -45,7 +45,7 @@ pub struct RelaySettings {
     pub rounds: usize,
     /// Cells per round; as many go before the first.
     pub cells: u64,
-    /// Tunnels through the router, 1 to 100.
+    /// Tunnels through the router, 1 to 64.
     pub tunnels: u32,
     /// Threads of the router, at least 1.
     pub workers: usize,
