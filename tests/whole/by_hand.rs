@@ -132,7 +132,10 @@ fn six_people_make_a_network_and_one_of_them_publishes_a_service() {
     routers[1].command(&["unexpose", "mine"]).success();
     assert_eq!(routers[1].command(&["services", "--json"]).json(), serde_json::json!([]));
     let before = origin.requests();
+    let start = Instant::now();
     let gone = Via::new(routers[4].proxy, name).patience(Duration::from_mins(1)).get("/stats");
+    figure("a withdrawn service's old client gives up after, ms", start.elapsed().as_millis());
+    figure("  with", gone.as_ref().err().map(ToString::to_string).unwrap_or_default());
     assert!(gone.is_err(), "a withdrawn service answered: {gone:?}");
     assert_eq!(origin.requests(), before);
 }
