@@ -9,9 +9,8 @@
 //!                           ^ commands, events          ^ commands, events
 //!                           '---------> Node <----------'
 //! ```
-//!
-//! In *deferred mode* each message between parts takes a seeded random while, in order for each
-//! pair, as between the threads of a busy machine: races of install and remove get a seed.
+
+mod mail;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -27,7 +26,7 @@ use warren_overlay::{
         CreditQuota, Handshake, HandshakeBudget, HandshakeOutput, LinkIdentity, LinkInput, LinkIo,
         LinkOutput, LinkSettings, ReplayFilter,
     },
-    plane::{LinkCommand, LinkEvent, Part, PartMessage},
+    plane::{LinkEvent, Part},
     rng::Rng,
     session::{AppCommand, AppEvent, End, EndInput, EndOutput, ResetReason},
     time::{Now, Time},
@@ -36,6 +35,7 @@ use warren_overlay::{
 
 use warren_proxy::Failure;
 
+use self::mail::{Address, Letter, Mail};
 use crate::{
     app::{StreamEvent, StreamNo},
     node::{Node, NodeInput, NodeOutput, NodeSettings, Saved},
@@ -92,34 +92,6 @@ enum LinkState {
     },
 }
 
-/// Where a letter goes, or comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Address {
-    Node,
-    Link(LinkNo),
-    End(EndNo),
-}
-
-#[derive(Debug)]
-enum Letter {
-    Part(Part, PartMessage),
-    Command(LinkCommand),
-    ToEnd(Box<EndInput>),
-}
-
-/// Seeded delays between parts.
-#[derive(Debug)]
-struct Deferred {
-    rng: Rng,
-    most: Duration,
-    /// When the last letter of each pair is due: those after it may not overtake.
-    last: BTreeMap<(Address, Address), Time>,
-    waiting: BTreeMap<(Time, u64), (Address, Letter)>,
-    sent: u64,
-    /// Bytes of streams that applications gave and no end has yet.
-    unread: BTreeMap<StreamNo, usize>,
-}
-
 /// The composition.
 #[derive(Debug)]
 pub struct Host {
@@ -131,8 +103,7 @@ pub struct Host {
     identity: LinkIdentity,
     settings: LinkSettings,
     budget: HandshakeBudget,
-    mail: VecDeque<(Address, Letter)>,
-    deferred: Option<Deferred>,
+    mail: Mail,
     touched: BTreeSet<Address>,
     out: VecDeque<HostOutput>,
     rng: Rng,
@@ -158,8 +129,7 @@ impl Host {
             identity,
             settings: LinkSettings::new(quota),
             budget: HandshakeBudget::new(HANDSHAKES.0, HANDSHAKES.1),
-            mail: VecDeque::new(),
-            deferred: None,
+            mail: Mail::default(),
             touched: BTreeSet::from([Address::Node]),
             out: VecDeque::new(),
             rng,
@@ -171,14 +141,7 @@ impl Host {
 
     /// Delays each message between parts by up to `most`, in order for each pair.
     pub fn defer(&mut self, most: Duration) {
-        self.deferred = Some(Deferred {
-            rng: self.rng.fork(),
-            most,
-            last: BTreeMap::new(),
-            waiting: BTreeMap::new(),
-            sent: 0,
-            unread: BTreeMap::new(),
-        });
+        self.mail.defer(most, self.rng.fork());
     }
 
     /// A connection came in from `source`; `None`: close it at once.
@@ -269,14 +232,8 @@ impl Host {
     pub fn app(&mut self, now: Now, end: EndNo, command: AppCommand) {
         if self.ends.contains_key(&end) {
             // By the node's mail, so that it does not overtake the stream's own opening.
-            if let (Some(deferred), AppCommand::Data { stream, bytes }) =
-                (&mut self.deferred, &command)
-            {
-                let no = StreamNo { end, stream: *stream };
-                *deferred.unread.entry(no).or_default() += bytes.len();
-            }
             let letter = Letter::ToEnd(Box::new(EndInput::App(command)));
-            self.post(now, Address::Node, Address::End(end), letter);
+            self.mail.post(now.time, Address::Node, Address::End(end), letter);
             self.settle(now);
         }
     }
@@ -284,8 +241,7 @@ impl Host {
     /// Bytes that may be given for a stream now.
     pub fn writable(&self, stream: StreamNo) -> usize {
         let room = self.ends.get(&stream.end).map_or(0, |end| end.writable(stream.stream));
-        let unread = self.deferred.as_ref().and_then(|deferred| deferred.unread.get(&stream));
-        room.saturating_sub(unread.copied().unwrap_or(0))
+        room.saturating_sub(self.mail.unread(stream))
     }
 
     /// Time passed.
@@ -329,11 +285,7 @@ impl Host {
             LinkState::Dialling(_) => None,
         });
         let ends = self.ends.values().filter_map(End::poll_timeout);
-        let mail = self
-            .deferred
-            .iter()
-            .filter_map(|deferred| deferred.waiting.first_key_value().map(|((at, _), _)| *at));
-        links.chain(ends).chain(mail).chain(self.node.poll_timeout()).min()
+        links.chain(ends).chain(self.mail.due()).chain(self.node.poll_timeout()).min()
     }
 
     /// The next thing to do.
@@ -433,34 +385,16 @@ impl Host {
                     Address::End(end) => self.drain_end(now, end),
                 }
             }
-            match self.next_letter(now) {
-                Some((to, letter)) => self.deliver(now, to, letter),
+            match self.mail.next(now.time) {
+                Some((to, letter, delayed)) => {
+                    self.deliver(now, to, letter);
+                    let writable = |no| HostOutput::Stream(no, StreamEvent::Writable);
+                    self.out.extend(delayed.map(writable));
+                }
                 None if self.touched.is_empty() => return,
                 None => {}
             }
         }
-    }
-
-    fn post(&mut self, now: Now, from: Address, to: Address, letter: Letter) {
-        let Some(deferred) = &mut self.deferred else {
-            return self.mail.push_back((to, letter));
-        };
-        let most = u64::try_from(deferred.most.as_micros()).unwrap_or(u64::MAX);
-        let delay = Duration::from_micros(deferred.rng.below(most.saturating_add(1)));
-        let last = deferred.last.entry((from, to)).or_default();
-        *last = (now.time + delay).max(*last);
-        deferred.sent += 1;
-        deferred.waiting.insert((*last, deferred.sent), (to, letter));
-    }
-
-    fn next_letter(&mut self, now: Now) -> Option<(Address, Letter)> {
-        if let Some(deferred) = &mut self.deferred
-            && let Some(first) = deferred.waiting.first_entry()
-            && first.key().0 <= now.time
-        {
-            return Some(first.remove());
-        }
-        self.mail.pop_front()
     }
 
     /// Letters to parts that are gone are lost, as they are between tasks.
@@ -484,18 +418,7 @@ impl Host {
                     Letter::Part(Part::Link(from), message) => {
                         end.handle_input(now, EndInput::Part { from, message });
                     }
-                    Letter::ToEnd(input) => {
-                        if let (Some(deferred), EndInput::App(AppCommand::Data { stream, bytes })) =
-                            (&mut self.deferred, &*input)
-                            && let Some(unread) =
-                                deferred.unread.get_mut(&StreamNo { end: no, stream: *stream })
-                        {
-                            *unread = unread.saturating_sub(bytes.len());
-                            let no = StreamNo { end: no, stream: *stream };
-                            self.out.push_back(HostOutput::Stream(no, StreamEvent::Writable));
-                        }
-                        end.handle_input(now, *input);
-                    }
+                    Letter::ToEnd(input) => end.handle_input(now, *input),
                     Letter::Part(..) | Letter::Command(_) => return,
                 }
             }
@@ -512,7 +435,12 @@ impl Host {
             match io.poll_output() {
                 None => break,
                 Some(LinkOutput::Part { to, message }) => {
-                    self.post(now, me, address(to), Letter::Part(Part::Link(link), message));
+                    self.mail.post(
+                        now.time,
+                        me,
+                        address(to),
+                        Letter::Part(Part::Link(link), message),
+                    );
                 }
                 Some(LinkOutput::Node(LinkEvent::Closed(_))) => return self.gone(now, link),
                 Some(LinkOutput::Node(event)) => {
@@ -535,7 +463,7 @@ impl Host {
                 None => return,
                 Some(EndOutput::Part { to, message }) => {
                     let letter = Letter::Part(Part::End(no), message);
-                    self.post(now, Address::End(no), Address::Link(to), letter);
+                    self.mail.post(now.time, Address::End(no), Address::Link(to), letter);
                 }
                 Some(EndOutput::Node(event)) => {
                     self.node.handle_input(now, NodeInput::End { end: no, event });
@@ -554,7 +482,12 @@ impl Host {
                     self.out.push_back(HostOutput::Dial { link, to: contact.address.socket() });
                 }
                 NodeOutput::Link { link, command } => {
-                    self.post(now, Address::Node, Address::Link(link), Letter::Command(command));
+                    self.mail.post(
+                        now.time,
+                        Address::Node,
+                        Address::Link(link),
+                        Letter::Command(command),
+                    );
                 }
                 NodeOutput::Shut { link } => self.gone(now, link),
                 NodeOutput::NewEnd { end, machine } => {
@@ -562,7 +495,12 @@ impl Host {
                     self.touched.insert(Address::End(end));
                 }
                 NodeOutput::End { end, input } => {
-                    self.post(now, Address::Node, Address::End(end), Letter::ToEnd(input));
+                    self.mail.post(
+                        now.time,
+                        Address::Node,
+                        Address::End(end),
+                        Letter::ToEnd(input),
+                    );
                 }
                 NodeOutput::DropEnd { end } => {
                     self.ends.remove(&end);
