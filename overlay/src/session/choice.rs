@@ -120,9 +120,23 @@ impl Tunnels {
 pub(super) struct Leases(Vec<(Lease, bool)>);
 
 impl Leases {
-    /// A descriptor came: all are good again, for what one tunnel cannot reach another can.
-    pub(super) fn replace(&mut self, leases: Vec<Lease>) {
-        self.0 = leases.into_iter().map(|lease| (lease, false)).collect();
+    /// A descriptor came: those that failed come after new ones. True if there is a new one.
+    pub(super) fn replace(&mut self, leases: Vec<Lease>) -> bool {
+        let failed = |lease: &Lease| self.0.iter().find(|(old, _)| old == lease).map(|old| old.1);
+        let news = leases.iter().any(|lease| failed(lease).is_none());
+        let leases = leases.into_iter().map(|lease| (lease, failed(&lease) == Some(true)));
+        self.0 = leases.collect();
+        if self.all_failed() {
+            self.forgive();
+        }
+        news
+    }
+
+    /// All are good again, for what one tunnel cannot reach another can.
+    pub(super) fn forgive(&mut self) {
+        for (_, failed) in &mut self.0 {
+            *failed = false;
+        }
     }
 
     /// No path came about through it, or it broke.
@@ -139,7 +153,7 @@ impl Leases {
 }
 
 /// What the last path used and why the next should differ.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Avoid {
     pub(super) tunnel: OwnTunnelName,
     pub(super) gateway: RouterId,
@@ -147,23 +161,34 @@ pub(super) struct Avoid {
 
 /// A tunnel and a lease for the next path, at random among the best.
 ///
-/// Never a tunnel through the gateway. Then, worst first: a hop in the gateway's address range (a
-/// network may be too small for that rule), a retiring tunnel, a suspect one, the tunnel to be
-/// avoided, the gateway to be avoided.
+/// Never a tunnel through the gateway, nor a pair that an attempt in `running` has. Then, worst
+/// first: a hop in the gateway's address range (a network may be too small for that rule), a
+/// retiring tunnel, a suspect one, the very pair to be avoided; then each use of the gateway, of
+/// the tunnel to be avoided, of the tunnel by another attempt.
 pub(super) fn choose(
     rng: &mut Rng,
     tunnels: &Tunnels,
     leases: &Leases,
     avoid: Option<Avoid>,
+    running: &[Avoid],
 ) -> Option<(OwnTunnelName, Lease)> {
     let pairs = leases.0.iter().filter(|(_, failed)| !failed).flat_map(|(lease, _)| {
-        let usable = tunnels.0.iter().filter(|(_, tunnel)| !tunnel.route.holds(lease));
+        let gateway = running.iter().chain(&avoid).filter(|via| via.gateway == lease.gateway);
+        let gateway: u32 = gateway.map(|_| 4).sum();
+        let usable = tunnels.0.iter().filter(|(name, tunnel)| {
+            let via = Avoid { tunnel: **name, gateway: lease.gateway };
+            !tunnel.route.holds(lease) && !running.contains(&via)
+        });
         usable.map(move |(name, tunnel)| {
-            let cost = u32::from(tunnel.route.is_near(lease)) * 16
-                + u32::from(tunnel.retiring) * 8
-                + u32::from(tunnel.suspect) * 4
-                + u32::from(avoid.is_some_and(|avoid| avoid.tunnel == *name)) * 2
-                + u32::from(avoid.is_some_and(|avoid| avoid.gateway == lease.gateway));
+            let others = running.iter().filter(|via| via.tunnel == *name).map(|_| 2);
+            let via = Avoid { tunnel: *name, gateway: lease.gateway };
+            let cost = u32::from(tunnel.route.is_near(lease)) * 256
+                + u32::from(tunnel.retiring) * 128
+                + u32::from(tunnel.suspect) * 64
+                + u32::from(avoid == Some(via)) * 32
+                + u32::from(avoid.is_some_and(|avoid| avoid.tunnel == *name)) * 3
+                + others.sum::<u32>()
+                + gateway;
             (cost, (*name, *lease))
         })
     });

@@ -1,8 +1,8 @@
 //! The client's side of one session: which path carries it, and when another must.
 //!
-//! Lives here: the handshake and resumption as seen from the client, make-before-break, retries.
-//! Does not live here: the choice itself (`choice.rs`), silence (`watch.rs`), streams and offsets
-//! (`conversation.rs`), splices (`end.rs`).
+//! Lives here: the handshake and resumption as seen from the client, make-before-break.
+//! Does not live here: when attempts start (`client/attempts.rs`), the choice (`choice.rs`), silence
+//! (`watch.rs`), streams and offsets (`conversation.rs`), splices (`end.rs`).
 //!
 //! ```text
 //!  no path --stream wanted--> attempt --answer / hello--> live
@@ -13,9 +13,13 @@
 
 use std::{collections::VecDeque, time::Duration};
 
+mod attempts;
+
+use attempts::{ATTEMPTS_MAX, Attempt, RACE_AFTER, RESUME_TIME, Step};
+
 use super::{
     app::{AppCommand, AppEvent, StreamNo},
-    choice::{Avoid, Leases, Tunnels, choose},
+    choice::{Avoid, Leases, Tunnels},
     conversation::{Conversation, Heard, Trouble},
     frame::ResetReason,
     handshake::{Answer, ClientHandshake, EARLY_MAX, Purpose, SessionTarget},
@@ -35,10 +39,6 @@ use crate::{
 
 /// Tunnels wanted while there is a session: one in use, one spare.
 const TUNNELS_WANTED: usize = 2;
-/// How long a resumption may take: the end hop may have to dial the gateway.
-const RESUME_TIME: Duration = Duration::from_secs(3);
-/// How long a full handshake may take: two routers may have to be dialled on the way.
-const HANDSHAKE_TIME: Duration = Duration::from_secs(5);
 /// Age at which a session's keys are renewed by a full handshake: an hour before the service
 /// insists (PROTOCOL P9).
 const REKEY_AFTER: Duration = Duration::from_hours(23);
@@ -46,11 +46,6 @@ const REKEY_AFTER: Duration = Duration::from_hours(23);
 const GIVE_UP_AFTER: Duration = Duration::from_mins(1);
 /// How long a session without streams keeps its path.
 const IDLE_MAX: Duration = Duration::from_mins(2);
-/// Attempts that follow each other at once; then they wait longer and longer.
-const EAGER_ATTEMPTS: u32 = 3;
-/// First and longest wait between attempts.
-const RETRY_FIRST: Duration = Duration::from_millis(250);
-const RETRY_LONGEST: Duration = Duration::from_secs(8);
 
 /// What a client wants done.
 #[derive(Debug)]
@@ -87,26 +82,6 @@ struct Live {
     silent: bool,
 }
 
-#[derive(Debug)]
-struct Attempt {
-    no: PathNo,
-    via: Avoid,
-    step: Step,
-    deadline: Time,
-    /// It is made only because the live path is silent.
-    for_silence: bool,
-}
-
-#[derive(Debug)]
-enum Step {
-    /// The request is written when its first unit is asked for, with the early data there is then.
-    Request { continues: bool },
-    /// Waiting for the answer.
-    Asked { handshake: ClientHandshake, continues: bool, early: usize, units: VecDeque<Vec<u8>> },
-    /// Waiting for the service's hello. `fresh` after a full handshake.
-    Resuming { path: Path, fresh: Option<ResumeSecret> },
-}
-
 /// The machine.
 #[derive(Debug)]
 pub(super) struct Client {
@@ -119,7 +94,10 @@ pub(super) struct Client {
     nonce: Tag,
     session: Option<Established>,
     live: Option<Live>,
-    attempt: Option<Attempt>,
+    /// At most [`ATTEMPTS_MAX`]; one, unless all are resumptions.
+    attempts: Vec<Attempt>,
+    /// No further attempt joins the race before.
+    race_at: Time,
     next_path: u32,
     failures: u32,
     retry_at: Time,
@@ -128,6 +106,7 @@ pub(super) struct Client {
     names: Names,
     asked_tunnels: (usize, usize),
     asked_descriptor: bool,
+    asked_at: Time,
     /// No tunnel at hand will do.
     starved: bool,
     timer: Option<Time>,
@@ -147,7 +126,8 @@ impl Client {
             conversation: Conversation::new(Side::Client),
             session: None,
             live: None,
-            attempt: None,
+            attempts: Vec::with_capacity(ATTEMPTS_MAX),
+            race_at: Time::ZERO,
             next_path: 0,
             failures: 0,
             retry_at: Time::ZERO,
@@ -156,6 +136,7 @@ impl Client {
             names: Names::default(),
             asked_tunnels: (0, 0),
             asked_descriptor: false,
+            asked_at: Time::ZERO,
             starved: false,
             timer: None,
             outputs: VecDeque::new(),
@@ -211,13 +192,19 @@ impl Client {
     pub(super) fn descriptor(&mut self, target: SessionTarget, leases: Vec<Lease>) {
         self.asked_descriptor = false;
         self.target = Some(target);
-        self.leases.replace(leases);
+        if self.leases.replace(leases) {
+            self.failures = 0;
+        }
+        self.retry_at = Time::ZERO;
     }
 
     /// There is no descriptor to be had: whoever waits is told why.
     pub(super) fn unreachable(&mut self, reason: ResetReason) {
         self.asked_descriptor = false;
-        if self.live.is_none() {
+        if self.target.is_some() {
+            // No newer one: what is known is tried again.
+            self.leases.forgive();
+        } else if self.live.is_none() {
             self.end_session(reason);
         }
     }
@@ -225,18 +212,21 @@ impl Client {
     /// A tunnel is gone, and with it what ran through it. Its leases are not to blame.
     pub(super) fn tunnel_closed(&mut self, tunnel: OwnTunnelName) {
         self.tunnels.remove(tunnel);
-        self.attempt.take_if(|attempt| attempt.via.tunnel == tunnel);
+        self.attempts.retain(|attempt| attempt.via.tunnel != tunnel);
         self.live.take_if(|live| live.via.tunnel == tunnel);
     }
 
     /// The splice of a path is over.
     pub(super) fn path_closed(&mut self, now: Now, no: PathNo) {
         if let Some(live) = self.live.take_if(|live| live.no == no) {
-            self.leases.failed(live.via.gateway);
+            if self.attempts.is_empty() {
+                self.leases.failed(live.via.gateway);
+            } else {
+                // The service has left it for one of those: no other is needed at once.
+                self.race_at = now.time + RACE_AFTER;
+            }
         }
-        if self.attempt.as_ref().is_some_and(|attempt| attempt.no == no) {
-            self.attempt_failed(now.time, false);
-        }
+        self.attempt_failed(now.time, no, false);
     }
 
     /// A unit came.
@@ -249,7 +239,7 @@ impl Client {
                     self.end_session(ResetReason::SessionLost);
                 }
             }
-        } else if let Some(attempt) = self.attempt.take_if(|attempt| attempt.no == no) {
+        } else if let Some(attempt) = self.take_attempt(no) {
             self.attempt_heard(now, attempt, unit);
         }
         self.events();
@@ -280,7 +270,7 @@ impl Client {
                         let path = Path::continuing(now.time, keys);
                         attempt.step = Step::Resuming { path, fresh: Some(secret) };
                         attempt.deadline = now.time + RESUME_TIME;
-                        self.attempt = Some(attempt);
+                        self.attempts.push(attempt);
                         return;
                     }
                     (true, Answer::Forgotten) => self.start_over(ResetReason::SessionLost),
@@ -318,6 +308,7 @@ impl Client {
     }
 
     fn established(&mut self, now: Time, secret: ResumeSecret) {
+        self.close_attempts(|_| false);
         self.session = Some(Established { secret, numbers: Numbers::new(), since: now });
     }
 
@@ -325,43 +316,25 @@ impl Client {
         tracing::debug!(path = no.0, number = path.number(), "path is live");
         self.tunnels.trust(via.tunnel);
         self.failures = 0;
+        // A higher number that has been shown may be where the service is by now.
+        let number = path.number();
+        self.close_attempts(|other| other.shown() && other.number() > Some(number));
         let live = Live { no, path, via, watch: Watch::default(), silent: false };
         if let Some(old) = self.live.replace(live) {
             self.outputs.push_back(ClientOutput::ClosePath { path: old.no });
+            if old.silent && old.via.gateway != via.gateway {
+                self.leases.failed(old.via.gateway);
+            }
             if old.silent && old.via.tunnel != via.tunnel && self.tunnels.suspect(old.via.tunnel) {
                 self.outputs.push_back(ClientOutput::TunnelFailed { tunnel: old.via.tunnel });
             }
         }
     }
 
-    /// The attempt was refused or did not answer in time.
-    fn attempt_failed(&mut self, now: Time, timed_out: bool) {
-        let Some(attempt) = self.attempt.take() else { return };
-        if timed_out && self.tunnels.suspect(attempt.via.tunnel) {
-            self.outputs.push_back(ClientOutput::TunnelFailed { tunnel: attempt.via.tunnel });
-        }
-        self.attempt_broken(now, attempt.no, attempt.via);
-    }
-
-    fn attempt_broken(&mut self, now: Time, no: PathNo, via: Avoid) {
-        self.outputs.push_back(ClientOutput::ClosePath { path: no });
-        self.leases.failed(via.gateway);
-        self.failures = self.failures.saturating_add(1);
-        let doublings = self.failures.saturating_sub(EAGER_ATTEMPTS);
-        self.retry_at = if doublings == 0 {
-            now
-        } else {
-            now + (RETRY_FIRST * (1 << doublings.min(8))).min(RETRY_LONGEST)
-        };
-        tracing::debug!(path = no.0, failures = self.failures, "no path came about");
-    }
-
     /// The session is over: its streams end, its paths close.
     fn end_session(&mut self, reason: ResetReason) {
         self.live_lost();
-        if let Some(attempt) = self.attempt.take() {
-            self.outputs.push_back(ClientOutput::ClosePath { path: attempt.no });
-        }
+        self.close_attempts(|_| false);
         self.start_over(reason);
     }
 
@@ -386,15 +359,15 @@ impl Client {
             self.events();
             return len;
         }
-        let attempt = self.attempt.as_mut().filter(|attempt| attempt.no == no)?;
-        if let Step::Request { continues } = attempt.step {
+        let at = self.attempts.iter().position(|attempt| attempt.no == no)?;
+        if let Step::Request { continues } = self.attempts.get(at)?.step {
             let Some(step) = self.request(now, continues) else {
-                self.attempt_failed(now.time, false);
+                self.attempt_failed(now.time, no, false);
                 return None;
             };
-            self.attempt.as_mut()?.step = step;
+            self.attempts.get_mut(at)?.step = step;
         }
-        match &mut self.attempt.as_mut()?.step {
+        match &mut self.attempts.get_mut(at)?.step {
             Step::Request { .. } => None,
             Step::Asked { units, .. } => {
                 let next = units.pop_front()?;
@@ -428,8 +401,8 @@ impl Client {
         self.conversation.settle(time);
         let free = self.quota.saturating_sub(self.conversation.held());
         self.conversation.set_limit(free / 4);
-        if self.attempt.as_ref().is_some_and(|attempt| time >= attempt.deadline) {
-            self.attempt_failed(time, true);
+        while let Some(late) = self.attempts.iter().find(|attempt| time >= attempt.deadline) {
+            self.attempt_failed(time, late.no, true);
         }
         let wanted = self.conversation.wants_path();
         self.starved = false;
@@ -437,16 +410,15 @@ impl Client {
         if needed || (wanted && self.live.is_none()) {
             self.begin(time);
         }
-        if let Some(attempt) = &self.attempt {
+        for attempt in &self.attempts {
             self.timer = earlier(self.timer, Some(attempt.deadline));
         }
         self.give_up_or_rest(time, wanted);
         self.ask_for_tunnels(wanted, requests);
-        let in_use = [
-            self.live.as_ref().map(|live| live.via.tunnel),
-            self.attempt.as_ref().map(|attempt| attempt.via.tunnel),
-        ];
-        for tunnel in self.tunnels.take_free(|name| in_use.contains(&Some(name))) {
+        let live = self.live.iter().map(|live| live.via.tunnel);
+        let in_use: Vec<_> =
+            live.chain(self.attempts.iter().map(|attempt| attempt.via.tunnel)).collect();
+        for tunnel in self.tunnels.take_free(|name| in_use.contains(&name)) {
             self.outputs.push_back(ClientOutput::TunnelFree { tunnel });
         }
     }
@@ -460,67 +432,15 @@ impl Client {
             sign = live.watch.judge(now, live.path.heard, &self.conversation);
         }
         live.silent = sign == Sign::Silent;
+        let leave = live.silent || self.tunnels.is_retiring(live.via.tunnel);
         if let Sign::Fine(due) = sign {
             self.timer = earlier(self.timer, due);
-            // It spoke again: the attempt that its silence caused is not needed.
-            if let Some(attempt) = self.attempt.take_if(|attempt| attempt.for_silence) {
-                self.outputs.push_back(ClientOutput::ClosePath { path: attempt.no });
-            }
+            // It spoke again: attempts that its silence caused are not needed, unless the service
+            // may have gone over to them.
+            self.close_attempts(|attempt| !attempt.for_silence || attempt.shown());
         }
         let old = self.session.as_ref().is_some_and(|s| now.since(s.since) >= REKEY_AFTER);
-        live.silent || old || self.tunnels.is_retiring(live.via.tunnel)
-    }
-
-    /// Starts an attempt, if none runs and all that it needs is there.
-    fn begin(&mut self, now: Time) {
-        if self.attempt.is_some() {
-            return;
-        }
-        if now < self.retry_at {
-            self.timer = earlier(self.timer, Some(self.retry_at));
-            return;
-        }
-        if self.target.is_none() || self.leases.all_failed() {
-            if !self.asked_descriptor {
-                self.asked_descriptor = true;
-                self.outputs.push_back(ClientOutput::NeedDescriptor);
-            }
-            return;
-        }
-        let avoid = self.live.as_ref().map(|live| live.via);
-        let Some((tunnel, lease)) = choose(&mut self.rng, &self.tunnels, &self.leases, avoid)
-        else {
-            self.starved = true;
-            return;
-        };
-        // Rotation must not go to another tunnel that is leaving.
-        if self.live.as_ref().is_some_and(|live| !live.silent) && self.tunnels.is_retiring(tunnel) {
-            self.starved = true;
-            return;
-        }
-        let (step, time) = self.first_step(now);
-        let no = PathNo(self.next_path);
-        self.next_path = self.next_path.wrapping_add(1);
-        let via = Avoid { tunnel, gateway: lease.gateway };
-        let for_silence = self.live.as_ref().is_some_and(|live| live.silent);
-        self.attempt = Some(Attempt { no, via, step, deadline: now + time, for_silence });
-        self.outputs.push_back(ClientOutput::OpenPath { path: no, tunnel, lease });
-    }
-
-    fn first_step(&mut self, now: Time) -> (Step, Duration) {
-        let Some(session) = &mut self.session else {
-            return (Step::Request { continues: false }, HANDSHAKE_TIME);
-        };
-        let young = now.since(session.since) < REKEY_AFTER;
-        match session.numbers.take().filter(|_| young) {
-            Some(number) => {
-                let tag = session.secret.tag(number.value());
-                let keys = session.secret.path(number, Role::Client);
-                let path = Path::resuming(now, keys, tag);
-                (Step::Resuming { path, fresh: None }, RESUME_TIME)
-            }
-            None => (Step::Request { continues: true }, HANDSHAKE_TIME),
-        }
+        leave || old
     }
 
     fn give_up_or_rest(&mut self, now: Time, wanted: bool) {
@@ -552,7 +472,10 @@ impl Client {
     fn ask_for_tunnels(&mut self, wanted: bool, requests: bool) {
         let good = self.tunnels.good();
         let mut want = match (wanted || self.live.is_some(), requests) {
-            (true, _) => TUNNELS_WANTED,
+            // A silent router may be in both.
+            (true, _) => {
+                TUNNELS_WANTED + usize::from(self.live.as_ref().is_some_and(|live| live.silent))
+            }
             (false, requests) => usize::from(requests),
         };
         if self.starved {
@@ -573,9 +496,9 @@ impl Client {
 
     /// Paths that may have units to send.
     pub(super) fn paths(&self) -> impl Iterator<Item = PathNo> + use<> {
-        let attempt = self.attempt.as_ref().map(|attempt| attempt.no);
-        let live = self.live.as_ref().map(|live| live.no);
-        attempt.into_iter().chain(live)
+        let live = self.live.iter().map(|live| live.no);
+        let paths: Vec<_> = self.attempts.iter().map(|attempt| attempt.no).chain(live).collect();
+        paths.into_iter()
     }
 
     /// The path that carries the session.

@@ -108,6 +108,11 @@ impl Path {
         self.number
     }
 
+    /// Whether its first unit has been written.
+    pub(super) const fn shown(&self) -> bool {
+        matches!(self.first, First::Done)
+    }
+
     /// The unit that ends the session, if the other side can read it by now.
     pub(super) fn farewell(&mut self) -> Option<Vec<u8>> {
         if !self.talks || !matches!(self.first, First::Done) {

@@ -111,12 +111,17 @@ impl Numbers {
 
     /// A number for one attempt; `None` when only a full handshake helps.
     pub(super) const fn take(&mut self) -> Option<PathNumber> {
-        if self.next > self.authenticated.saturating_add(TAGS_AHEAD) {
+        if !self.left() {
             return None;
         }
         let number = PathNumber(self.next);
         self.next += 1;
         Some(number)
+    }
+
+    /// Whether [`Numbers::take`] has one.
+    pub(super) const fn left(&self) -> bool {
+        self.next <= self.authenticated.saturating_add(TAGS_AHEAD)
     }
 
     /// The path of that number authenticated.

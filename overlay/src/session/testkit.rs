@@ -78,6 +78,7 @@ pub(super) fn tunnel(n: u32) -> OwnTunnelName {
 pub(super) struct Pipe {
     pub(super) service: Option<PathNo>,
     pub(super) tunnel: Option<OwnTunnelName>,
+    pub(super) gateway: Option<RouterId>,
     /// `None` in the queue: the sender closed.
     up: VecDeque<(Time, Option<Vec<u8>>)>,
     down: VecDeque<(Time, Option<Vec<u8>>)>,
@@ -108,6 +109,8 @@ pub(super) struct Net {
     pub(super) leases: u8,
     /// Tunnels in which everything disappears.
     pub(super) holes: BTreeSet<OwnTunnelName>,
+    /// The same for gateways.
+    pub(super) dead_gateways: BTreeSet<RouterId>,
     pub(super) flows: BTreeMap<StreamNo, Flow>,
     echo: BTreeMap<StreamNo, (VecDeque<u8>, bool)>,
     /// Streams whose service application does not read.
@@ -145,6 +148,7 @@ impl Net {
             next_tunnel: 0,
             leases: 3,
             holes: BTreeSet::new(),
+            dead_gateways: BTreeSet::new(),
             flows: BTreeMap::new(),
             echo: BTreeMap::new(),
             stuck_ports: BTreeSet::new(),
@@ -259,10 +263,12 @@ impl Net {
     fn client_wish(&mut self, output: ClientOutput) {
         let now = self.clock();
         match output {
-            ClientOutput::OpenPath { path, tunnel, .. } => {
+            ClientOutput::OpenPath { path, tunnel, lease } => {
                 let pipe = Pipe {
                     tunnel: Some(tunnel),
-                    silent: self.holes.contains(&tunnel),
+                    gateway: Some(lease.gateway),
+                    silent: self.holes.contains(&tunnel)
+                        || self.dead_gateways.contains(&lease.gateway),
                     ..Pipe::default()
                 };
                 self.pipes.insert(path, pipe);
@@ -469,6 +475,19 @@ impl Net {
         if let Some(pipe) = self.pipes.get_mut(&no) {
             pipe.silent = true;
             self.holes.extend(pipe.tunnel);
+        }
+    }
+
+    /// The gateway of the path that carries the session.
+    pub(super) fn gateway(&self) -> RouterId {
+        self.pipes[&self.live()].gateway.unwrap()
+    }
+
+    /// A router that leads to this gateway falls silent.
+    pub(super) fn silence_gateway(&mut self, gateway: RouterId) {
+        self.dead_gateways.insert(gateway);
+        for pipe in self.pipes.values_mut().filter(|pipe| pipe.gateway == Some(gateway)) {
+            pipe.silent = true;
         }
     }
 

@@ -7,7 +7,7 @@ use proptest::prelude::{ProptestConfig, any, prop, prop_assert, prop_assert_eq, 
 use super::{
     app::{AppCommand, StreamNo},
     frame::ResetReason,
-    testkit::{NETWORK, Net, ms, pattern, secret, tunnel},
+    testkit::{NETWORK, Net, lease, ms, pattern, secret, tunnel},
 };
 
 const MIB: usize = 1024 * 1024;
@@ -127,6 +127,48 @@ fn a_silent_relay_costs_at_most_three_seconds() {
             assert_eq!(net.failed.len(), 1);
         }
     }
+}
+
+#[test]
+fn a_silent_relay_shared_by_two_of_three_pairs_costs_at_most_three_seconds() {
+    for delay in [10, 50, 100, 200] {
+        for other in 0..2 {
+            for seed in 0..4 {
+                let mut net = Net::new(seed, ms(delay));
+                net.open(1, 80, 20 * MIB);
+                net.run(ms(500 + 10 * delay));
+                let used = net.gateway();
+                let rest: Vec<_> =
+                    (1..=3).map(|no| lease(no).gateway).filter(|no| *no != used).collect();
+                net.longest_pause = Duration::ZERO;
+                net.last_progress = net.now;
+                net.silence_gateway(used);
+                net.silence_gateway(rest[other]);
+                net.run_all(Duration::from_mins(2));
+                assert!(net.longest_pause <= ms(3_000), "{delay}: {:?}", net.longest_pause);
+                assert_eq!((net.gateway(), net.incoming), (rest[1 - other], 1));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_second_silence_does_not_lead_back_to_the_first() {
+    let mut net = Net::new(24, ms(50));
+    net.leases = 5;
+    net.open(1, 80, 100 * MIB);
+    let mut used = Vec::new();
+    for _ in 0..4 {
+        net.run(Duration::from_secs(3));
+        let gateway = net.gateway();
+        assert!(!used.contains(&gateway));
+        used.push(gateway);
+        net.silence_gateway(gateway);
+        net.run(Duration::from_secs(2));
+        // It speaks again; nobody has tried it since.
+        net.dead_gateways.clear();
+    }
+    assert_eq!((net.asked, net.incoming), (1, 1));
 }
 
 #[test]

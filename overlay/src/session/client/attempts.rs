@@ -1,0 +1,218 @@
+//! Attempts to get a path: up to three at once, each on another tunnel and gateway.
+//!
+//! Lives here: when an attempt starts, joins others or is given up, and when a fresh descriptor is
+//! asked for. Does not live here: what its units say (`client.rs`), which pair it takes
+//! (`choice.rs`).
+//!
+//! ```text
+//!  none --no path, silence--> first --RACE_AFTER without an answer--> second --> third
+//!                               '---- one answers: it is live, lower numbers are closed,
+//!                                     higher ones run on: the service may be there already
+//! ```
+
+use std::{collections::VecDeque, time::Duration};
+
+use super::{Client, ClientOutput, Established, REKEY_AFTER};
+use crate::{
+    session::{
+        choice::{Avoid, choose},
+        handshake::ClientHandshake,
+        path::{Path, PathNo},
+        resume::{ResumeSecret, Role},
+        watch::earlier,
+    },
+    time::Time,
+};
+
+/// How long a resumption may take: the end hop may have to dial the gateway.
+pub(super) const RESUME_TIME: Duration = Duration::from_secs(3);
+/// How long a full handshake may take: two routers may have to be dialled on the way.
+const HANDSHAKE_TIME: Duration = Duration::from_secs(5);
+/// Attempts that run at the same time: two of three pairs of tunnel and gateway may share a bad
+/// router. Less than the numbers that a service looks ahead.
+pub(super) const ATTEMPTS_MAX: usize = 3;
+/// How long an attempt is alone. Not zero even if the cause is silence: of two that arrive, the
+/// service drops the lower number, and what it sent there goes again.
+pub(super) const RACE_AFTER: Duration = Duration::from_millis(200);
+/// The same after a reset, at most: a round trip, for the first attempt mostly works.
+const RACE_AFTER_RESET: Duration = Duration::from_secs(1);
+/// Attempts that follow each other at once; then they wait longer and longer.
+const EAGER_ATTEMPTS: u32 = 3;
+/// First and longest wait between attempts.
+const RETRY_FIRST: Duration = Duration::from_millis(250);
+const RETRY_LONGEST: Duration = Duration::from_secs(4);
+/// How often a fresh descriptor is asked for while no path comes about.
+const ASK_EVERY: Duration = Duration::from_secs(4);
+/// The same when not even an untried lease is left.
+const ASK_SOON: Duration = Duration::from_secs(1);
+
+#[derive(Debug)]
+pub(super) struct Attempt {
+    pub(super) no: PathNo,
+    pub(super) via: Avoid,
+    pub(super) step: Step,
+    pub(super) deadline: Time,
+    /// It is made only because the live path is silent.
+    pub(super) for_silence: bool,
+}
+
+#[derive(Debug)]
+pub(super) enum Step {
+    /// The request is written when its first unit is asked for, with the early data there is then.
+    Request { continues: bool },
+    /// Waiting for the answer.
+    Asked { handshake: ClientHandshake, continues: bool, early: usize, units: VecDeque<Vec<u8>> },
+    /// Waiting for the service's hello. `fresh` after a full handshake.
+    Resuming { path: Path, fresh: Option<ResumeSecret> },
+}
+
+impl Attempt {
+    /// Its path number, if it is a resumption.
+    pub(super) fn number(&self) -> Option<u32> {
+        match &self.step {
+            Step::Resuming { path, fresh: None } => Some(path.number()),
+            _ => None,
+        }
+    }
+
+    /// Its tag has been sent: the service may have left every lower number for it.
+    pub(super) fn shown(&self) -> bool {
+        matches!(&self.step, Step::Resuming { path, .. } if path.shown())
+    }
+}
+
+impl Client {
+    /// Starts the attempts that are due, if all that they need is there.
+    pub(super) fn begin(&mut self, now: Time) {
+        self.ask(now);
+        let live = self.live.as_ref().map(|live| live.via);
+        let silent = self.live.as_ref().is_some_and(|live| live.silent);
+        let racing = silent || live.is_none();
+        loop {
+            let due = if self.attempts.is_empty() {
+                self.retry_at
+            } else if racing && self.may_join(now) {
+                self.race_at
+            } else {
+                return;
+            };
+            if now < due {
+                self.timer = earlier(self.timer, Some(due));
+                return;
+            }
+            if self.target.is_none() || self.leases.all_failed() {
+                return;
+            }
+            let running: Vec<_> = self.attempts.iter().map(|attempt| attempt.via).collect();
+            let pair = choose(&mut self.rng, &self.tunnels, &self.leases, live, &running);
+            // Rotation must not go to another tunnel that is leaving.
+            let pair = pair.filter(|(tunnel, _)| racing || !self.tunnels.is_retiring(*tunnel));
+            let Some((tunnel, lease)) = pair else {
+                self.starved = self.attempts.is_empty();
+                return;
+            };
+            let (step, time) = self.first_step(now);
+            let no = PathNo(self.next_path);
+            self.next_path = self.next_path.wrapping_add(1);
+            let via = Avoid { tunnel, gateway: lease.gateway };
+            let deadline = now + time;
+            self.attempts.push(Attempt { no, via, step, deadline, for_silence: silent });
+            self.outputs.push_back(ClientOutput::OpenPath { path: no, tunnel, lease });
+            let rtt = self.conversation.rtt.get();
+            let alone = if silent { RACE_AFTER } else { rtt.clamp(RACE_AFTER, RACE_AFTER_RESET) };
+            self.race_at = now + alone;
+        }
+    }
+
+    /// Whether another attempt may run beside those that do: all by numbers of the same secret, for
+    /// a handshake that arrives changes the secret.
+    fn may_join(&self, now: Time) -> bool {
+        let left = |session: &Established| {
+            session.numbers.left() && now.since(session.since) < REKEY_AFTER
+        };
+        self.attempts.len() < ATTEMPTS_MAX
+            && self.attempts.iter().all(|attempt| attempt.number().is_some())
+            && self.session.as_ref().is_some_and(left)
+    }
+
+    fn first_step(&mut self, now: Time) -> (Step, Duration) {
+        let Some(session) = &mut self.session else {
+            return (Step::Request { continues: false }, HANDSHAKE_TIME);
+        };
+        let young = now.since(session.since) < REKEY_AFTER;
+        match session.numbers.take().filter(|_| young) {
+            Some(number) => {
+                let tag = session.secret.tag(number.value());
+                let keys = session.secret.path(number, Role::Client);
+                let path = Path::resuming(now, keys, tag);
+                (Step::Resuming { path, fresh: None }, RESUME_TIME)
+            }
+            None => (Step::Request { continues: true }, HANDSHAKE_TIME),
+        }
+    }
+
+    /// Asks for a descriptor, if it is missing or may be out of date, and not too often.
+    pub(super) fn ask(&mut self, now: Time) {
+        if self.asked_descriptor {
+            return;
+        }
+        let due = if self.target.is_none() {
+            now
+        } else if self.leases.all_failed() {
+            self.asked_at + ASK_SOON
+        } else if self.live.is_none() && self.failures >= EAGER_ATTEMPTS {
+            self.asked_at + ASK_EVERY
+        } else {
+            return;
+        };
+        if now < due {
+            self.timer = earlier(self.timer, Some(due));
+            return;
+        }
+        self.asked_descriptor = true;
+        self.asked_at = now;
+        self.outputs.push_back(ClientOutput::NeedDescriptor);
+    }
+
+    pub(super) fn take_attempt(&mut self, no: PathNo) -> Option<Attempt> {
+        let at = self.attempts.iter().position(|attempt| attempt.no == no)?;
+        Some(self.attempts.remove(at))
+    }
+
+    /// Closes attempts; those for which `keep` says so stay, as stragglers.
+    pub(super) fn close_attempts(&mut self, keep: impl Fn(&Attempt) -> bool) {
+        for mut attempt in std::mem::take(&mut self.attempts) {
+            if keep(&attempt) {
+                attempt.for_silence = false;
+                self.attempts.push(attempt);
+            } else {
+                self.outputs.push_back(ClientOutput::ClosePath { path: attempt.no });
+            }
+        }
+    }
+
+    /// The attempt was refused or did not answer in time.
+    pub(super) fn attempt_failed(&mut self, now: Time, no: PathNo, timed_out: bool) {
+        let Some(attempt) = self.take_attempt(no) else { return };
+        let tunnel = attempt.via.tunnel;
+        let used = self.live.as_ref().is_some_and(|live| !live.silent && live.via.tunnel == tunnel)
+            || self.attempts.iter().any(|other| other.via.tunnel == tunnel);
+        if timed_out && !used && self.tunnels.suspect(tunnel) {
+            self.outputs.push_back(ClientOutput::TunnelFailed { tunnel });
+        }
+        self.attempt_broken(now, attempt.no, attempt.via);
+    }
+
+    pub(super) fn attempt_broken(&mut self, now: Time, no: PathNo, via: Avoid) {
+        self.outputs.push_back(ClientOutput::ClosePath { path: no });
+        self.leases.failed(via.gateway);
+        self.failures = self.failures.saturating_add(1);
+        let doublings = self.failures.saturating_sub(EAGER_ATTEMPTS);
+        self.retry_at = if doublings == 0 {
+            now
+        } else {
+            now + (RETRY_FIRST * (1 << doublings.min(8))).min(RETRY_LONGEST)
+        };
+        tracing::debug!(path = no.0, failures = self.failures, "no path came about");
+    }
+}
