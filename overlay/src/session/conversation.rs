@@ -159,6 +159,9 @@ impl Conversation {
             return Err(Trouble::Session);
         }
         self.switch(received)?;
+        // What another path brought since the hello was sealed is not acknowledged yet; it will be
+        // when this path has brought it too, for the service has not sent it here before.
+        self.ack_sent = path.told.min(self.received);
         path.at = from;
         path.greeted = true;
         path.talks = true;
@@ -223,6 +226,9 @@ impl Conversation {
                     .min(bytes.len());
                 path.at = path.at.saturating_add(bytes.len() as u64);
                 self.take(now, bytes.get(skip..).unwrap_or_default())?;
+                if skip > 0 && path.at >= self.received && self.ack_sent < self.received {
+                    self.ack_at = self.ack_at.or(Some(now + ACK_DELAY));
+                }
             }
         }
         // Whatever came: the other side is there.

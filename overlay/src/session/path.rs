@@ -47,6 +47,8 @@ pub(super) struct Path {
     pub(super) talks: bool,
     /// The other side's hello, or what stands for it, came.
     pub(super) greeted: bool,
+    /// What this side's hello said it has.
+    pub(super) told: u64,
     /// Offset of the next stream byte that arrives here.
     pub(super) at: u64,
     /// Ping to be answered; one place is enough, the last one counts.
@@ -70,6 +72,7 @@ impl Path {
             first,
             talks: false,
             greeted: false,
+            told: 0,
             at: 0,
             pong_due: None,
             ping_due: None,
@@ -139,6 +142,9 @@ impl Path {
         received: u64,
         from: u64,
     ) -> Option<usize> {
+        if !self.shown() {
+            self.told = received;
+        }
         match std::mem::replace(&mut self.first, First::Done) {
             First::Done => None,
             First::Answer(answer) => {

@@ -172,6 +172,16 @@ fn a_second_silence_does_not_lead_back_to_the_first() {
 }
 
 #[test]
+fn what_one_path_of_a_race_brought_is_acknowledged_on_the_next() {
+    let mut net = Net::new(0, ms(127));
+    net.open(1, 80, 30 * MIB);
+    net.run(ms(1_270));
+    let live = net.live();
+    net.silence(live);
+    net.run_all(Duration::from_mins(2));
+}
+
+#[test]
 fn a_silent_relay_in_a_quiet_stream_is_found_by_the_idle_check() {
     let mut net = Net::new(10, ms(50));
     let stream = net.open(1, 80, 0);
