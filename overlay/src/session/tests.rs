@@ -398,7 +398,10 @@ proptest! {
         if let Some(live) = net.client.live_path() {
             net.silence(live);
             net.run_all(Duration::from_mins(2));
-            prop_assert!(net.longest_pause <= ms(3_000), "{:?}", net.longest_pause);
+            // In the round trip after the handshake the service has not heard that the client holds
+            // the keys: then one attempt more is needed (spec/session.md, section 6).
+            let most = if after > 3 * delay { 3_000 } else { 3_500 };
+            prop_assert!(net.longest_pause <= ms(most), "{:?}", net.longest_pause);
         }
     }
 

@@ -4,7 +4,7 @@
 //! here: how it asks (`conversation.rs`) and where it goes (`client.rs`).
 //!
 //! ```text
-//!  quiet --something expected--> waiting --500 ms of silence--> asked --max(1 s, 4 RTT)--> silent
+//!  quiet --something expected--> waiting --350 ms of silence--> asked --max(1 s, 4 RTT)--> silent
 //!    ^                              ^________any record____________|
 //! ```
 
@@ -14,7 +14,7 @@ use super::conversation::Conversation;
 use crate::time::Time;
 
 /// Silence after which a client asks, if it expects something.
-const ASK_AFTER: Duration = Duration::from_millis(500);
+const ASK_AFTER: Duration = Duration::from_millis(350);
 /// How long after stream data more of it is expected: a download's gap, not a page being read.
 const DATA_EXPECTED: Duration = Duration::from_secs(5);
 /// How often an idle open stream is checked: a service cannot reach a client whose path died.
