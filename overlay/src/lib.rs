@@ -7,6 +7,7 @@
 //! Every machine has the same verbs: `handle_input(now, input)`, `handle_timeout(now)`,
 //! `poll_output() -> Option<Output>` and `poll_timeout() -> Option<Time>`.
 
+pub mod block;
 pub mod crypto;
 pub mod garlic;
 pub mod id;
