@@ -3,7 +3,18 @@
 //! Lives here: the event loop that drives whole networks of `warren_router::host::Host`, seeded and
 //! without sleeping. Does not live here: any protocol logic.
 
+mod apps;
+mod chance;
+mod conn;
+mod latency;
 mod net;
+mod queue;
+mod streams;
 pub mod world;
 
-pub use net::{AppEvent, HostNo, Latency, Net};
+pub use apps::{Fetch, FetchNo, Outcome, Purpose};
+pub use chance::Times;
+pub use conn::Uplink;
+pub use latency::{Latency, MATRIX_MAX, Matrix, MatrixError};
+pub use net::{Happened, HostNo, Line, Net, Seat, What, Wires};
+pub use streams::Streams;

@@ -1,13 +1,19 @@
-//! A network of routers on one virtual clock: the seed of the simulator's engine.
+//! A network of routers on one virtual clock: the simulator's engine.
 //!
-//! Lives here: the event queue, connections with latency, and the hash of all that happened. Does
-//! not live here: any protocol; the routers are `warren_router::host::Host`, as the driver runs them.
+//! Lives here: the clock, what happens to each router, the hash of all that happened. Does not live
+//! here: any protocol (the routers are `warren_router::host::Host`, as the driver runs them), the
+//! order of events (`queue.rs`), the wires (`conn.rs`), applications and faults (`world.rs`).
 //!
-//! One thread, a total order by (time, sequence), one seed: the same run gives the same hash.
+//! ```text
+//!   alarm ─> world                     ┌───────────── bandwidth, way, jitter ─────────────┐
+//!   Queue ──> event ──> Host ──> Dial, Transmit, Close, timer ──> Queue               Queue ──> ..
+//!                         └────> application events ──> world
+//! ```
+//!
+//! One thread, a total order by (time, sequence), named streams: the same seed gives the same hash.
 
 use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     net::SocketAddr,
     time::Duration,
 };
@@ -19,128 +25,249 @@ use warren_overlay::{
 };
 use warren_router::host::{Host, HostOutput};
 
+use crate::{
+    chance,
+    conn::{Arrival, Bucket, Conns, EndOf, Flight, Uplink},
+    latency::{Latency, Spot},
+    queue::Queue,
+    streams::Streams,
+};
+
 /// A router's number in the network.
-pub type HostNo = usize;
+pub type HostNo = u32;
 
 /// Minute of the wall clock at which every run starts: 22 November 2026.
 const START_MINUTE: u32 = 29_926_080;
+/// How long a dial into silence waits; the driver's limit.
+const CONNECT_LIMIT: Duration = Duration::from_secs(8);
+/// A jitter draw is cut off at this many times its mean.
+const JITTER_MAX: f64 = 20.0;
 
 /// What the network asks of whoever drives it.
 #[derive(Debug)]
-pub struct AppEvent {
-    /// The router.
-    pub host: HostNo,
+pub enum Happened {
+    /// A router wants something of its applications or its folder.
+    App {
+        /// The router.
+        host: HostNo,
+        /// When.
+        at: Time,
+        /// What it wants.
+        output: HostOutput,
+    },
+    /// A moment that was asked for came.
+    Alarm(u64),
+}
+
+/// What all wires have in common.
+#[derive(Clone, Debug)]
+pub struct Wires {
+    /// One-way times.
+    pub latency: Latency,
+    /// Mean of what comes on top of each, as a share of it; exponential.
+    pub jitter: f64,
+    /// Mean life of a connection before it breaks for no reason; `None`: it does not.
+    pub breaks: Option<Duration>,
+}
+
+impl Wires {
+    /// Wires that do nothing but take their time.
+    pub const fn new(latency: Latency) -> Self {
+        Self { latency, jitter: 0.0, breaks: None }
+    }
+}
+
+/// Where a router stands in the network.
+#[derive(Clone, Copy, Debug)]
+pub struct Seat {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Whether others can dial it: false behind a NAT.
+    pub reachable: bool,
+    /// Its bandwidth, if limited.
+    pub uplink: Option<Uplink>,
+    /// Minutes its wall clock is ahead.
+    pub ahead_minutes: i32,
+}
+
+impl Seat {
+    /// A seat at `address` without limits and with a true clock.
+    pub const fn new(address: SocketAddr) -> Self {
+        Self { address, reachable: true, uplink: None, ahead_minutes: 0 }
+    }
+}
+
+/// What happened at a router, for those who watch it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Line {
     /// When.
     pub at: Time,
-    /// What it wants of its applications or its folder.
-    pub output: HostOutput,
+    /// At which router.
+    pub host: HostNo,
+    /// What.
+    pub what: What,
+    /// Over which link, as the router counts them; zero for none.
+    pub link: u32,
+    /// Bytes.
+    pub bytes: usize,
 }
 
-/// How long bytes take, one way.
-#[derive(Clone, Copy, Debug)]
-pub struct Latency {
-    /// The shortest.
-    pub least: Duration,
-    /// The longest; each pair of routers has its own in between, always the same.
-    pub most: Duration,
-}
-
-#[derive(Debug)]
-enum Event {
-    /// A dial arrives: at whom, from where.
-    Dial { to: SocketAddr, from: HostNo, link: LinkNo },
-    /// The dialler learns how it went.
-    Dialled { host: HostNo, link: LinkNo, ok: bool },
-    /// Bytes arrive.
-    Bytes { host: HostNo, link: LinkNo, bytes: Vec<u8> },
+/// Kinds of what happens at a router.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    /// A dial failed.
+    Unanswered,
+    /// A dial succeeded.
+    Connected,
+    /// A connection came in.
+    Accepted,
+    /// Bytes arrived.
+    Received,
     /// The other side closed.
-    Closed { host: HostNo, link: LinkNo },
+    Closed,
+    /// A timer.
+    Timer,
+    /// There is room in a socket again.
+    Writable,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Event {
+    /// A dial arrives.
+    Dial { from: HostNo, link: u32, to: HostNo },
+    /// The dialler learns how it went.
+    Dialled { host: HostNo, link: u32, ok: bool },
+    /// Bytes arrive.
+    Bytes { end: EndOf, use_no: u32, payload: u32 },
+    /// The other side closed.
+    Closed { end: EndOf, use_no: u32 },
+    /// A socket takes bytes again.
+    Writable { end: EndOf, use_no: u32 },
+    /// A connection breaks.
+    Break { end: EndOf, use_no: u32 },
     /// A router's timer.
     Timer { host: HostNo },
+    /// A moment that the world asked for.
+    Alarm(u64),
 }
 
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Due {
-    at: Time,
-    sequence: u64,
-}
+// With its time an event fits half a cache line.
+const _: () = assert!(size_of::<(u64, Event)>() <= 32);
 
 #[derive(Debug)]
 struct Place {
     host: Option<Host>,
-    address: SocketAddr,
-    /// Frozen: bytes wait, timers too.
-    stopped: bool,
-    held: Vec<Event>,
+    seat: Seat,
+    spot: Spot,
+    asleep: bool,
+    /// Routers hear those of their own side of a partition only.
+    side: u32,
+    links: BTreeMap<LinkNo, EndOf>,
+    dialling: BTreeSet<LinkNo>,
     timer: Option<Time>,
+    bucket: Bucket,
+    jitter: Rng,
 }
 
 /// The network.
 #[derive(Debug)]
 pub struct Net {
     now: Time,
+    streams: Streams,
+    wires: Wires,
     places: Vec<Place>,
     by_address: BTreeMap<SocketAddr, HostNo>,
-    /// The other end of each connection.
-    peers: BTreeMap<(HostNo, LinkNo), (HostNo, LinkNo)>,
-    queue: BinaryHeap<Reverse<Due>>,
-    events: BTreeMap<u64, Event>,
-    sequence: u64,
-    latency: Latency,
-    seed: u64,
+    conns: Conns,
+    flight: Flight,
+    queue: Queue<Event>,
+    breaks: Rng,
     hash: blake3::Hasher,
-    app: VecDeque<AppEvent>,
+    events: u64,
+    watched: BTreeSet<HostNo>,
+    lines: VecDeque<Line>,
+    happened: VecDeque<Happened>,
 }
 
 impl Net {
     /// An empty network.
-    pub fn new(seed: u64, latency: Latency) -> Self {
+    pub fn new(streams: Streams, wires: Wires) -> Self {
         Self {
             now: Time::ZERO,
+            breaks: streams.of("breaks", 0),
+            streams,
+            wires,
             places: Vec::new(),
             by_address: BTreeMap::new(),
-            peers: BTreeMap::new(),
-            queue: BinaryHeap::new(),
-            events: BTreeMap::new(),
-            sequence: 0,
-            latency,
-            seed,
+            conns: Conns::default(),
+            flight: Flight::default(),
+            queue: Queue::new(),
             hash: blake3::Hasher::new(),
-            app: VecDeque::new(),
+            events: 0,
+            watched: BTreeSet::new(),
+            lines: VecDeque::new(),
+            happened: VecDeque::new(),
         }
     }
 
-    /// Both clocks of every router now.
-    pub fn now(&self) -> Now {
+    /// The virtual time.
+    pub const fn time(&self) -> Time {
+        self.now
+    }
+
+    /// Both clocks as router `no` sees them.
+    pub fn now(&self, no: HostNo) -> Now {
         let minutes = u32::try_from(self.now.as_micros() / 60_000_000).unwrap_or(u32::MAX);
-        Now { time: self.now, wall: Wall::from_minutes(START_MINUTE).plus(minutes) }
+        let ahead = self.places.get(no as usize).map_or(0, |place| place.seat.ahead_minutes);
+        let minute = START_MINUTE.saturating_add(minutes).saturating_add_signed(ahead);
+        Now { time: self.now, wall: Wall::from_minutes(minute) }
     }
 
-    /// A generator of its own for purpose `n`: the same in every run of this seed.
-    pub fn rng(&self, n: u64) -> Rng {
-        let mut input = self.seed.to_le_bytes().to_vec();
-        input.extend_from_slice(&n.to_le_bytes());
-        Rng::from_seed(*blake3::hash(&input).as_bytes())
+    /// The streams of this run.
+    pub const fn streams(&self) -> Streams {
+        self.streams
     }
 
-    /// Adds a router that listens on `address`.
-    pub fn add(&mut self, address: SocketAddr, host: Host) -> HostNo {
-        let no = self.places.len();
+    /// Events so far.
+    pub const fn events(&self) -> u64 {
+        self.events
+    }
+
+    /// Events that wait.
+    pub const fn pending(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// A seat for one more router; `start` makes it live.
+    pub fn add(&mut self, seat: Seat) -> HostNo {
+        let no = u32::try_from(self.places.len()).expect("a process holds fewer routers");
         self.places.push(Place {
-            host: Some(host),
-            address,
-            stopped: false,
-            held: Vec::new(),
+            host: None,
+            seat,
+            spot: self.wires.latency.spot(self.streams, no),
+            asleep: false,
+            side: 0,
+            links: BTreeMap::new(),
+            dialling: BTreeSet::new(),
             timer: None,
+            bucket: Bucket::default(),
+            jitter: self.streams.of("jitter", no.into()),
         });
-        self.by_address.insert(address, no);
-        self.drain(no);
+        self.by_address.insert(seat.address, no);
         no
     }
 
-    /// How many routers were ever added.
-    pub fn len(&self) -> usize {
-        self.places.len()
+    /// A router starts in its seat.
+    pub fn start(&mut self, no: HostNo, host: Host) {
+        if let Some(place) = self.places.get_mut(no as usize) {
+            place.host = Some(host);
+            place.timer = None;
+            self.drain(no);
+        }
+    }
+
+    /// How many seats there are.
+    pub fn len(&self) -> HostNo {
+        u32::try_from(self.places.len()).unwrap_or(u32::MAX)
     }
 
     /// Whether there is none.
@@ -148,63 +275,114 @@ impl Net {
         self.places.is_empty()
     }
 
-    /// A router, unless it was killed.
+    /// A router, if it lives.
     pub fn host(&self, no: HostNo) -> Option<&Host> {
-        self.places.get(no)?.host.as_ref()
+        self.places.get(no as usize)?.host.as_ref()
+    }
+
+    /// The routers that live.
+    pub fn hosts(&self) -> impl Iterator<Item = (HostNo, &Host)> {
+        (0..).zip(&self.places).filter_map(|(no, place)| Some((no, place.host.as_ref()?)))
     }
 
     /// Does something with a router and carries out what follows from it.
     pub fn with<T>(&mut self, no: HostNo, act: impl FnOnce(&mut Host, Now) -> T) -> Option<T> {
-        let now = self.now();
-        let done = act(self.places.get_mut(no)?.host.as_mut()?, now);
+        let now = self.now(no);
+        let done = act(self.places.get_mut(no as usize)?.host.as_mut()?, now);
         self.drain(no);
         Some(done)
     }
 
+    /// At `at`, `run` gives `Happened::Alarm(token)`.
+    pub fn alarm(&mut self, at: Time, token: u64) {
+        self.queue.push(at, Event::Alarm(token));
+    }
+
     /// Ends a router as `kill -9` does: its peers see closed connections.
     pub fn kill(&mut self, no: HostNo) {
-        let Some(place) = self.places.get_mut(no) else { return };
+        let Some(place) = self.places.get_mut(no as usize) else { return };
         place.host = None;
-        place.held.clear();
-        self.by_address.remove(&place.address);
-        let links: Vec<_> =
-            self.peers.range((no, LinkNo(0))..(no + 1, LinkNo(0))).map(|(k, v)| (*k, *v)).collect();
-        for (mine, theirs) in links {
-            self.peers.remove(&mine);
-            self.peers.remove(&theirs);
-            let at = self.now + self.delay(no, theirs.0);
-            self.schedule(at, Event::Closed { host: theirs.0, link: theirs.1 });
+        place.asleep = false;
+        place.dialling.clear();
+        for end in std::mem::take(&mut place.links).into_values() {
+            self.close(end);
         }
     }
 
-    /// Freezes a router as SIGSTOP does: its peers see silence. Or lets it go on.
-    pub fn stop(&mut self, no: HostNo, stopped: bool) {
-        let Some(place) = self.places.get_mut(no) else { return };
-        place.stopped = stopped;
-        if !stopped {
-            for event in std::mem::take(&mut place.held) {
-                self.schedule(self.now, event);
+    /// A machine falls asleep: its peers see silence. Or it wakes and finds what came meanwhile.
+    pub fn sleep(&mut self, no: HostNo, asleep: bool) {
+        let Some(place) = self.places.get_mut(no as usize) else { return };
+        place.asleep = asleep && place.host.is_some();
+        if !asleep {
+            let ends: Vec<_> = place.links.values().copied().collect();
+            for end in ends {
+                self.release(end);
             }
-            self.schedule(self.now, Event::Timer { host: no });
+            self.queue.push(self.now, Event::Timer { host: no });
+            if let Some(place) = self.places.get_mut(no as usize) {
+                place.timer = Some(self.now);
+            }
         }
     }
 
-    /// Runs until `until` or until an application is asked something, whichever is first.
-    pub fn run(&mut self, until: Time) -> Option<AppEvent> {
+    /// Whether a router is asleep.
+    pub fn is_asleep(&self, no: HostNo) -> bool {
+        self.places.get(no as usize).is_some_and(|place| place.asleep)
+    }
+
+    /// Puts a router on a side: only those of one side hear each other; all begin on side 0.
+    pub fn divide(&mut self, no: HostNo, side: u32) {
+        if let Some(place) = self.places.get_mut(no as usize) {
+            place.side = side;
+        }
+    }
+
+    /// Everybody is on one side again, and hears what was kept back.
+    pub fn heal(&mut self) {
+        for place in &mut self.places {
+            place.side = 0;
+        }
+        for end in self.conns.waiting() {
+            self.release(end);
+        }
+    }
+
+    /// A new mean life of the connections that are made from now on.
+    pub fn set_breaks(&mut self, breaks: Option<Duration>) {
+        self.wires.breaks = breaks;
+    }
+
+    /// Breaks a connection of a router, the `index`-th counted round; both sides see it closed.
+    pub fn break_link(&mut self, no: HostNo, index: usize) {
+        let Some(place) = self.places.get(no as usize) else { return };
+        let at = index % place.links.len().max(1);
+        if let Some(end) = place.links.values().nth(at).copied() {
+            self.break_conn(end);
+        }
+    }
+
+    /// Notes what happens at a router from now on.
+    pub fn watch(&mut self, no: HostNo) {
+        self.watched.insert(no);
+    }
+
+    /// What was noted and not yet taken.
+    pub fn take_lines(&mut self) -> impl Iterator<Item = Line> + '_ {
+        self.lines.drain(..)
+    }
+
+    /// Runs until `until` or until something happened that is the caller's, whichever is first.
+    pub fn run(&mut self, until: Time) -> Option<Happened> {
         loop {
-            if let Some(event) = self.app.pop_front() {
-                return Some(event);
+            if let Some(happened) = self.happened.pop_front() {
+                return Some(happened);
             }
-            if self.queue.peek().is_none_or(|Reverse(due)| due.at > until) {
+            let Some((at, event)) = self.queue.pop(until) else {
                 self.now = self.now.max(until);
                 return None;
-            }
-            if let Some(Reverse(Due { at, sequence })) = self.queue.pop()
-                && let Some(event) = self.events.remove(&sequence)
-            {
-                self.now = self.now.max(at);
-                self.handle(event);
-            }
+            };
+            self.now = self.now.max(at);
+            self.handle(event);
         }
     }
 
@@ -213,157 +391,328 @@ impl Net {
         *self.hash.finalize().as_bytes()
     }
 
-    fn schedule(&mut self, at: Time, event: Event) {
-        self.sequence += 1;
-        self.events.insert(self.sequence, event);
-        self.queue.push(Reverse(Due { at, sequence: self.sequence }));
-    }
-
-    /// One way between two routers: drawn once per pair from the seed.
-    fn delay(&self, a: HostNo, b: HostNo) -> Duration {
-        let (low, high) = (a.min(b) as u64, a.max(b) as u64);
-        let span = self.latency.most.saturating_sub(self.latency.least);
-        let span = u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
-        let draw = self.rng(u64::MAX ^ (low << 32 | high)).below(span.saturating_add(1));
-        self.latency.least + Duration::from_micros(draw)
-    }
-
-    fn note(&mut self, host: HostNo, kind: u8, link: u32, size: usize) {
-        self.hash.update(&self.now.as_micros().to_le_bytes());
-        self.hash.update(&(host as u64).to_le_bytes());
-        self.hash.update(&[kind]);
-        self.hash.update(&link.to_le_bytes());
-        self.hash.update(&(size as u64).to_le_bytes());
+    fn note(&mut self, host: HostNo, what: What, link: u32, bytes: usize) {
+        let who = u64::from(host) << 32 | u64::from(link);
+        let what_and_size = (what as u64) << 56 | bytes as u64;
+        let entry = [self.now.as_micros(), who, what_and_size].map(u64::to_le_bytes);
+        self.hash.update(entry.as_flattened());
+        self.events += 1;
+        if self.watched.contains(&host) {
+            self.lines.push_back(Line { at: self.now, host, what, link, bytes });
+        }
     }
 
     fn handle(&mut self, event: Event) {
-        let now = self.now();
-        let host = match &event {
-            Event::Dial { to, from, link } => return self.dial(*to, *from, *link),
-            Event::Dialled { host, .. }
-            | Event::Bytes { host, .. }
-            | Event::Closed { host, .. }
-            | Event::Timer { host } => *host,
-        };
-        let Some(place) = self.places.get_mut(host) else { return };
-        if place.stopped {
-            if !matches!(event, Event::Timer { .. }) {
-                place.held.push(event);
-            }
-            return;
-        }
-        let Some(machine) = &mut place.host else { return };
-        let note = match event {
-            Event::Dialled { link, ok, .. } => {
-                if ok {
-                    machine.connected(now, link);
+        match event {
+            Event::Dial { from, link, to } => self.dial(from, LinkNo(link), to),
+            Event::Dialled { host, link, ok } => self.dialled(host, LinkNo(link), ok),
+            Event::Bytes { end, use_no, payload } => {
+                if self.conns.side_in_use(end, use_no).is_some() {
+                    self.arrive(end, Arrival::Bytes(payload));
                 } else {
-                    machine.disconnected(now, link);
+                    self.flight.take(payload);
                 }
-                (1, link.0, usize::from(ok))
             }
-            Event::Bytes { link, mut bytes, .. } => {
-                machine.received(now, link, &mut bytes);
-                (2, link.0, bytes.len())
-            }
-            Event::Closed { link, .. } => {
-                machine.disconnected(now, link);
-                (3, link.0, 0)
-            }
-            Event::Timer { .. } => {
-                if place.timer.is_none_or(|at| at > now.time) {
-                    return;
+            Event::Closed { end, use_no } => {
+                if self.conns.side_in_use(end, use_no).is_some() {
+                    self.arrive(end, Arrival::Closed);
                 }
-                place.timer = None;
-                machine.handle_timeout(now);
-                (4, 0, 0)
             }
-            Event::Dial { .. } => return,
-        };
-        self.note(host, note.0, note.1, note.2);
-        self.drain(host);
+            Event::Writable { end, use_no } => {
+                if let Some(side) = self.conns.side_in_use(end, use_no) {
+                    let (host, link) = (side.host, side.link);
+                    if !self.is_asleep(host) {
+                        self.note(host, What::Writable, link.0, 0);
+                        self.send(host, link);
+                        self.drain(host);
+                    }
+                }
+            }
+            Event::Break { end, use_no } => {
+                if self.conns.side_in_use(end, use_no).is_some() {
+                    self.break_conn(end);
+                }
+            }
+            Event::Timer { host } => self.timer(host),
+            Event::Alarm(token) => self.happened.push_back(Happened::Alarm(token)),
+        }
     }
 
-    fn dial(&mut self, to: SocketAddr, from: HostNo, link: LinkNo) {
-        let now = self.now();
-        let source = self.places.get(from).map(|place| place.address);
-        let accepted = self.by_address.get(&to).copied().and_then(|host| {
-            let place = self.places.get_mut(host)?;
-            let theirs = place.host.as_mut()?.accept(now, source?)?;
-            Some((host, theirs))
-        });
-        let delay = match accepted {
-            Some((host, theirs)) => {
-                self.peers.insert((from, link), (host, theirs));
-                self.peers.insert((host, theirs), (from, link));
-                self.drain(host);
-                self.delay(from, host)
-            }
-            None => self.latency.most,
+    fn timer(&mut self, no: HostNo) {
+        let now = self.now(no);
+        let Some(place) = self.places.get_mut(no as usize) else { return };
+        if place.asleep || place.timer.is_none_or(|at| at > now.time) {
+            return;
+        }
+        place.timer = None;
+        let Some(host) = &mut place.host else { return };
+        host.handle_timeout(now);
+        self.note(no, What::Timer, 0, 0);
+        self.drain(no);
+    }
+
+    /// Whether two routers hear each other.
+    fn hear(&self, a: HostNo, b: HostNo) -> bool {
+        let place = |no: HostNo| self.places.get(no as usize);
+        match (place(a), place(b)) {
+            (Some(a), Some(b)) => !a.asleep && !b.asleep && a.side == b.side,
+            _ => false,
+        }
+    }
+
+    fn way(&self, a: HostNo, b: HostNo) -> Duration {
+        let spot = |no: HostNo| Some((no, self.places.get(no as usize)?.spot));
+        match (spot(a), spot(b)) {
+            (Some(a), Some(b)) => self.wires.latency.one_way(self.streams, a, b),
+            _ => self.wires.latency.typical(),
+        }
+    }
+
+    /// A dial arrives, if anybody is there.
+    fn dial(&mut self, from: HostNo, link: LinkNo, to: HostNo) {
+        let asker = self.places.get(from as usize);
+        let Some(source) = asker.filter(|it| it.dialling.contains(&link)).map(|it| it.seat.address)
+        else {
+            return;
         };
-        let ok = accepted.is_some();
-        self.schedule(self.now + delay, Event::Dialled { host: from, link, ok });
+        let reachable = self.places.get(to as usize).is_some_and(|place| place.seat.reachable);
+        let silent = !reachable || !self.hear(from, to);
+        let way = if silent { CONNECT_LIMIT } else { self.way(from, to) };
+        let now = self.now(to);
+        let place = self.places.get_mut(to as usize).filter(|_| !silent);
+        let theirs = place.and_then(|place| place.host.as_mut()?.accept(now, source));
+        if let Some(theirs) = theirs {
+            let ends = self.conns.open([(from, link), (to, theirs)], way);
+            for ((host, link), end) in [(from, link), (to, theirs)].into_iter().zip(ends) {
+                if let Some(place) = self.places.get_mut(host as usize) {
+                    place.links.insert(link, end);
+                }
+            }
+            if let Some(mean) = self.wires.breaks {
+                let life = mean.mul_f64(chance::exponential(&mut self.breaks));
+                let use_no = self.conns.use_no(ends[0]);
+                self.queue.push(self.now + life, Event::Break { end: ends[0], use_no });
+            }
+            self.note(to, What::Accepted, theirs.0, 0);
+            self.drain(to);
+        }
+        let dialled = Event::Dialled { host: from, link: link.0, ok: theirs.is_some() };
+        self.queue.push(self.now + way, dialled);
+    }
+
+    fn dialled(&mut self, no: HostNo, link: LinkNo, ok: bool) {
+        let now = self.now(no);
+        let Some(place) = self.places.get_mut(no as usize) else { return };
+        let ok = ok && place.links.contains_key(&link);
+        if !place.dialling.remove(&link) {
+            return;
+        }
+        let Some(host) = &mut place.host else { return };
+        if ok {
+            host.connected(now, link);
+        } else {
+            host.disconnected(now, link);
+        }
+        self.note(no, if ok { What::Connected } else { What::Unanswered }, link.0, 0);
+        self.drain(no);
+    }
+
+    /// Something comes to an end of a connection; it waits while the sender cannot be heard.
+    fn arrive(&mut self, end: EndOf, arrival: Arrival) {
+        let from = self.conns.host(end.other());
+        let Some((to, waiting)) = self.conns.side(end).map(|it| (it.host, !it.held.is_empty()))
+        else {
+            return;
+        };
+        let silent = !self.reaches(from, to);
+        match self.conns.side(end) {
+            Some(side) if waiting || silent => side.held.push_back(arrival),
+            _ => self.deliver(end, arrival),
+        }
+    }
+
+    /// Whether what `from` sent gets to `to`: what a sleeper sent before is on its way.
+    fn reaches(&self, from: HostNo, to: HostNo) -> bool {
+        let side = |no: HostNo| self.places.get(no as usize).map(|place| place.side);
+        side(from) == side(to) && !self.is_asleep(to)
+    }
+
+    fn release(&mut self, end: EndOf) {
+        let from = self.conns.host(end.other());
+        while let Some(to) = self.conns.side(end).map(|side| side.host)
+            && self.reaches(from, to)
+            && let Some(arrival) = self.conns.side(end).and_then(|side| side.held.pop_front())
+        {
+            self.deliver(end, arrival);
+        }
+    }
+
+    fn deliver(&mut self, end: EndOf, arrival: Arrival) {
+        let Some((no, link)) = self.conns.side(end).map(|side| (side.host, side.link)) else {
+            return;
+        };
+        let now = self.now(no);
+        let Some(place) = self.places.get_mut(no as usize) else { return };
+        match arrival {
+            Arrival::Bytes(payload) => {
+                let mut bytes = self.flight.take(payload);
+                if let Some(host) = &mut place.host {
+                    host.received(now, link, &mut bytes);
+                }
+                self.note(no, What::Received, link.0, bytes.len());
+            }
+            Arrival::Closed => {
+                place.links.remove(&link);
+                place.dialling.remove(&link);
+                if let Some(host) = &mut place.host {
+                    host.disconnected(now, link);
+                }
+                self.forget(end);
+                self.note(no, What::Closed, link.0, 0);
+            }
+        }
+        self.drain(no);
+    }
+
+    /// This end is over; the other hears of it after all that was sent before.
+    fn close(&mut self, end: EndOf) {
+        let use_no = self.conns.use_no(end);
+        let way = self.conns.way(end);
+        if let Some(other) = self.conns.side(end.other()) {
+            other.last = other.last.max(self.now + way);
+            self.queue.push(other.last, Event::Closed { end: end.other(), use_no });
+        }
+        self.forget(end);
+    }
+
+    fn forget(&mut self, end: EndOf) {
+        for arrival in self.conns.end(end) {
+            if let Arrival::Bytes(payload) = arrival {
+                self.flight.take(payload);
+            }
+        }
+    }
+
+    /// Both sides see the connection closed, now.
+    fn break_conn(&mut self, end: EndOf) {
+        let use_no = self.conns.use_no(end);
+        for end in [end, end.other()] {
+            self.queue.push(self.now, Event::Closed { end, use_no });
+        }
     }
 
     /// Carries out all that a router wants.
     fn drain(&mut self, no: HostNo) {
-        let now = self.now();
+        let now = self.now(no);
         let mut transmit = BTreeSet::new();
         loop {
-            let Some(host) = self.places.get_mut(no).and_then(|place| place.host.as_mut()) else {
-                return;
-            };
+            let Some(place) = self.places.get_mut(no as usize) else { return };
+            let Some(host) = &mut place.host else { return };
             match host.poll_output() {
                 Some(HostOutput::Transmit(link)) => {
                     transmit.insert(link);
                 }
                 Some(HostOutput::Dial { link, to }) => {
-                    let at = self.now
-                        + self
-                            .by_address
-                            .get(&to)
-                            .map_or(self.latency.most, |to| self.delay(no, *to));
-                    self.schedule(at, Event::Dial { to, from: no, link });
+                    place.dialling.insert(link);
+                    let event = match self.by_address.get(&to) {
+                        Some(to) => {
+                            let dial = Event::Dial { from: no, link: link.0, to: *to };
+                            (self.way(no, *to), dial)
+                        }
+                        None => {
+                            (CONNECT_LIMIT, Event::Dialled { host: no, link: link.0, ok: false })
+                        }
+                    };
+                    self.queue.push(self.now + event.0, event.1);
                 }
                 Some(HostOutput::Close(link)) => {
-                    self.send(no, link);
+                    place.dialling.remove(&link);
+                    self.flush(no, link);
                     transmit.remove(&link);
-                    if let Some((host, theirs)) = self.peers.remove(&(no, link)) {
-                        self.peers.remove(&(host, theirs));
-                        let at = self.now + self.delay(no, host);
-                        self.schedule(at, Event::Closed { host, link: theirs });
+                    let end =
+                        self.places.get_mut(no as usize).and_then(|it| it.links.remove(&link));
+                    if let Some(end) = end {
+                        self.close(end);
                     }
                 }
-                Some(output) => self.app.push_back(AppEvent { host: no, at: self.now, output }),
+                Some(output) => {
+                    self.happened.push_back(Happened::App { host: no, at: self.now, output });
+                }
                 None => match transmit.pop_first() {
                     Some(link) => self.send(no, link),
                     None => break,
                 },
             }
         }
-        let Some(place) = self.places.get_mut(no) else { return };
+        let Some(place) = self.places.get_mut(no as usize) else { return };
         let wanted = place.host.as_ref().and_then(Host::poll_timeout);
         if let Some(at) = wanted
             && place.timer.is_none_or(|set| at < set)
         {
             let at = at.max(now.time);
             place.timer = Some(at);
-            self.schedule(at, Event::Timer { host: no });
+            self.queue.push(at, Event::Timer { host: no });
         }
     }
 
+    /// Writes what a link has for its socket, as long as that takes it.
     fn send(&mut self, no: HostNo, link: LinkNo) {
-        let now = self.now();
-        let Some(host) = self.places.get_mut(no).and_then(|place| place.host.as_mut()) else {
+        let Some(end) = self.places.get(no as usize).and_then(|it| it.links.get(&link).copied())
+        else {
+            // Nobody is there to hear it; the router is told so, or closed it itself.
             return;
         };
-        let mut bytes = Vec::new();
-        while host.poll_transmit(now, link, &mut bytes) {}
-        if let Some((to, theirs)) = self.peers.get(&(no, link)).copied()
-            && !bytes.is_empty()
-        {
-            let at = self.now + self.delay(no, to);
-            self.schedule(at, Event::Bytes { host: to, link: theirs, bytes });
+        loop {
+            if self.conns.side(end).is_none_or(|side| side.full_until > self.now) {
+                return;
+            }
+            if !self.write(no, link, end) {
+                return;
+            }
         }
+    }
+
+    /// What a link still has goes out whatever the socket takes: it is closing.
+    fn flush(&mut self, no: HostNo, link: LinkNo) {
+        let end = self.places.get(no as usize).and_then(|it| it.links.get(&link).copied());
+        if let Some(end) = end {
+            while self.write(no, link, end) {}
+        }
+    }
+
+    /// One write of up to 64 KiB; false when there was nothing.
+    fn write(&mut self, no: HostNo, link: LinkNo, end: EndOf) -> bool {
+        let now = self.now(no);
+        let way = self.conns.way(end);
+        let Some(place) = self.places.get_mut(no as usize) else { return false };
+        let Some(host) = &mut place.host else { return false };
+        let mut bytes = Vec::new();
+        if !host.poll_transmit(now, link, &mut bytes) {
+            return false;
+        }
+        let left = match place.seat.uplink {
+            Some(uplink) => place.bucket.take(now.time, uplink, bytes.len()),
+            None => now.time,
+        };
+        let jitter = if self.wires.jitter > 0.0 {
+            let draw = chance::exponential(&mut place.jitter).min(JITTER_MAX);
+            way.mul_f64(self.wires.jitter * draw)
+        } else {
+            Duration::ZERO
+        };
+        let use_no = self.conns.use_no(end);
+        if left > now.time
+            && let Some(side) = self.conns.side(end)
+        {
+            side.full_until = left;
+            self.queue.push(left, Event::Writable { end, use_no });
+        }
+        if let Some(other) = self.conns.side(end.other()) {
+            other.last = other.last.max(left + way + jitter);
+            let at = other.last;
+            let payload = self.flight.add(bytes);
+            self.queue.push(at, Event::Bytes { end: end.other(), use_no, payload });
+        }
+        true
     }
 }

@@ -1,88 +1,101 @@
-//! A small world ready to be tried: routers that know three seeds, a service, fetches.
+//! A network of routers with people: who starts, restarts and stops, and what they want.
 //!
-//! Lives here: setting routers up, and an application at each end of a stream that counts and
-//! compares bytes. Does not live here: the clock and the wires (`net.rs`).
+//! Lives here: setting routers up and keeping for them what a disk would keep. Does not live here:
+//! the clock and the wires (`net.rs`), streams and their bytes (`apps.rs`), when anything goes wrong
+//! (`run.rs`).
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
-use warren_datastore::MemoryRecords;
+use warren_datastore::{MemoryRecords, PutOutcome, RecordStore, StoreError};
 use warren_overlay::{
-    crypto::{blind::ServiceKey, kem::DhSecret, puzzle::Difficulty, sign::IdentityKey},
-    id::EndNo,
+    crypto::{kem::DhSecret, puzzle::Difficulty, sign::IdentityKey},
+    id::{EndNo, Key},
+    record::Record,
     ring::admission::{Network, NetworkName, ProofWork, SUITE_HYBRID},
-    rng::Rng,
     service::Name,
-    session::AppCommand,
     time::Time,
     wire::RouterDescriptor,
 };
-use warren_proxy::{Failure, IsolationKey, IsolationSecret, Listener};
 use warren_router::{
-    app::{StreamEvent, StreamNo},
     host::{Host, HostOutput},
-    node::{NodeInput, NodeSettings, ServiceSettings},
+    node::{NodeInput, NodeSettings, Saved},
 };
 
-use crate::{AppEvent, HostNo, Latency, Net};
+use crate::{
+    apps::{Apps, Fetch, FetchNo, Purpose},
+    conn::Uplink,
+    latency::Latency,
+    net::{Happened, HostNo, Net, Seat, Wires},
+    streams::Streams,
+};
+
+/// Routers that the others know from the start.
+pub const SEEDS: HostNo = 3;
 
 /// What a world is made of.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Setup {
     /// Everything follows from it.
     pub seed: u64,
     /// How many routers.
-    pub routers: usize,
+    pub routers: HostNo,
     /// Neighbours each keeps.
     pub degree: u8,
     /// Hops per tunnel.
     pub hops: u8,
-    /// One-way latency.
-    pub latency: Latency,
+    /// The wires between them.
+    pub wires: Wires,
     /// Longest delay between the parts of one router; zero for none.
     pub deferred: Duration,
     /// A new router starts this often.
     pub stagger: Duration,
+    /// Bandwidth of each router, if limited.
+    pub uplink: Option<Uplink>,
+    /// Share of routers behind a NAT: nobody can dial them. The seeds never are.
+    pub natted: f64,
+    /// Wall clocks are off by up to so many minutes either way. The seeds' are true.
+    pub skew_minutes: u32,
 }
 
 impl Default for Setup {
     fn default() -> Self {
+        let least = Duration::from_millis(5);
         Self {
             seed: 1,
             routers: 12,
             degree: 20,
             hops: 3,
-            latency: Latency { least: Duration::from_millis(5), most: Duration::from_millis(40) },
+            wires: Wires::new(Latency::Uniform { least, most: Duration::from_millis(40) }),
             deferred: Duration::ZERO,
             stagger: Duration::from_millis(20),
+            uplink: None,
+            natted: 0.0,
+            skew_minutes: 0,
         }
     }
 }
 
-/// One fetch of a number of bytes from a service.
-#[derive(Debug)]
-pub struct Fetch {
-    /// Who fetches.
-    pub host: HostNo,
-    wanted: u64,
-    stream: Option<StreamNo>,
-    got: u64,
-    /// When it was asked for.
-    pub asked: Time,
-    /// When its last bytes came.
-    pub last: Time,
-    /// The longest time without any, once the first had come.
-    pub stall: Duration,
-    /// Whether everything came, in order and unchanged.
-    pub done: bool,
-    /// Why it ended before its time.
-    pub failed: Option<Failure>,
+/// What one router's disk holds.
+#[derive(Debug, Default)]
+struct Disk {
+    records: Arc<Mutex<MemoryRecords>>,
+    guards: Vec<u8>,
+    peers: Vec<Arc<RouterDescriptor>>,
+    /// How often it has started.
+    starts: u32,
 }
 
-#[derive(Debug, Default)]
-struct Serving {
-    request: Vec<u8>,
-    left: u64,
-    at: u64,
+#[derive(Clone, Copy, Debug)]
+enum Alarm {
+    /// A conversation's next request.
+    Exchange(FetchNo),
+    /// For whoever runs the world.
+    Moment(u32),
 }
 
 /// A network with applications.
@@ -93,20 +106,14 @@ pub struct World {
     setup: Setup,
     network: Network,
     seeds: Vec<Arc<RouterDescriptor>>,
-    fetches: Vec<Fetch>,
-    serving: BTreeMap<(HostNo, StreamNo), Serving>,
-    opens: u64,
-}
-
-/// Byte `at` of every body: cheap, and different at every shift that matters.
-fn body_byte(at: u64) -> u8 {
-    let [low, high, ..] = at.to_le_bytes();
-    low.wrapping_mul(31) ^ high
+    disks: Vec<Disk>,
+    apps: Apps,
+    alarms: BTreeMap<u64, Alarm>,
+    next_alarm: u64,
 }
 
 /// Router `k`'s address: each in another /16.
-fn address(k: usize) -> SocketAddr {
-    let k = u32::try_from(k).unwrap_or(u32::MAX);
+fn address(k: HostNo) -> SocketAddr {
     let [_, a, b, _] = (k + 0x0001_0000).to_be_bytes();
     let [.., c, d] = k.to_be_bytes();
     ([127u8.wrapping_add(a / 200), c.wrapping_add(b), d, 1], 9_000).into()
@@ -121,94 +128,173 @@ impl World {
             suite: SUITE_HYBRID,
             local: true,
         };
-        Self {
-            net: Net::new(setup.seed, setup.latency),
-            setup,
+        let streams = Streams::new(setup.seed);
+        let mut this = Self {
+            net: Net::new(streams, setup.wires.clone()),
             network,
             seeds: Vec::new(),
-            fetches: Vec::new(),
-            serving: BTreeMap::new(),
-            opens: 0,
+            disks: Vec::new(),
+            apps: Apps::new(streams),
+            alarms: BTreeMap::new(),
+            next_alarm: 0,
+            setup,
+        };
+        for no in 0..this.setup.routers {
+            let seat = this.seat(no);
+            this.net.add(seat);
+            this.disks.push(Disk::default());
         }
+        this
+    }
+
+    fn seat(&self, no: HostNo) -> Seat {
+        let Setup { uplink, natted, skew_minutes, .. } = self.setup;
+        let mut seat = Seat { uplink, ..Seat::new(address(no)) };
+        if no >= SEEDS {
+            let mut rng = self.net.streams().of("seat", no.into());
+            seat.reachable = rng.unit() >= natted;
+            let skew = rng.below(2 * u64::from(skew_minutes) + 1);
+            let skew = i64::try_from(skew).unwrap_or(0) - i64::from(skew_minutes);
+            seat.ahead_minutes = i32::try_from(skew).unwrap_or(0);
+        }
+        seat
+    }
+
+    /// What the world is made of.
+    pub const fn setup(&self) -> &Setup {
+        &self.setup
     }
 
     /// Starts all routers, one after the other; the first three are the seeds of the rest.
     pub fn start(&mut self) {
-        for k in 0..self.setup.routers {
-            self.add(k);
-            let until = self.net.now().time + self.setup.stagger;
-            self.run(until);
+        for no in 0..self.setup.routers {
+            self.start_router(no);
+            self.run(self.net.time() + self.setup.stagger);
         }
     }
 
-    fn add(&mut self, k: usize) -> HostNo {
-        let mut rng: Rng = self.net.rng(k as u64);
-        let identity = IdentityKey::generate(&mut rng);
-        let link_secret = Arc::new(DhSecret::generate(&mut rng));
+    /// Starts a router that does not run: for the first time, or with what its disk kept.
+    pub fn start_router(&mut self, no: HostNo) {
+        let streams = self.net.streams();
+        let now = self.net.now(no);
+        let Some(disk) = self.disks.get_mut(no as usize) else { return };
+        if self.net.host(no).is_some() {
+            return;
+        }
+        disk.starts += 1;
+        let mut keys = streams.of("keys", no.into());
+        let identity = IdentityKey::generate(&mut keys);
+        let link_secret = Arc::new(DhSecret::generate(&mut keys));
         let admission = ProofWork::new(&self.network, identity.id(), 0)
             .and_then(|mut work| work.step())
             .expect("difficulty 0 takes the first nonce");
+        let mut peers = disk.peers.clone();
+        peers.extend(self.seeds.iter().filter(|it| it.id() != identity.id()).cloned());
         let settings = NodeSettings {
             network: self.network.clone(),
             identity,
             link_key: link_secret.public(),
-            address: address(k).into(),
+            address: address(no).into(),
             admission,
             hops: self.setup.hops,
             degree: self.setup.degree,
             bandwidth_kbps: 100_000,
             memory_bytes: 64 << 20,
-            peers: self.seeds.clone(),
-            guards: Vec::new(),
-            store: Box::new(MemoryRecords::default()),
+            peers,
+            guards: disk.guards.clone(),
+            store: Box::new(Shelf(Arc::clone(&disk.records))),
         };
-        let mut host = Host::new(self.net.now(), settings, link_secret, rng);
+        let rng = streams.of("router", u64::from(disk.starts) << 32 | u64::from(no));
+        let mut host = Host::new(now, settings, link_secret, rng);
         if !self.setup.deferred.is_zero() {
             host.defer(self.setup.deferred);
         }
-        if self.seeds.len() < 3 {
+        if no < SEEDS && disk.starts == 1 {
             self.seeds.push(Arc::clone(host.descriptor()));
         }
-        self.net.add(address(k), host)
+        self.net.start(no, host);
+        self.apps.restarted(&mut self.net, no);
     }
 
-    /// Runs to `until`, applications included.
+    /// Ends a router as `kill -9` does; its disk keeps what it was given.
+    pub fn kill(&mut self, no: HostNo) {
+        self.net.kill(no);
+        self.apps.killed(self.net.time(), no);
+    }
+
+    /// A router leaves in order: it says goodbye to its peers and ends a few seconds later.
+    pub fn leave(&mut self, no: HostNo) {
+        self.net.with(no, |host, now| host.node(now, NodeInput::Leave));
+    }
+
+    /// Runs to `until`, applications included; moments that others asked for pass unheard.
     pub fn run(&mut self, until: Time) {
-        while let Some(event) = self.net.run(until) {
-            self.application(event);
+        while self.step(until).is_some() {}
+    }
+
+    /// Runs to `until`, or to the next moment that was asked for with `at`.
+    pub fn step(&mut self, until: Time) -> Option<u32> {
+        while let Some(happened) = self.net.run(until) {
+            match happened {
+                Happened::App { host, output: HostOutput::Save(saved), .. } => {
+                    self.save(host, saved);
+                }
+                Happened::App { host, at, output } => {
+                    if let Some((at, fetch)) = self.apps.handle(&mut self.net, host, at, output) {
+                        self.alarm(at, Alarm::Exchange(fetch));
+                    }
+                }
+                Happened::Alarm(token) => match self.alarms.remove(&token) {
+                    Some(Alarm::Exchange(fetch)) => self.apps.exchange(&mut self.net, fetch),
+                    Some(Alarm::Moment(token)) => return Some(token),
+                    None => {}
+                },
+            }
+        }
+        None
+    }
+
+    /// At `at`, `step` gives `token`.
+    pub fn at(&mut self, at: Time, token: u32) {
+        self.alarm(at, Alarm::Moment(token));
+    }
+
+    fn alarm(&mut self, at: Time, alarm: Alarm) {
+        self.next_alarm += 1;
+        self.alarms.insert(self.next_alarm, alarm);
+        self.net.alarm(at, self.next_alarm);
+    }
+
+    fn save(&mut self, no: HostNo, saved: Saved) {
+        let Some(disk) = self.disks.get_mut(no as usize) else { return };
+        match saved {
+            Saved::Guards(guards) => disk.guards = guards,
+            Saved::Peers(peers) => disk.peers = peers,
+            Saved::Service { end, state } => self.apps.save(no, end, &state),
         }
     }
 
     /// Runs in steps of 50 ms until `done` says so; false after `limit`.
     pub fn run_until(&mut self, limit: Duration, done: impl Fn(&Self) -> bool) -> bool {
-        let until = self.net.now().time + limit;
+        let until = self.net.time() + limit;
         while !done(self) {
-            if self.net.now().time >= until {
+            if self.net.time() >= until {
                 return false;
             }
-            self.run(self.net.now().time + Duration::from_millis(50));
+            self.run(self.net.time() + Duration::from_millis(50));
         }
         true
     }
 
     /// How many routers that live are ready.
-    pub fn ready(&self) -> usize {
-        let now = self.net.now();
-        let hosts = (0..self.net.len()).filter_map(|no| self.net.host(no));
-        hosts.filter(|host| host.status(now).ready).count()
+    pub fn ready(&self) -> HostNo {
+        let ready = |(no, host): &(HostNo, &Host)| host.status(self.net.now(*no)).ready;
+        u32::try_from(self.net.hosts().filter(ready).count()).unwrap_or(u32::MAX)
     }
 
     /// Publishes a service on a router.
     pub fn expose(&mut self, no: HostNo) -> (EndNo, Name) {
-        let key = ServiceKey::generate(&mut self.net.rng(1 << 40 | no as u64));
-        let name = Name::of_service(&key);
-        let end = self.net.with(no, |host, now| {
-            let end = host.new_end();
-            let settings = Box::new(ServiceSettings::new(key));
-            host.node(now, NodeInput::Expose { end, settings });
-            end
-        });
-        (end.unwrap_or(EndNo(0)), name)
+        self.apps.expose(&mut self.net, no)
     }
 
     /// Whether a service is published.
@@ -217,129 +303,71 @@ impl World {
     }
 
     /// Fetches `bytes` bytes from a service; `context` tells isolation contexts apart.
-    pub fn fetch(&mut self, no: HostNo, name: Name, bytes: u64, context: u16) -> usize {
-        let fetch = self.fetches.len();
-        let now = self.net.now().time;
-        self.fetches.push(Fetch {
-            host: no,
-            wanted: bytes,
-            stream: None,
-            got: 0,
-            asked: now,
-            last: now,
-            stall: Duration::ZERO,
-            done: false,
-            failed: None,
-        });
-        self.opens += 1;
-        let isolation = self.isolation(context, name);
-        self.net.with(no, |host, now| {
-            let input = NodeInput::Open { open: fetch as u64, isolation, name, port: 80 };
-            host.node(now, input);
-        });
-        fetch
+    pub fn fetch(&mut self, no: HostNo, name: Name, bytes: u64, context: u16) -> FetchNo {
+        self.ask(no, name, Purpose::fetch(bytes), context)
     }
 
-    fn isolation(&self, context: u16, name: Name) -> IsolationKey {
-        let secret = Arc::new(IsolationSecret::new(&mut self.net.rng(1 << 41)));
-        Listener { number: context, secret }.context(name)
+    /// Opens a stream to a service for what `purpose` says.
+    pub fn ask(&mut self, no: HostNo, name: Name, purpose: Purpose, context: u16) -> FetchNo {
+        self.apps.ask(&mut self.net, no, name, purpose, context)
     }
 
     /// How a fetch goes.
-    pub fn fetched(&self, fetch: usize) -> Option<&Fetch> {
-        self.fetches.get(fetch)
+    pub fn fetched(&self, fetch: FetchNo) -> Option<&Fetch> {
+        self.apps.fetched(fetch)
     }
 
-    fn application(&mut self, AppEvent { host, at, output }: AppEvent) {
-        match output {
-            HostOutput::Opened { open, result } => {
-                let index = usize::try_from(open).unwrap_or(usize::MAX);
-                let Some(fetch) = self.fetches.get_mut(index) else { return };
-                match result {
-                    Ok(no) => {
-                        fetch.stream = Some(no);
-                        let request = fetch.wanted.to_be_bytes().to_vec();
-                        let data = AppCommand::Data { stream: no.stream, bytes: request };
-                        self.net.with(host, |it, now| it.app(now, no.end, data));
-                    }
-                    Err(failure) => fetch.failed = Some(failure),
-                }
-            }
-            HostOutput::Incoming(no) => {
-                self.serving.insert((host, no), Serving::default());
-                let accept = AppCommand::Accept { stream: no.stream };
-                self.net.with(host, |it, now| it.app(now, no.end, accept));
-            }
-            HostOutput::Stream(no, event) => self.stream(host, at, no, event),
-            // Nothing is kept and nothing is torn down here.
-            _ => {}
-        }
+    /// All fetches, in the order they were asked for.
+    pub fn fetches(&self) -> &[Fetch] {
+        self.apps.fetches()
     }
 
-    fn stream(&mut self, host: HostNo, at: Time, no: StreamNo, event: StreamEvent) {
-        if let Some(serving) = self.serving.get_mut(&(host, no)) {
-            match event {
-                StreamEvent::Data(bytes) => {
-                    serving.request.extend_from_slice(&bytes);
-                    if let Some((head, _)) = serving.request.split_first_chunk::<8>() {
-                        serving.left = u64::from_be_bytes(*head);
-                        serving.request.clear();
-                    }
-                    let consumed = AppCommand::Consumed { stream: no.stream, bytes: bytes.len() };
-                    self.net.with(host, |it, now| it.app(now, no.end, consumed));
-                    self.serve(host, no);
-                }
-                StreamEvent::Writable => self.serve(host, no),
-                StreamEvent::Reset(_) | StreamEvent::Closed => {
-                    self.serving.remove(&(host, no));
-                }
-                StreamEvent::Opened | StreamEvent::Finished => {}
-            }
-            return;
-        }
-        let ours = |fetch: &&mut Fetch| fetch.host == host && fetch.stream == Some(no);
-        let Some(fetch) = self.fetches.iter_mut().find(ours) else { return };
-        match event {
-            StreamEvent::Data(bytes) => {
-                if fetch.got > 0 {
-                    fetch.stall = fetch.stall.max(at.since(fetch.last));
-                }
-                fetch.last = at;
-                let right = bytes.iter().zip(fetch.got..).all(|(byte, at)| *byte == body_byte(at));
-                fetch.got += bytes.len() as u64;
-                if right {
-                    fetch.done = fetch.got == fetch.wanted;
-                } else {
-                    fetch.failed = Some(Failure::Internal);
-                }
-                let consumed = AppCommand::Consumed { stream: no.stream, bytes: bytes.len() };
-                self.net.with(host, |it, now| it.app(now, no.end, consumed));
-            }
-            StreamEvent::Reset(failure) if !fetch.done => fetch.failed = Some(failure),
-            _ => {}
-        }
+    /// The services: router, end and name.
+    pub fn services(&self) -> impl Iterator<Item = (HostNo, EndNo, Name)> {
+        self.apps.services()
+    }
+}
+
+/// Records that outlive the router that holds them.
+#[derive(Debug)]
+struct Shelf(Arc<Mutex<MemoryRecords>>);
+
+impl Shelf {
+    fn lock(&self) -> std::sync::MutexGuard<'_, MemoryRecords> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl RecordStore for Shelf {
+    fn get(&mut self, key: &Key) -> Result<Option<Record>, StoreError> {
+        self.lock().get(key)
     }
 
-    fn serve(&mut self, host: HostNo, no: StreamNo) {
-        while let Some(serving) = self.serving.get_mut(&(host, no))
-            && serving.left > 0
-        {
-            let room = self.net.host(host).map_or(0, |it| it.writable(no));
-            let room = room.min(65_536).min(usize::try_from(serving.left).unwrap_or(usize::MAX));
-            if room == 0 {
-                return;
-            }
-            let end = serving.at + room as u64;
-            let bytes = (serving.at..end).map(body_byte).collect();
-            serving.at = end;
-            serving.left -= room as u64;
-            let last = serving.left == 0;
-            self.net.with(host, |it, now| {
-                it.app(now, no.end, AppCommand::Data { stream: no.stream, bytes });
-                if last {
-                    it.app(now, no.end, AppCommand::Finish { stream: no.stream });
-                }
-            });
-        }
+    fn put(&mut self, record: &Record) -> Result<PutOutcome, StoreError> {
+        self.lock().put(record)
+    }
+
+    fn remove(&mut self, key: &Key) -> Result<bool, StoreError> {
+        self.lock().remove(key)
+    }
+
+    fn range(&mut self, after: Option<&Key>, limit: usize) -> Result<Vec<Record>, StoreError> {
+        self.lock().range(after, limit)
+    }
+
+    fn len(&self) -> u64 {
+        self.lock().len()
+    }
+
+    fn bytes(&self) -> u64 {
+        self.lock().bytes()
+    }
+
+    fn bytes_max(&self) -> u64 {
+        self.lock().bytes_max()
+    }
+
+    fn damaged(&self) -> u64 {
+        self.lock().damaged()
     }
 }
