@@ -74,7 +74,8 @@ pub struct RingFile {
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(default, deny_unknown_fields)]
 pub struct LimitsFile {
-    /// Bandwidth claimed in the descriptor, kbit/s. Default 100,000.
+    /// Bandwidth of all links together, each way, kbit/s, 64 or more; also what the descriptor claims.
+    /// Default 1,000,000.
     pub bandwidth_kbps: u32,
 }
 
@@ -110,7 +111,7 @@ impl Default for RingFile {
 
 impl Default for LimitsFile {
     fn default() -> Self {
-        Self { bandwidth_kbps: 100_000 }
+        Self { bandwidth_kbps: 1_000_000 }
     }
 }
 
@@ -159,7 +160,7 @@ pub struct Config {
     pub hops: u8,
     /// Neighbours to keep.
     pub degree: u8,
-    /// Bandwidth claimed, kbit/s.
+    /// Bandwidth of all links together, each way, kbit/s.
     pub bandwidth_kbps: u32,
 }
 
@@ -184,8 +185,10 @@ impl ConfigFile {
     /// # Errors
     /// When a value is out of range or would open a door that should be shut.
     pub fn resolve(&self) -> Result<Config, ConfigError> {
-        in_range("tunnels.hops", self.tunnels.hops, 1, 4, "1 to 4")?;
-        in_range("ring.degree", self.ring.degree, 8, 64, "8 to 64")?;
+        in_range("tunnels.hops", self.tunnels.hops.into(), 1, 4, "1 to 4")?;
+        in_range("ring.degree", self.ring.degree.into(), 8, 64, "8 to 64")?;
+        let most = u32::MAX;
+        in_range("limits.bandwidth_kbps", self.limits.bandwidth_kbps, 64, most, "64 or more")?;
         if !self.proxy.listen.ip().is_loopback() && !self.proxy.expose {
             return Err(ConfigError::Exposed(self.proxy.listen));
         }
@@ -212,9 +215,9 @@ impl ConfigFile {
 
 fn in_range(
     key: &'static str,
-    value: u8,
-    least: u8,
-    most: u8,
+    value: u32,
+    least: u32,
+    most: u32,
     range: &'static str,
 ) -> Result<(), ConfigError> {
     if (least..=most).contains(&value) {
@@ -287,6 +290,12 @@ mod tests {
         assert!(matches!(file.resolve(), Err(ConfigError::Exposed(_))));
         let file = ConfigFile::parse(&format!("{open}expose = true\n")).unwrap();
         assert!(file.resolve().is_ok());
+    }
+
+    #[test]
+    fn a_bandwidth_that_carries_nothing_is_refused() {
+        let file = ConfigFile::parse("[limits]\nbandwidth_kbps = 8\n").unwrap();
+        assert!(file.resolve().unwrap_err().to_string().contains("64 or more"));
     }
 
     #[test]

@@ -24,7 +24,7 @@ use warren_overlay::{
     id::{EndNo, LinkNo},
     link::{
         CreditQuota, Handshake, HandshakeBudget, HandshakeOutput, LinkIdentity, LinkInput, LinkIo,
-        LinkOutput, LinkSettings, ReplayFilter,
+        LinkOutput, LinkSettings, RateLimit, RateLimits, ReplayFilter,
     },
     plane::{LinkEvent, Part},
     rng::Rng,
@@ -114,6 +114,7 @@ impl Host {
     /// A router that knows its settings and nobody yet.
     pub fn new(now: Now, settings: NodeSettings, link_secret: Arc<DhSecret>, mut rng: Rng) -> Self {
         let quota = Arc::new(CreditQuota::new(settings.memory_bytes));
+        let rate = RateLimits::each_way(u64::from(settings.bandwidth_kbps) * 1_000 / 8);
         let node = Node::new(now, settings, rng.fork());
         let identity = LinkIdentity {
             network: node.network(),
@@ -127,7 +128,7 @@ impl Host {
             ends: BTreeMap::new(),
             failing: BTreeMap::new(),
             identity,
-            settings: LinkSettings::new(quota),
+            settings: LinkSettings { rate: Some(rate), ..LinkSettings::new(quota) },
             budget: HandshakeBudget::new(HANDSHAKES.0, HANDSHAKES.1),
             mail: Mail::default(),
             touched: BTreeSet::from([Address::Node]),
@@ -192,6 +193,9 @@ impl Host {
                 self.touched.insert(Address::Link(link));
             }
             Some(LinkState::Handshake { machine, .. }) => {
+                if let Some(rate) = &self.settings.rate {
+                    rate.received.pass(now.time, bytes.len());
+                }
                 machine.handle_input(now, bytes);
                 self.drain_handshake(now, link);
             }
@@ -307,6 +311,10 @@ impl Host {
     pub fn status(&self, now: Now) -> Status {
         let mut status = self.node.status(now);
         status.cells_relayed = self.cells_relayed();
+        if let Some(rate) = &self.settings.rate {
+            let kbps = |limit: &RateLimit| limit.last_seconds(now.time) * 8 / 1_000;
+            (status.sent_kbps, status.received_kbps) = (kbps(&rate.sent), kbps(&rate.received));
+        }
         status
     }
 
@@ -333,6 +341,9 @@ impl Host {
                 Some(HandshakeOutput::Transmit(bytes)) => {
                     if unsent.len() + bytes.len() > HANDSHAKE_BACKLOG_MAX {
                         return self.gone(now, link);
+                    }
+                    if let Some(rate) = &self.settings.rate {
+                        rate.sent.pass(now.time, bytes.len());
                     }
                     unsent.extend_from_slice(&bytes);
                     self.out.push_back(HostOutput::Transmit(link));

@@ -73,7 +73,7 @@ pub struct NodeSettings {
     pub hops: u8,
     /// Neighbours to keep.
     pub degree: u8,
-    /// Bandwidth to claim, kbit/s.
+    /// Bandwidth of all links together, each way, kbit/s: enforced, and claimed in the descriptor.
     pub bandwidth_kbps: u32,
     /// Memory for cells in transit, in bytes.
     pub memory_bytes: u64,
@@ -467,6 +467,7 @@ impl Node {
             tunnels_transit: count(transit.tunnels),
             builds_accepted: transit.accepted,
             builds_refused: transit.refused_early + transit.refused_unopened,
+            bandwidth_kbps: self.descriptor.fields().bandwidth_kbps,
             records_held: self.holder.len(),
             contexts: count(self.contexts.len()),
             services: count(self.services.len()),

@@ -30,6 +30,12 @@ pub struct Status {
     pub builds_refused: u64,
     /// Cells moved for others.
     pub cells_relayed: u64,
+    /// What all links sent a second, mean of the last ten seconds, kbit/s; at most `bandwidth_kbps`.
+    pub sent_kbps: u64,
+    /// What all links received a second, likewise.
+    pub received_kbps: u64,
+    /// The operator's limit for either, kbit/s.
+    pub bandwidth_kbps: u32,
     /// Records held for others.
     pub records_held: u64,
     /// Conversations with services under way.

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use crate::{
-    link::{channel::REKEY_FRAMES, credit::CreditQuota, rate::RateLimit},
+    link::{channel::REKEY_FRAMES, credit::CreditQuota, rate::RateLimits},
     plane::{LinkCommand, LinkEvent, Part, PartMessage},
 };
 
@@ -46,7 +46,7 @@ pub struct LinkSettings {
     /// Bounds what lanes hold.
     pub quota: Arc<CreditQuota>,
     /// The operator's bandwidth, if limited.
-    pub rate: Option<Arc<RateLimit>>,
+    pub rate: Option<Arc<RateLimits>>,
     /// Frames under one key: [`REKEY_FRAMES`], but in tests. Both sides must agree.
     pub rekey_frames: u64,
 }

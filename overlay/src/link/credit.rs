@@ -166,9 +166,10 @@ impl CreditBook {
         if spare < worth { 0 } else { spare - spare % self.unit }
     }
 
-    /// Takes what is due: the caller tells the peer.
-    pub fn grant(&mut self) -> u32 {
-        let due = self.due();
+    /// Takes what is due, but not much more than `most`: the caller tells the peer.
+    pub fn grant(&mut self, most: usize) -> u32 {
+        let most = u32::try_from(most).unwrap_or(u32::MAX);
+        let due = self.due().min((most - most % self.unit).max(self.unit));
         self.outstanding += due;
         due
     }
@@ -204,7 +205,7 @@ mod tests {
     fn a_cell_without_a_grant_is_too_many() {
         let mut book = book(1 << 30);
         assert_eq!(book.arrived(1), Err(OverGrant));
-        assert_eq!(book.grant(), 64);
+        assert_eq!(book.grant(usize::MAX), 64);
         assert_eq!(book.arrived(64), Ok(()));
         assert_eq!(book.arrived(1), Err(OverGrant));
     }
@@ -214,7 +215,7 @@ mod tests {
         let mut book = book(1 << 30);
         let mut now = Time::ZERO;
         for _ in 0..200 {
-            let granted = book.grant();
+            let granted = book.grant(usize::MAX);
             book.arrived(granted).unwrap();
             now = now + Duration::from_millis(10);
             book.drained(now, granted, Duration::ZERO);
@@ -227,7 +228,7 @@ mod tests {
         let mut book = book(1 << 30);
         let mut now = Time::ZERO;
         for _ in 0..200 {
-            let granted = book.grant();
+            let granted = book.grant(usize::MAX);
             book.arrived(granted).unwrap();
             now = now + Duration::from_millis(51);
             book.drained(now, granted, Duration::ZERO);
@@ -269,7 +270,7 @@ mod tests {
             for (what, n, millis) in steps {
                 now = now + Duration::from_millis(millis);
                 match what {
-                    0 => peer += book.grant(),
+                    0 => peer += book.grant(usize::MAX),
                     1 => {
                         let n = n.min(peer);
                         book.arrived(n).unwrap();
@@ -289,7 +290,7 @@ mod tests {
             // Nothing is lost: once all has drained, the peer may send again.
             book.arrived(peer).unwrap();
             book.drained(now, peer + here, Duration::ZERO);
-            prop_assert!(book.grant() > 0);
+            prop_assert!(book.grant(usize::MAX) > 0);
         }
     }
 }

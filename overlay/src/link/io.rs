@@ -24,21 +24,23 @@ use std::{
 };
 
 use crate::{
+    crypto::aead::TAG_LEN,
     id::{LinkNo, NetworkId, TunnelId},
     link::{
         api::{LinkCounters, LinkInput, LinkOutput, LinkSettings},
         batch::{BATCH_CELLS, Spares},
-        channel::{Opener, Sealer},
+        channel::{HEAD_LEN, Opener, Sealer},
         control::ControlQueue,
         credit::CreditBook,
         egress::Egress,
         frame::{self, Frame, WireCell},
         handshake::Established,
         lane::{self, LaneCounters, LaneState},
+        rate::Pacer,
         receive::{FrameReader, Pieces},
         schedule::Schedule,
     },
-    plane::{CloseReason, Lane, LinkCommand, LinkEvent, PartMessage},
+    plane::{CELL_LEN, CloseReason, Lane, LinkCommand, LinkEvent, PartMessage},
     rng::Rng,
     time::Time,
     wire::{LinkMessage, Reader, RouterDescriptor},
@@ -113,7 +115,12 @@ pub(super) struct Core {
     pub(super) pad_after: Duration,
     pub(super) pad_due: bool,
     /// Until when the bandwidth limit holds cells back.
-    pub(super) held_until: Option<Time>,
+    pub(super) cells_held: Option<Time>,
+    /// Until when it holds grants back.
+    pub(super) grants_held: Option<Time>,
+    /// The link's turns at the bandwidth.
+    pub(super) pace_out: Pacer,
+    pub(super) pace_in: Pacer,
     check_at: Time,
     pub(super) counters: LinkCounters,
 }
@@ -137,6 +144,8 @@ impl LinkIo {
             peer,
             initiator,
             round_trip: rtt,
+            pace_out: Pacer::new(settings.rate.clone(), |limits| &limits.sent),
+            pace_in: Pacer::new(settings.rate.clone(), |limits| &limits.received),
             settings,
             rng,
             sealer,
@@ -156,7 +165,8 @@ impl LinkIo {
             sent_at: now,
             pad_after,
             pad_due: false,
-            held_until: None,
+            cells_held: None,
+            grants_held: None,
             check_at: now + CHECK_EVERY,
             counters: LinkCounters::default(),
         };
@@ -193,8 +203,8 @@ impl LinkIo {
             self.reader.rest();
             core.spares.rest();
         }
-        if core.held_until.is_some_and(|until| until <= now) {
-            core.held_until = None;
+        for held in [&mut core.cells_held, &mut core.grants_held] {
+            held.take_if(|until| *until <= now);
         }
         if now >= core.check_at {
             core.check_at = now + CHECK_EVERY;
@@ -222,7 +232,7 @@ impl LinkIo {
         if !core.lanes.is_empty() {
             next = next.min(core.check_at);
         }
-        Some(core.held_until.map_or(next, |until| next.min(until)))
+        Some([core.cells_held, core.grants_held].into_iter().flatten().fold(next, Time::min))
     }
 
     /// Whether the link is over.
@@ -276,6 +286,7 @@ impl LinkIo {
     fn received(&mut self, now: Time, bytes: &mut [u8]) {
         let core = &mut self.core;
         core.counters.bytes_in += bytes.len() as u64;
+        core.pace_in.count(now, bytes.len());
         let mut bytes = Pieces::new(bytes);
         let result = loop {
             match self.reader.next(&mut bytes) {
@@ -302,7 +313,11 @@ impl Core {
     fn frame(&mut self, now: Time, plain: &mut [u8]) -> Result<(), CloseReason> {
         self.heard_at = now;
         self.counters.frames_in += 1;
+        let len = plain.len();
         let frame = Frame::split(plain).map_err(|_| CloseReason::Garbage)?;
+        // Cells were paid for when they were granted.
+        let rest = HEAD_LEN + len + TAG_LEN - frame.cells.len() * CELL_LEN;
+        self.pace_in.used(now, rest, false);
         let mut control = Reader::new(frame.control);
         while control.remaining() > 0 {
             let message = LinkMessage::decode(&mut control, self.network)

@@ -27,5 +27,5 @@ pub use credit::CreditQuota;
 pub use handshake::{Established, Handshake, HandshakeOutput, LinkIdentity};
 pub use io::{LinkIo, TRANSMIT_MAX};
 pub use lane::LaneCounters;
-pub use rate::RateLimit;
+pub use rate::{RateLimit, RateLimits};
 pub use replay::{REPLAY_MAX, ReplayFilter};

@@ -1,5 +1,6 @@
 //! Two links joined in memory, and the handshakes that make them.
 
+mod bandwidth;
 mod end_hop;
 mod handshake;
 mod hostile;

@@ -10,9 +10,10 @@ use crate::{
         frame::FrameWriter,
         io::{Core, LinkIo, State, TRANSMIT_MAX, pad_after},
         lane,
+        rate::Pacer,
         schedule::Served,
     },
-    plane::CloseReason,
+    plane::{CELL_LEN, CloseReason},
     time::Time,
     wire::{LinkMessage, Writer},
 };
@@ -37,15 +38,13 @@ impl LinkIo {
                 break;
             }
             core.counters.frames_out += 1;
-            if let Some(rate) = &core.settings.rate {
-                rate.charge(now, bytes);
-            }
         }
         let bytes = buffer.len() - start;
-        core.held_until = core.cells_held_until(now);
+        core.hold(now);
         if bytes > 0 {
             core.sent_at = now;
             core.counters.bytes_out += bytes as u64;
+            core.pace_out.count(now, bytes);
             core.tell_drained(now);
         }
         if matches!(core.state, State::Leaving(_)) && core.control.is_empty() {
@@ -59,23 +58,25 @@ impl LinkIo {
         let core = &self.core;
         core.state != State::Closed
             && (!core.control.is_empty()
-                || !core.grants.is_empty()
                 || core.pad_due
-                || (!core.schedule.is_empty() && core.held_until.is_none()))
+                || (!core.grants.is_empty() && core.grants_held.is_none())
+                || (!core.schedule.is_empty() && core.cells_held.is_none()))
     }
 }
 
 impl Core {
     /// Writes one frame; says how many bytes.
     pub(super) fn frame_out(&mut self, now: Time, buffer: &mut Vec<u8>) -> usize {
-        let cells_may_go = self.cells_held_until(now).is_none();
         let mut frame = FrameWriter::begin(buffer);
         while let Some(message) = self.control.pop(frame.control_room()) {
             frame.control(&message);
         }
-        self.grants_out(&mut frame);
-        if cells_may_go && matches!(self.state, State::Open) {
-            self.cells_out(now, &mut frame);
+        self.grants_out(now, &mut frame);
+        if matches!(self.state, State::Open)
+            && !self.schedule.is_empty()
+            && let Ok(most) = self.pace_out.cells(now)
+        {
+            self.cells_out(now, &mut frame, most);
         }
         if self.pad_due {
             self.pad_due = false;
@@ -87,31 +88,43 @@ impl Core {
             }
             self.pad_after = pad_after(&mut self.rng);
         }
-        self.counters.cells_out += frame.cell_count() as u64;
-        frame.finish(now, &mut self.sealer)
+        let cells = frame.cell_count();
+        self.counters.cells_out += cells as u64;
+        let bytes = frame.finish(now, &mut self.sealer);
+        if bytes > 0 {
+            self.pace_out.used(now, bytes, cells > 0);
+        }
+        bytes
     }
 
-    /// Until when the bandwidth limit keeps waiting cells back, if it does.
-    fn cells_held_until(&self, now: Time) -> Option<Time> {
-        let rate = self.settings.rate.as_ref()?;
-        (!self.schedule.is_empty() && !rate.ready(now)).then(|| rate.ready_at())
+    /// Takes note of how long the bandwidth limit keeps back what is left, if it does.
+    fn hold(&mut self, now: Time) {
+        let cells =
+            |pacer: &mut Pacer, idle: bool| (!idle).then(|| pacer.cells(now).err()).flatten();
+        self.cells_held = cells(&mut self.pace_out, self.schedule.is_empty());
+        self.grants_held = cells(&mut self.pace_in, self.grants.is_empty());
     }
 
-    fn grants_out(&mut self, frame: &mut FrameWriter<'_>) {
+    fn grants_out(&mut self, now: Time, frame: &mut FrameWriter<'_>) {
         while frame.control_room() >= CREDIT_LEN
+            && !self.grants.is_empty()
+            && let Ok(most) = self.pace_in.cells(now)
             && let Some(tunnel) = self.grants.pop_front()
         {
             let Some(state) = self.lanes.get_mut(&tunnel) else { continue };
             state.grant_listed = false;
-            if let Ok(cells @ 1..) = u16::try_from(state.book.grant()) {
+            if let Ok(cells @ 1..) = u16::try_from(state.book.grant(most)) {
                 encode(&LinkMessage::Credit { tunnel, cells }, &mut self.scratch);
                 frame.control(&self.scratch);
+                self.pace_in.used(now, usize::from(cells) * CELL_LEN, true);
             }
+            self.list_grant(tunnel);
         }
     }
 
-    fn cells_out(&mut self, now: Time, frame: &mut FrameWriter<'_>) {
+    fn cells_out(&mut self, now: Time, frame: &mut FrameWriter<'_>, most: usize) {
         while frame.cell_room() > 0
+            && frame.cell_count() < most
             && let Some(tunnel) = self.schedule.next()
         {
             let Some(state) = self.lanes.get_mut(&tunnel) else {

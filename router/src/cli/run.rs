@@ -229,6 +229,10 @@ pub(super) async fn status(args: Report) -> Result<(), Failure> {
         status.tunnels_ready, status.tunnels_used, status.tunnels_transit, status.cells_relayed
     ))?;
     print(format_args!(
+        "  sent {} kbit/s, received {} kbit/s over the last 10 s; limit {} each",
+        status.sent_kbps, status.received_kbps, status.bandwidth_kbps
+    ))?;
+    print(format_args!(
         "  services {}, conversations {}, records held {}",
         status.services, status.contexts, status.records_held
     ))?;

@@ -196,6 +196,9 @@ async fn page(State(api): State<Api>) -> Response {
         ("Own tunnels in use", u64::from(status.tunnels_used)),
         ("Tunnels of others", u64::from(status.tunnels_transit)),
         ("Cells moved for others", status.cells_relayed),
+        ("Sent, kbit/s over the last 10 s", status.sent_kbps),
+        ("Received, kbit/s over the last 10 s", status.received_kbps),
+        ("Limit for either, kbit/s", u64::from(status.bandwidth_kbps)),
         ("Services here", u64::from(status.services)),
     ];
     let rows = rows.map(|(name, value)| format!("<tr><td>{name}<td>{value}")).concat();

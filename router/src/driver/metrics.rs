@@ -11,7 +11,7 @@ use crate::status::Status;
 /// `status` in Prometheus' text format 0.0.4.
 pub(super) fn render(status: &Status) -> Vec<u8> {
     let registry = Registry::new();
-    let gauges: [(&str, &str, u64); 9] = [
+    let gauges: [(&str, &str, u64); 12] = [
         ("warren_ready", "Whether the router is ready", u64::from(status.ready)),
         ("warren_uptime_seconds", "Seconds since the start", status.uptime_s),
         ("warren_neighbours", "Ring neighbours", status.neighbours.into()),
@@ -20,6 +20,9 @@ pub(super) fn render(status: &Status) -> Vec<u8> {
         ("warren_tunnels_ready", "Own tunnels that wait for use", status.tunnels_ready.into()),
         ("warren_tunnels_used", "Own tunnels in use", status.tunnels_used.into()),
         ("warren_tunnels_transit", "Tunnels of others here", status.tunnels_transit.into()),
+        ("warren_sent_kbps", "Sent over all links, last 10 s", status.sent_kbps),
+        ("warren_received_kbps", "Received over all links, last 10 s", status.received_kbps),
+        ("warren_bandwidth_kbps", "Limit for either", status.bandwidth_kbps.into()),
         ("warren_records", "Records held for others", status.records_held),
     ];
     for (name, help, value) in gauges {
@@ -60,6 +63,6 @@ mod tests {
         let text = String::from_utf8(render(&status)).unwrap();
         assert!(text.contains("\nwarren_neighbours 7\n"), "{text}");
         assert!(text.contains("\nwarren_cells_relayed_total 1000\n"), "{text}");
-        assert_eq!(text.matches("# TYPE warren_").count(), 12);
+        assert_eq!(text.matches("# TYPE warren_").count(), 15);
     }
 }
