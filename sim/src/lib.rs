@@ -6,10 +6,12 @@
 mod apps;
 mod chance;
 mod conn;
+pub mod graph;
 mod latency;
 mod net;
 mod queue;
 mod streams;
+pub mod validate;
 pub mod world;
 
 pub use apps::{Fetch, FetchNo, Outcome, Purpose};

@@ -24,7 +24,7 @@ fn wait(world: &mut World, seconds: u64) {
 
 fn finish(world: &mut World, fetch: FetchNo) -> Fetch {
     world.run_until(Duration::from_mins(2), |world| world.fetched(fetch).is_some_and(Fetch::over));
-    let fetch = world.fetched(fetch).unwrap().clone();
+    let fetch = world.fetched(fetch).cloned().expect("it was asked for");
     assert!(fetch.done(), "{fetch:?}");
     fetch
 }

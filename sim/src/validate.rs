@@ -1,0 +1,96 @@
+//! Does the simulator reproduce what is known? Closed forms, exact values, published tables.
+//!
+//! Lives here: the list of checks. Does not live here: how each is simulated (`checks.rs`).
+//!
+//! An *exact* check has a value that theory gives: what is simulated must lie within three standard
+//! errors *and* within 1 % of it. A *table* check compares with a table that another program made,
+//! which has an error of its own: both count, and twice its own on top of the 1 %. A *bound* is what this project promises.
+
+mod checks;
+
+use serde::Serialize;
+
+/// One comparison.
+#[derive(Clone, Debug, Serialize)]
+pub struct Check {
+    /// What is compared.
+    pub name: String,
+    /// What is known of it.
+    pub known: Known,
+    /// What was simulated.
+    pub value: f64,
+    /// Standard error of `value`.
+    pub error: f64,
+}
+
+/// What a simulated value is compared with.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Known {
+    /// Theory.
+    Exact(f64),
+    /// A published value, and its standard error.
+    Table(f64, f64),
+    /// The value may not be higher.
+    AtMost(f64),
+    /// The value may not be lower.
+    AtLeast(f64),
+}
+
+impl Check {
+    /// Whether the simulator holds what is known.
+    pub fn holds(&self) -> bool {
+        let near = |wanted: f64, error: f64| {
+            let off = (self.value - wanted).abs();
+            off <= 3.0 * libm::hypot(error, self.error) && off <= 0.01 * wanted.abs() + 2.0 * error
+        };
+        match self.known {
+            Known::Exact(wanted) => near(wanted, 0.0),
+            Known::Table(wanted, error) => near(wanted, error),
+            Known::AtMost(most) => self.value <= most,
+            Known::AtLeast(least) => self.value >= least,
+        }
+    }
+}
+
+/// How thorough.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// Every kind of check, small: seconds.
+    Quick,
+    /// Everything: minutes.
+    Full,
+}
+
+/// Runs the checks; `each` hears of every one as it is done.
+pub fn validate(depth: Depth, each: &mut dyn FnMut(&Check)) -> Vec<Check> {
+    let mut done = Vec::new();
+    for make in checks::all(depth) {
+        for check in make() {
+            each(&check);
+            done.push(check);
+        }
+    }
+    done
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_quick_check_holds() {
+        let failed: Vec<_> =
+            validate(Depth::Quick, &mut |_| {}).into_iter().filter(|it| !it.holds()).collect();
+        assert!(failed.is_empty(), "{failed:#?}");
+    }
+
+    #[test]
+    fn two_percent_off_is_off_and_so_are_four_errors() {
+        let check =
+            |value, error| Check { name: String::new(), known: Known::Exact(10.0), value, error };
+        assert!(check(10.05, 0.02).holds());
+        assert!(!check(10.2, 0.2).holds());
+        assert!(!check(10.05, 0.012).holds());
+    }
+}
