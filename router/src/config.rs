@@ -77,6 +77,8 @@ pub struct LimitsFile {
     /// Bandwidth of all links together, each way, kbit/s, 64 or more; also what the descriptor claims.
     /// Default 1,000,000.
     pub bandwidth_kbps: u32,
+    /// Memory for everything that waits to be sent or read, MiB, 8 to 65,536. Default 256.
+    pub memory_mib: u32,
 }
 
 impl Default for LinkFile {
@@ -111,7 +113,7 @@ impl Default for RingFile {
 
 impl Default for LimitsFile {
     fn default() -> Self {
-        Self { bandwidth_kbps: 1_000_000 }
+        Self { bandwidth_kbps: 1_000_000, memory_mib: 256 }
     }
 }
 
@@ -162,6 +164,8 @@ pub struct Config {
     pub degree: u8,
     /// Bandwidth of all links together, each way, kbit/s.
     pub bandwidth_kbps: u32,
+    /// Memory for everything that waits to be sent or read, MiB.
+    pub memory_mib: u32,
 }
 
 impl ConfigFile {
@@ -189,6 +193,8 @@ impl ConfigFile {
         in_range("ring.degree", self.ring.degree.into(), 8, 64, "8 to 64")?;
         let most = u32::MAX;
         in_range("limits.bandwidth_kbps", self.limits.bandwidth_kbps, 64, most, "64 or more")?;
+        let memory = self.limits.memory_mib;
+        in_range("limits.memory_mib", memory, 8, 65_536, "8 to 65536")?;
         if !self.proxy.listen.ip().is_loopback() && !self.proxy.expose {
             return Err(ConfigError::Exposed(self.proxy.listen));
         }
@@ -209,6 +215,7 @@ impl ConfigFile {
             hops: self.tunnels.hops,
             degree: self.ring.degree,
             bandwidth_kbps: self.limits.bandwidth_kbps,
+            memory_mib: self.limits.memory_mib,
         })
     }
 }
@@ -267,7 +274,7 @@ mod tests {
         // Every default is written out in it, so that nobody must read code to know a key.
         let value: toml::Table = shipped.parse().unwrap();
         let keys: usize = value.values().map(|section| section.as_table().unwrap().len()).sum();
-        assert_eq!(keys, 8);
+        assert_eq!(keys, 9);
     }
 
     #[test]

@@ -11,6 +11,7 @@
 //! ```
 
 mod mail;
+mod memory;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -35,7 +36,10 @@ use warren_overlay::{
 
 use warren_proxy::Failure;
 
-use self::mail::{Address, Letter, Mail};
+use self::{
+    mail::{Address, Letter, Mail},
+    memory::{Memory, Waiter},
+};
 use crate::{
     app::{StreamEvent, StreamNo},
     node::{Node, NodeInput, NodeOutput, NodeSettings, Saved},
@@ -104,16 +108,20 @@ pub struct Host {
     settings: LinkSettings,
     budget: HandshakeBudget,
     mail: Mail,
+    memory: Memory,
     touched: BTreeSet<Address>,
     out: VecDeque<HostOutput>,
     rng: Rng,
     relayed_before: u64,
+    /// Lanes and sessions ended for want of memory.
+    shed: u64,
 }
 
 impl Host {
     /// A router that knows its settings and nobody yet.
     pub fn new(now: Now, settings: NodeSettings, link_secret: Arc<DhSecret>, mut rng: Rng) -> Self {
         let quota = Arc::new(CreditQuota::new(settings.memory_bytes));
+        let memory = Memory::new(settings.memory_bytes);
         let rate = RateLimits::each_way(u64::from(settings.bandwidth_kbps) * 1_000 / 8);
         let node = Node::new(now, settings, rng.fork());
         let identity = LinkIdentity {
@@ -131,10 +139,12 @@ impl Host {
             settings: LinkSettings { rate: Some(rate), ..LinkSettings::new(quota) },
             budget: HandshakeBudget::new(HANDSHAKES.0, HANDSHAKES.1),
             mail: Mail::default(),
+            memory,
             touched: BTreeSet::from([Address::Node]),
             out: VecDeque::new(),
             rng,
             relayed_before: 0,
+            shed: 0,
         };
         this.settle(now);
         this
@@ -191,6 +201,9 @@ impl Host {
             Some(LinkState::Up { io, .. }) => {
                 io.handle_input(now.time, LinkInput::Received(bytes));
                 self.touched.insert(Address::Link(link));
+                let look = self.memory.grew(bytes.len());
+                self.settle(now);
+                return self.look_at_memory(now, look);
             }
             Some(LinkState::Handshake { machine, .. }) => {
                 if let Some(rate) = &self.settings.rate {
@@ -235,10 +248,13 @@ impl Host {
     /// An application says something about one of its streams.
     pub fn app(&mut self, now: Now, end: EndNo, command: AppCommand) {
         if self.ends.contains_key(&end) {
+            let bytes = if let AppCommand::Data { bytes, .. } = &command { bytes.len() } else { 0 };
+            let look = self.memory.grew(bytes);
             // By the node's mail, so that it does not overtake the stream's own opening.
             let letter = Letter::ToEnd(Box::new(EndInput::App(command)));
             self.mail.post(now.time, Address::Node, Address::End(end), letter);
             self.settle(now);
+            self.look_at_memory(now, look);
         }
     }
 
@@ -311,6 +327,9 @@ impl Host {
     pub fn status(&self, now: Now) -> Status {
         let mut status = self.node.status(now);
         status.cells_relayed = self.cells_relayed();
+        status.memory_mib = (self.memory.quota() >> 20) as u64;
+        status.ended_for_memory = self.shed;
+        status.memory_held_kib = (self.memory_held() / 1_024) as u64;
         if let Some(rate) = &self.settings.rate {
             let kbps = |limit: &RateLimit| limit.last_seconds(now.time) * 8 / 1_000;
             (status.sent_kbps, status.received_kbps) = (kbps(&rate.sent), kbps(&rate.received));
@@ -329,6 +348,60 @@ impl Host {
             })
             .sum();
         self.relayed_before + now
+    }
+
+    /// Bytes of memory that lanes and sessions keep for what waits.
+    pub fn memory_held(&self) -> usize {
+        let links = self
+            .up_links()
+            .map(|(_, io)| io.spare_bytes() + io.waiting().map(|(.., bytes)| bytes).sum::<usize>());
+        links.chain(self.ends.values().map(End::held)).sum()
+    }
+
+    fn up_links(&self) -> impl Iterator<Item = (LinkNo, &LinkIo)> {
+        self.links.iter().filter_map(|(no, link)| match link {
+            LinkState::Up { io, .. } => Some((*no, &**io)),
+            _ => None,
+        })
+    }
+
+    /// Ends what has waited longest, if memory runs short (DESIGN section 6).
+    fn look_at_memory(&mut self, now: Now, look: bool) {
+        if !look || self.memory.excess(self.memory_held()) == 0 {
+            return;
+        }
+        for link in self.links.values_mut() {
+            if let LinkState::Up { io, .. } = link {
+                io.rest();
+            }
+        }
+        let excess = self.memory.excess(self.memory_held());
+        let lanes = self.up_links().flat_map(|(no, io)| {
+            io.waiting().map(move |(since, lane, bytes)| (since, Waiter::Lane(no, lane), bytes))
+        });
+        let sessions = self.ends.iter().flat_map(|(no, end)| {
+            end.waiting().map(|(since, id, bytes)| (since, Waiter::Session(*no, id), bytes))
+        });
+        let victims = memory::victims(lanes.chain(sessions), excess);
+        self.shed += victims.len() as u64;
+        tracing::debug!(count = victims.len(), "out of memory for what waits: the oldest ended");
+        for victim in victims {
+            match victim {
+                Waiter::Lane(link, lane) => {
+                    if let Some(LinkState::Up { io, .. }) = self.links.get_mut(&link) {
+                        io.shed(lane);
+                        self.touched.insert(Address::Link(link));
+                    }
+                }
+                Waiter::Session(end, session) => {
+                    if let Some(machine) = self.ends.get_mut(&end) {
+                        machine.shed(now, session);
+                        self.touched.insert(Address::End(end));
+                    }
+                }
+            }
+        }
+        self.settle(now);
     }
 
     fn drain_handshake(&mut self, now: Now, link: LinkNo) {

@@ -75,7 +75,7 @@ pub struct NodeSettings {
     pub degree: u8,
     /// Bandwidth of all links together, each way, kbit/s: enforced, and claimed in the descriptor.
     pub bandwidth_kbps: u32,
-    /// Memory for cells in transit, in bytes.
+    /// Memory for everything that waits to be sent or read, in bytes.
     pub memory_bytes: u64,
     /// Routers to dial first.
     pub peers: Vec<Arc<RouterDescriptor>>,
@@ -254,6 +254,7 @@ impl Node {
     /// A node that knows the routers in its settings.
     pub fn new(now: Now, settings: NodeSettings, mut rng: Rng) -> Self {
         let network_id = settings.network.id();
+        let memory = usize::try_from(settings.memory_bytes).unwrap_or(usize::MAX);
         let me = settings.identity.id();
         let keys = TunnelKeys::generate(network_id, me, &mut rng);
         let fields = DescriptorFields {
@@ -292,8 +293,8 @@ impl Node {
             transit: Transit::new(TransitConfig::default(), keys, rng.fork()),
             exits: Exits::new(rng.fork()),
             pools: Pools::new(pools, guards, rng.fork()),
-            contexts: Contexts::new(network_id, rng.fork()),
-            services: Services::new(network_id, rng.fork()),
+            contexts: Contexts::new(network_id, memory, rng.fork()),
+            services: Services::new(network_id, memory, rng.fork()),
             network: settings.network,
             identity: settings.identity,
             fields,

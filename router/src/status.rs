@@ -36,6 +36,12 @@ pub struct Status {
     pub received_kbps: u64,
     /// The operator's limit for either, kbit/s.
     pub bandwidth_kbps: u32,
+    /// Memory that holds what waits to be sent or read, KiB; at most `memory_mib`.
+    pub memory_held_kib: u64,
+    /// The operator's limit for it, MiB.
+    pub memory_mib: u64,
+    /// Tunnels and conversations ended because it was reached.
+    pub ended_for_memory: u64,
     /// Records held for others.
     pub records_held: u64,
     /// Conversations with services under way.

@@ -9,8 +9,11 @@ use std::{
 };
 
 use harness::{
+    client::Via,
     group, machine,
-    runner::{Group, figure},
+    runner::{Group, figure, wait_for},
+    scratch::Scratch,
+    testnet::Router,
 };
 
 use crate::shared::{ORIGIN, standard};
@@ -20,6 +23,7 @@ pub(crate) fn group() -> Group {
         eight_downloads_at_once_arrive_whole,
         five_hundred_fetches_at_once_arrive_whole,
         a_client_that_stops_reading_slows_nobody_else,
+        readers_that_stop_never_take_more_memory_than_the_operator_allows,
     )
 }
 
@@ -111,4 +115,61 @@ fn a_client_that_stops_reading_slows_nobody_else() {
         let mut more = vec![0; 1 << 20];
         socket.read_exact(&mut more).unwrap();
     }
+}
+
+/// A client's router with little memory: applications that do not read fill it, those whose data
+/// waits longest are ended, and an application that reads is as fast as before.
+fn readers_that_stop_never_take_more_memory_than_the_operator_allows() {
+    use std::io::{Read, Write};
+    const MEMORY_MIB: u64 = 8;
+    let shared = standard();
+    let scratch = Scratch::new("memory");
+    let dir = scratch.join("small");
+    let line = shared.net.routers[2].invite();
+    let folder = dir.display().to_string();
+    harness::binary::run(["init", "--join", &line, "--dir", &folder]).success();
+    let settings = dir.join("warren.toml");
+    std::fs::write(&settings, format!("[limits]\nmemory_mib = {MEMORY_MIB}\n")).unwrap();
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(&settings, private).unwrap();
+    let ports = ["--link", "127.77.0.1:0", "--proxy", "127.0.0.1:0", "--api", "127.0.0.1:0"];
+    let router = Router::start(&dir, &ports);
+    wait_for(Duration::from_mins(1), "the small router to be ready", || {
+        router.is_ready().then_some(())
+    });
+
+    let host = &shared.net.services[ORIGIN].name;
+    let any = Via::new(router.proxy, host);
+    let via = any.context("reader");
+    let alone = via.verify(8 << 20).unwrap().min(via.verify(8 << 20).unwrap());
+    let _stuck: Vec<_> = (0..48)
+        .filter_map(|n: u32| {
+            let via = any.context(&format!("does not read {}", n % 8));
+            let mut socket = via.connect().ok()?;
+            write!(socket, "GET /b/200000000 HTTP/1.1\r\nHost: {host}\r\n\r\n").ok()?;
+            let mut first = [0; 1_024];
+            socket.read_exact(&mut first).ok()?;
+            Some(socket)
+        })
+        .collect();
+    let status = || router.status().unwrap();
+    let held = || {
+        let held = status()["memory_held_kib"].as_u64().unwrap();
+        assert!(held <= MEMORY_MIB * 1_024, "{held} KiB of {MEMORY_MIB} MiB");
+        held
+    };
+    let most = (0..20).map(|_| {
+        thread::sleep(Duration::from_millis(100));
+        held()
+    });
+    let most = most.max().unwrap();
+    let beside = via.verify(8 << 20).unwrap();
+    let beside = beside.min(via.verify(8 << 20).unwrap());
+    held();
+    let ended = status()["ended_for_memory"].as_u64().unwrap();
+    figure("48 streams that nobody reads: memory held, KiB of 8192", most);
+    figure("conversations ended for memory", ended);
+    figure("8 MiB alone and beside them, ms", format!("{alone:?} {beside:?}"));
+    assert!(ended > 0, "they did not fill it: {most} KiB");
+    assert!(beside < alone * 4 + Duration::from_secs(2), "{beside:?} instead of {alone:?}");
 }

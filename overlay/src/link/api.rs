@@ -84,6 +84,8 @@ pub struct LinkCounters {
     pub grants_dropped: u64,
     /// Lanes closed because their queue did not move.
     pub lanes_stuck: u64,
+    /// Lanes closed because the router was short of memory.
+    pub lanes_shed: u64,
     /// Tunnels that ended here and whose owner sent what no owner sends.
     pub lanes_broken: u64,
     /// Lanes refused because the quota was used up.

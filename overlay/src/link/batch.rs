@@ -9,7 +9,7 @@
 //!
 //! A middle hop's batches alone make the round trip: those for an `End` or an `EndHop` end there.
 
-use crate::plane::CellBody;
+use crate::plane::{CELL_BODY_LEN, CellBody};
 
 /// Cells in a middle hop's batch: a lane's turn (`schedule::QUANTUM`), about half a frame.
 ///
@@ -36,6 +36,11 @@ impl Spares {
             batch.clear();
             self.0.push(batch);
         }
+    }
+
+    /// Their memory, in bytes.
+    pub(super) const fn bytes(&self) -> usize {
+        self.0.len() * BATCH_CELLS * CELL_BODY_LEN
     }
 
     /// Frees them all.

@@ -26,6 +26,8 @@ pub(super) struct Egress {
     /// Cells of the front batch that are already gone.
     cursor: usize,
     queued: usize,
+    /// Cells that the batches have room for.
+    room: usize,
     credit: u32,
     /// Whether an end hop has cells to make.
     waiting: bool,
@@ -52,6 +54,7 @@ impl Egress {
             last.append(&mut cells);
             return Some(cells);
         }
+        self.room += cells.capacity();
         self.batches.push_back(cells);
         None
     }
@@ -69,6 +72,21 @@ impl Egress {
     /// Cells waiting.
     pub(super) const fn queued(&self) -> usize {
         self.queued
+    }
+
+    /// Memory of what waits, in cells.
+    pub(super) const fn room(&self) -> usize {
+        self.room
+    }
+
+    /// The sending side of a lane that opens now.
+    pub(super) fn opened(now: Time) -> Self {
+        Self { moved_at: now, ..Self::default() }
+    }
+
+    /// When cells last left, or when the first of them came, or when the lane opened.
+    pub(super) const fn moved_at(&self) -> Time {
+        self.moved_at
     }
 
     /// Since when nothing has moved, if something waits.
@@ -132,7 +150,9 @@ impl Egress {
             sent += now_sent.len();
             left -= now_sent.len();
             if later.is_empty() {
-                self.batches.pop_front().map(&mut used_up);
+                let batch = self.batches.pop_front();
+                self.room -= batch.as_ref().map_or(0, Vec::capacity);
+                batch.map(&mut used_up);
                 self.cursor = 0;
             } else {
                 self.cursor += now_sent.len();

@@ -270,12 +270,32 @@ impl LinkIo {
         self.core.lanes.iter().map(|(tunnel, state)| (*tunnel, &*state.lane, state.counters))
     }
 
-    /// The lane whose queue has waited longest, and since when: what a router short of memory
-    /// closes first (DESIGN section 6).
-    pub fn oldest_queued(&self) -> Option<(Time, TunnelId)> {
-        let waiting =
-            |(id, state): (&TunnelId, &LaneState)| Some((state.egress.stuck_since()?, *id));
-        self.core.lanes.iter().filter_map(waiting).min()
+    /// The lanes that keep something: since when it waits, the lane, its memory in bytes. A router
+    /// short of memory closes the one that has waited longest first (DESIGN section 6).
+    pub fn waiting(&self) -> impl Iterator<Item = (Time, TunnelId, usize)> {
+        let waiting = |(id, state): (&TunnelId, &LaneState)| {
+            state.waiting().map(|(since, bytes)| (since, *id, bytes))
+        };
+        self.core.lanes.iter().filter_map(waiting)
+    }
+
+    /// Closes a lane because the router is short of memory: the peer and the control plane hear of it
+    /// as of any other end.
+    pub fn shed(&mut self, tunnel: TunnelId) {
+        if self.core.lanes.contains_key(&tunnel) {
+            self.core.counters.lanes_shed += 1;
+            self.core.break_lane(tunnel);
+        }
+    }
+
+    /// Memory that is kept for the next cells, in bytes.
+    pub const fn spare_bytes(&self) -> usize {
+        self.core.spares.bytes()
+    }
+
+    /// Gives up memory that is kept for the next cells.
+    pub fn rest(&mut self) {
+        self.core.spares.rest();
     }
 
     /// Cells that wait to be sent, over all lanes.
@@ -490,7 +510,7 @@ impl Core {
             self.counters.lanes_refused += 1;
             return self.break_lane(tunnel);
         };
-        let mut egress = Egress::default();
+        let mut egress = Egress::opened(now);
         if let Some((cells, _)) = self.early.remove(&tunnel) {
             egress.credit(cells);
         }

@@ -13,7 +13,7 @@ use crate::{
         egress::Egress,
         frame::FrameWriter,
     },
-    plane::{CellBody, Lane, Part, PartMessage},
+    plane::{CELL_BODY_LEN, CellBody, Lane, Part, PartMessage},
     time::Time,
 };
 
@@ -90,6 +90,16 @@ pub(super) struct LaneState {
 }
 
 impl LaneState {
+    /// Since when what is kept for the lane waits, and its memory in bytes; none if nothing is kept.
+    pub(super) fn waiting(&self) -> Option<(Time, usize)> {
+        let hop = match &*self.lane {
+            Lane::EndHop(hop) => hop.queued_cells(),
+            _ => 0,
+        };
+        let cells = self.egress.room() + hop;
+        (cells > 0).then(|| (self.egress.moved_at(), cells * CELL_BODY_LEN))
+    }
+
     /// Whether a cell could leave now.
     pub(super) fn is_ready(&self) -> bool {
         match &*self.lane {

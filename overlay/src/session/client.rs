@@ -338,6 +338,21 @@ impl Client {
         self.start_over(reason);
     }
 
+    /// Bytes in the session's buffers.
+    pub(super) fn held(&self) -> usize {
+        self.conversation.held()
+    }
+
+    /// Since when the session keeps something that nobody takes, and how many bytes.
+    pub(super) fn waiting(&self) -> Option<(Time, usize)> {
+        self.conversation.waiting()
+    }
+
+    /// Ends the session because the router is short of memory.
+    pub(super) fn shed(&mut self) {
+        self.end_session(ResetReason::Busy);
+    }
+
     /// Nothing is left of the session but its client.
     fn start_over(&mut self, reason: ResetReason) {
         self.conversation.mux.reset_all(reason);
@@ -399,7 +414,7 @@ impl Client {
         let time = now.time;
         self.timer = None;
         self.conversation.settle(time);
-        let free = self.quota.saturating_sub(self.conversation.held());
+        let free = self.quota.saturating_sub(self.conversation.count(time));
         self.conversation.set_limit(free / 4);
         while let Some(late) = self.attempts.iter().find(|attempt| time >= attempt.deadline) {
             self.attempt_failed(time, late.no, true);

@@ -63,6 +63,10 @@ pub(super) struct Conversation {
     pinged: Option<Time>,
     /// How large any window may grow now.
     limit: usize,
+    /// Bytes that were in the buffers when they were last counted.
+    counted: usize,
+    /// When something last left the buffers, or when the first of it came.
+    moved_at: Time,
 }
 
 impl Conversation {
@@ -78,6 +82,8 @@ impl Conversation {
             sample: None,
             pinged: None,
             limit: 0,
+            counted: 0,
+            moved_at: Time::ZERO,
         }
     }
 
@@ -89,6 +95,22 @@ impl Conversation {
     /// Bytes of memory in all buffers.
     pub(super) fn held(&self) -> usize {
         self.window.held() + self.mux.held()
+    }
+
+    /// Counts the bytes in all buffers; call it after whatever may have changed them.
+    pub(super) fn count(&mut self, now: Time) -> usize {
+        let held = self.held();
+        if self.counted == 0 || held == 0 {
+            self.moved_at = now;
+        }
+        self.counted = held;
+        held
+    }
+
+    /// Since when the buffers hold something that nobody takes; none if they are empty.
+    pub(super) fn waiting(&self) -> Option<(Time, usize)> {
+        let held = self.held();
+        (held > 0).then_some((self.moved_at, held))
     }
 
     /// Whether a path is needed: a stream is open, or something is still to be said.
@@ -121,6 +143,7 @@ impl Conversation {
 
     /// The application consumed bytes of a stream.
     pub(super) fn consumed(&mut self, now: Time, stream: u32, count: usize) {
+        self.moved_at = now;
         let (rtt, limit) = (self.rtt.get(), self.limit);
         self.mux.consumed(now, stream, count, rtt, limit);
     }
@@ -237,7 +260,9 @@ impl Conversation {
     }
 
     fn acknowledged(&mut self, now: Time, offset: u64) -> Result<(), Trouble> {
-        self.window.acknowledge(offset, self.limit).map_err(|_| Trouble::Session)?;
+        if self.window.acknowledge(offset, self.limit).map_err(|_| Trouble::Session)? {
+            self.moved_at = now;
+        }
         if let Some((end, at)) = self.sample
             && offset >= end
         {

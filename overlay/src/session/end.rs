@@ -258,6 +258,36 @@ impl End {
         }
     }
 
+    /// Bytes in the buffers of its sessions.
+    pub fn held(&self) -> usize {
+        match &self.machine {
+            Machine::Client(client) => client.held(),
+            Machine::Service(service, _) => service.held(),
+        }
+    }
+
+    /// The sessions that keep something: since when nothing of it has left, which, how many bytes.
+    /// A router short of memory ends the one that has waited longest first (DESIGN section 6).
+    pub fn waiting(&self) -> impl Iterator<Item = (Time, u32, usize)> {
+        let (client, service) = match &self.machine {
+            Machine::Client(client) => (client.waiting(), None),
+            Machine::Service(service, _) => (None, Some(service.waiting())),
+        };
+        let client = client.map(|(since, bytes)| (since, 0, bytes));
+        client.into_iter().chain(service.into_iter().flatten())
+    }
+
+    /// Ends a session because the router is short of memory: its streams are reset as `Busy`, and the
+    /// other side is told.
+    pub fn shed(&mut self, now: Now, session: u32) {
+        self.now = now;
+        self.dirty = true;
+        match &mut self.machine {
+            Machine::Client(client) => client.shed(),
+            Machine::Service(service, _) => service.shed(session),
+        }
+    }
+
     /// What is to be done next; `None` when all is said.
     pub fn poll_output(&mut self) -> Option<EndOutput> {
         if self.outputs.is_empty() && std::mem::take(&mut self.dirty) {

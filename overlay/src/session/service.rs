@@ -156,9 +156,20 @@ impl Service {
     }
 
     /// Bytes in the buffers of all sessions.
-    #[cfg(test)]
-    pub(super) fn held(&self) -> usize {
+    pub(super) const fn held(&self) -> usize {
         self.used
+    }
+
+    /// The sessions that keep something: since when, which, how many bytes.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = (Time, u32, usize)> {
+        self.sessions.iter().filter_map(|(id, session)| {
+            session.conversation.waiting().map(|(since, bytes)| (since, *id, bytes))
+        })
+    }
+
+    /// Ends a session because the router is short of memory.
+    pub(super) fn shed(&mut self, session: u32) {
+        self.drop_session(session, ResetReason::Busy);
     }
 
     /// Paths that have not said what they are.
@@ -465,7 +476,7 @@ impl Service {
     fn touch(&mut self, now: Time, id: u32) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         events(id, &mut session.conversation.mux, &mut self.outputs, ServiceOutput::App);
-        let held = session.conversation.held();
+        let held = session.conversation.count(now);
         self.used = (self.used + held).saturating_sub(session.counted);
         session.counted = held;
         session.conversation.set_limit(self.quota.saturating_sub(self.used) / 4);

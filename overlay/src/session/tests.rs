@@ -432,3 +432,21 @@ proptest! {
         let _ = pattern(0);
     }
 }
+
+#[test]
+fn the_session_that_nobody_reads_has_waited_longest_and_can_be_ended_for_memory() {
+    let mut net = Net::new(24, ms(20));
+    net.stuck_ports.insert(9);
+    let stuck = net.open(1, 9, 4 * MIB);
+    net.run(Duration::from_secs(5));
+    let waiting: Vec<_> = net.service.waiting().collect();
+    let [(since, session, bytes)] = waiting[..] else { panic!("{waiting:?}") };
+    assert_eq!(bytes, net.service.held());
+    assert!(bytes > 100 * 1_024, "{bytes}");
+    assert!(net.now.since(since) > Duration::from_secs(3), "nothing moves since {since:?}");
+    net.service.shed(session);
+    net.run(Duration::from_secs(1));
+    assert_eq!(net.service.held(), 0);
+    assert_eq!(net.service.waiting().count(), 0);
+    assert_eq!(net.flows[&stuck].reset, Some(ResetReason::SessionLost));
+}

@@ -233,6 +233,10 @@ pub(super) async fn status(args: Report) -> Result<(), Failure> {
         status.sent_kbps, status.received_kbps, status.bandwidth_kbps
     ))?;
     print(format_args!(
+        "  waiting data takes {} KiB of {} MiB; ended for want of it: {}",
+        status.memory_held_kib, status.memory_mib, status.ended_for_memory
+    ))?;
+    print(format_args!(
         "  services {}, conversations {}, records held {}",
         status.services, status.contexts, status.records_held
     ))?;

@@ -11,7 +11,7 @@ use crate::status::Status;
 /// `status` in Prometheus' text format 0.0.4.
 pub(super) fn render(status: &Status) -> Vec<u8> {
     let registry = Registry::new();
-    let gauges: [(&str, &str, u64); 12] = [
+    let gauges: [(&str, &str, u64); 13] = [
         ("warren_ready", "Whether the router is ready", u64::from(status.ready)),
         ("warren_uptime_seconds", "Seconds since the start", status.uptime_s),
         ("warren_neighbours", "Ring neighbours", status.neighbours.into()),
@@ -23,6 +23,7 @@ pub(super) fn render(status: &Status) -> Vec<u8> {
         ("warren_sent_kbps", "Sent over all links, last 10 s", status.sent_kbps),
         ("warren_received_kbps", "Received over all links, last 10 s", status.received_kbps),
         ("warren_bandwidth_kbps", "Limit for either", status.bandwidth_kbps.into()),
+        ("warren_memory_held_kib", "Memory of what waits, KiB", status.memory_held_kib),
         ("warren_records", "Records held for others", status.records_held),
     ];
     for (name, help, value) in gauges {
@@ -31,8 +32,9 @@ pub(super) fn render(status: &Status) -> Vec<u8> {
             add(&registry, gauge);
         }
     }
-    let counters: [(&str, &str, u64); 3] = [
+    let counters: [(&str, &str, u64); 4] = [
         ("warren_cells_relayed_total", "Cells moved for others", status.cells_relayed),
+        ("warren_ended_for_memory_total", "Ended for memory", status.ended_for_memory),
         ("warren_builds_accepted_total", "Tunnel builds accepted", status.builds_accepted),
         ("warren_builds_refused_total", "Tunnel builds refused", status.builds_refused),
     ];
@@ -63,6 +65,6 @@ mod tests {
         let text = String::from_utf8(render(&status)).unwrap();
         assert!(text.contains("\nwarren_neighbours 7\n"), "{text}");
         assert!(text.contains("\nwarren_cells_relayed_total 1000\n"), "{text}");
-        assert_eq!(text.matches("# TYPE warren_").count(), 15);
+        assert_eq!(text.matches("# TYPE warren_").count(), 17);
     }
 }

@@ -46,8 +46,6 @@ const EVENTS_PER_ROUND: usize = 32;
 const LEAVE_LIMIT: Duration = Duration::from_secs(3);
 /// A stream's pump hears of new room in steps of at least this many bytes.
 const ROOM_STEP: usize = 16 * 1_024;
-/// Memory for cells in transit (DESIGN section 6), in bytes.
-const MEMORY_BYTES: u64 = 256 * 1_024 * 1_024;
 
 type OpenAnswer = oneshot::Sender<Result<StreamHandle, Failure>>;
 
@@ -104,7 +102,7 @@ impl Task {
             hops: setup.config.hops,
             degree: setup.config.degree,
             bandwidth_kbps: setup.config.bandwidth_kbps,
-            memory_bytes: MEMORY_BYTES,
+            memory_bytes: u64::from(setup.config.memory_mib) << 20,
             peers: setup.peers,
             guards,
             store: setup::open_store(setup.home.as_ref())?,

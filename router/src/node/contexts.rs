@@ -28,8 +28,8 @@ use crate::app::StreamNo;
 
 /// Contexts at the same time; each holds tunnels of its own.
 const CONTEXTS_MAX: usize = 256;
-/// Bytes that all buffers of one context may hold.
-const QUOTA: usize = session::QUOTA_DEFAULT;
+/// Share of the router's memory that all buffers of one context may hold, and most bytes.
+const QUOTA: (usize, usize) = (4, session::QUOTA_DEFAULT);
 
 /// What happened.
 #[derive(Debug)]
@@ -74,6 +74,8 @@ struct Context {
 #[derive(Debug)]
 pub(super) struct Contexts {
     network: NetworkId,
+    /// Bytes that all buffers of one context may hold.
+    quota: usize,
     contexts: BTreeMap<EndNo, Context>,
     by_key: BTreeMap<IsolationKey, EndNo>,
     limiter: ContextLimiter,
@@ -83,10 +85,11 @@ pub(super) struct Contexts {
 }
 
 impl Contexts {
-    /// No context yet.
-    pub(super) fn new(network: NetworkId, mut rng: Rng) -> Self {
+    /// No context yet, at a router that may use `memory` bytes.
+    pub(super) fn new(network: NetworkId, memory: usize, mut rng: Rng) -> Self {
         Self {
             network,
+            quota: (memory / QUOTA.0).min(QUOTA.1),
             contexts: BTreeMap::new(),
             by_key: BTreeMap::new(),
             limiter: ContextLimiter::default(),
@@ -168,7 +171,7 @@ impl Contexts {
         if self.contexts.len() >= CONTEXTS_MAX || self.limiter.admit(now.time).is_err() {
             return Err(Failure::TooManyContexts);
         }
-        let machine = Box::new(End::client(self.rng.fork(), QUOTA));
+        let machine = Box::new(End::client(self.rng.fork(), self.quota));
         self.out.push_back(ContextsOutput::NewEnd { end, machine });
         self.by_key.insert(key, end);
         let context = Context {

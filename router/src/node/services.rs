@@ -36,8 +36,8 @@ use zeroize::Zeroizing;
 
 /// How often session keys are looked at.
 const KEYS_EVERY: Duration = Duration::from_mins(10);
-/// Bytes that all buffers of one service may hold.
-const QUOTA: usize = 4 * session::QUOTA_DEFAULT;
+/// Share of the router's memory that all buffers of one service may hold, and most bytes.
+const QUOTA: (usize, usize) = (2, 4 * session::QUOTA_DEFAULT);
 
 /// What a service starts from.
 #[derive(Debug)]
@@ -103,6 +103,8 @@ struct Service {
 #[derive(Debug)]
 pub(super) struct Services {
     network: NetworkId,
+    /// Bytes that all buffers of one service may hold.
+    quota: usize,
     services: BTreeMap<EndNo, Service>,
     keys_at: Option<Time>,
     rng: Rng,
@@ -110,9 +112,16 @@ pub(super) struct Services {
 }
 
 impl Services {
-    /// No service yet.
-    pub(super) fn new(network: NetworkId, rng: Rng) -> Self {
-        Self { network, services: BTreeMap::new(), keys_at: None, rng, out: VecDeque::new() }
+    /// No service yet, at a router that may use `memory` bytes.
+    pub(super) fn new(network: NetworkId, memory: usize, rng: Rng) -> Self {
+        Self {
+            network,
+            quota: (memory / QUOTA.0).min(QUOTA.1),
+            services: BTreeMap::new(),
+            keys_at: None,
+            rng,
+            out: VecDeque::new(),
+        }
     }
 
     /// How many services there are.
@@ -205,7 +214,7 @@ impl Services {
             started: now.time,
         };
         self.services.insert(end, service);
-        let machine = Box::new(End::service(self.rng.fork(), self.network, QUOTA));
+        let machine = Box::new(End::service(self.rng.fork(), self.network, self.quota));
         self.out.push_back(ServicesOutput::NewEnd { end, machine });
         self.keys_at.get_or_insert(now.time + KEYS_EVERY);
         self.give_secrets(end);

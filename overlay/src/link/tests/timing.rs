@@ -76,7 +76,7 @@ fn a_queue_that_does_not_move_for_a_minute_kills_its_lane_only() {
     pair.a.part(pair.now, PartMessage::Cells { tunnel: TUNNEL, cells });
     pair.run_until(START + millis(59_000));
     assert!(!pair.a.lane_closed(TUNNEL));
-    assert!(pair.a.io.oldest_queued().is_some());
+    assert!(pair.a.io.waiting().next().is_some());
     pair.run_until(START + millis(66_000));
     assert!(pair.a.lane_closed(TUNNEL) && pair.b.lane_closed(TUNNEL));
     assert!(!pair.a.lane_closed(TunnelId(2)) && pair.a.closed().is_none());
@@ -111,4 +111,36 @@ fn early_and_repeated_timeouts_change_nothing() {
     }
     assert_eq!(pair.a.write(START), 0);
     assert_eq!(pair.a.closed(), None);
+}
+
+#[test]
+fn a_lane_closed_for_memory_is_told_to_both_sides_and_keeps_nothing() {
+    let mut pair = pair();
+    for tunnel in [TUNNEL, TunnelId(2)] {
+        for side in [&mut pair.a, &mut pair.b] {
+            side.command(
+                pair.now,
+                LinkCommand::Open { tunnel, lane: Box::new(Lane::ToEnd { end: EndNo(4) }) },
+            );
+        }
+    }
+    pair.settle();
+    for (tunnel, cells, later) in [(TUNNEL, 300, 0), (TunnelId(2), 500, 1_000)] {
+        let cells = (0..cells).map(cell).collect();
+        pair.a.part(pair.now + millis(later), PartMessage::Cells { tunnel, cells });
+        pair.settle();
+    }
+    let mut waiting: Vec<_> = pair.a.io.waiting().collect();
+    waiting.sort_by_key(|(since, ..)| *since);
+    let [(_, first, bytes), (_, second, more)] = waiting[..] else { panic!("{waiting:?}") };
+    assert_eq!((first, second), (TUNNEL, TunnelId(2)), "the longer wait is seen");
+    assert!((236 * 1_024..=300 * 1_024).contains(&bytes), "{bytes}");
+    assert!(more >= 436 * 1_024, "{more}");
+
+    pair.a.io.shed(TUNNEL);
+    pair.a.drain();
+    pair.settle();
+    assert!(pair.a.lane_closed(TUNNEL) && pair.b.lane_closed(TUNNEL));
+    assert!(pair.a.io.waiting().all(|(_, tunnel, _)| tunnel != TUNNEL));
+    assert_eq!(pair.a.closed().or(pair.b.closed()), None, "the link goes on");
 }
