@@ -18,10 +18,12 @@ mod tests;
 use std::{collections::VecDeque, time::Duration};
 
 use warren_overlay::{
+    block::{Block, BlockAddress},
     id::{Key, LinkNo, Location},
     record::Record,
     ring::{Held, RingMessage, StoreOp},
     time::{Now, Time},
+    unit::{Unit, UnitKey},
 };
 
 pub use self::spread::FAR;
@@ -57,6 +59,27 @@ pub enum HolderInput {
     },
     /// These are the ring's neighbours now: all of them, at most 64 and a few.
     Neighbourhood(Vec<(LinkNo, Location)>),
+    /// What became of a [`HolderOutput::Push`].
+    Pushed {
+        /// Its number.
+        push: u32,
+        /// Whether the neighbour has the block now.
+        stored: bool,
+    },
+    /// A neighbour holds these blocks, to which this router is among the closest.
+    Offered {
+        /// The neighbour's link.
+        link: LinkNo,
+        /// At most 64.
+        blocks: Vec<BlockAddress>,
+    },
+    /// A neighbour lacks these blocks that were offered to it.
+    Wanted {
+        /// The neighbour's link.
+        link: LinkNo,
+        /// At most 64.
+        blocks: Vec<BlockAddress>,
+    },
     /// The router leaves: send what is held to those closest to it, then say `HandedOver`, within
     /// 2.5 s. Nothing is taken in any more.
     HandOver,
@@ -78,6 +101,29 @@ pub enum HolderOutput {
         link: LinkNo,
         /// What to say.
         message: RingMessage,
+    },
+    /// Have the neighbour keep a copy of this block; `Pushed` follows.
+    Push {
+        /// A number for it.
+        push: u32,
+        /// The neighbour's link.
+        link: LinkNo,
+        /// The block.
+        block: Block,
+    },
+    /// Ask a neighbour which of these blocks it lacks.
+    Offer {
+        /// The neighbour's link.
+        link: LinkNo,
+        /// At most 64.
+        blocks: Vec<BlockAddress>,
+    },
+    /// Tell a neighbour which of the blocks that it offered are wanted.
+    Want {
+        /// The neighbour's link.
+        link: LinkNo,
+        /// At most 64.
+        blocks: Vec<BlockAddress>,
     },
     /// Everything was handed over, or time was up.
     HandedOver,
@@ -160,14 +206,18 @@ impl Holder {
         match input {
             HolderInput::Store { ticket, op } => {
                 let held = match op {
-                    StoreOp::Get(key) => self.get(now, &key),
-                    StoreOp::Put { record, from } => {
+                    StoreOp::Get(UnitKey::Record(key)) => self.get(now, &key),
+                    StoreOp::Put { unit: Unit::Record(record), from } => {
                         let source = match (from, ticket) {
                             (None, _) => Source::Own,
                             (Some(link), Some(_)) => Source::Put(link),
                             (Some(link), None) => Source::Copy(link),
                         };
                         self.put(now, source, &record)
+                    }
+                    StoreOp::Get(UnitKey::Block(_)) => Held::Missing,
+                    StoreOp::Put { unit: Unit::Block(_), .. } | StoreOp::Cache { .. } => {
+                        Held::Refused
                     }
                 };
                 self.refused += u64::from(held == Held::Refused);
@@ -177,6 +227,9 @@ impl Holder {
             }
             HolderInput::Neighbourhood(around) => self.neighbourhood(now, around),
             HolderInput::HandOver => self.leave(now.time),
+            HolderInput::Pushed { .. }
+            | HolderInput::Offered { .. }
+            | HolderInput::Wanted { .. } => {}
         }
     }
 
@@ -226,7 +279,7 @@ impl Holder {
         if self.books.get(key).is_none_or(|it| it.expiry <= now.wall) {
             return Held::Missing;
         }
-        self.read(key).map_or(Held::Missing, Held::Found)
+        self.read(key).map_or(Held::Missing, |record| Held::Found(record.into()))
     }
 
     /// Reads a record that the books know; one that the store lost is struck out.

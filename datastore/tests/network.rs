@@ -5,15 +5,17 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use warren_datastore::{Holder, HolderInput, HolderOutput, MemoryRecords};
 use warren_overlay::{
+    answer::Answer,
     crypto::{blind::ServiceKey, puzzle::Difficulty, secret::Secret, sign::IdentityKey},
     id::{LinkNo, RouterId},
     record::{Record, RecordSize},
     ring::{
-        Input, Output, RecordAnswer, RecordRequest, Ring, RingConfig,
+        Class, Input, Output, Request, Ring, RingConfig,
         admission::{Network, NetworkName, ProofWork, SUITE_HYBRID},
     },
     rng::Rng,
     time::{Now, Time, Wall},
+    unit::{Unit, UnitKey},
     wire::{DESCRIPTOR_MINUTES_MAX, DescriptorFields, LinkMessage, RouterDescriptor},
 };
 
@@ -70,7 +72,7 @@ struct Net {
     now: Time,
     events: BTreeMap<(Time, u64), Event>,
     sequence: u64,
-    answers: BTreeMap<u32, RecordAnswer>,
+    answers: BTreeMap<u32, Answer<Unit>>,
 }
 
 impl Net {
@@ -185,6 +187,15 @@ impl Net {
                     HolderOutput::Send { link, message } => {
                         self.send(number, link, LinkMessage::Ring(message));
                     }
+                    HolderOutput::Push { push, link, block } => {
+                        router.ring.handle_input(now, Input::Push { push, link, block });
+                    }
+                    HolderOutput::Offer { link, blocks } => {
+                        router.ring.handle_input(now, Input::Offer { link, blocks });
+                    }
+                    HolderOutput::Want { link, blocks } => {
+                        router.ring.handle_input(now, Input::Want { link, blocks });
+                    }
                     HolderOutput::HandedOver => router.ring.handle_input(now, Input::HandedOver),
                 }
                 continue;
@@ -199,9 +210,18 @@ impl Net {
                 Output::Neighbourhood(around) => {
                     router.holder.handle_input(now, HolderInput::Neighbourhood(around));
                 }
+                Output::Pushed { push, stored } => {
+                    router.holder.handle_input(now, HolderInput::Pushed { push, stored });
+                }
+                Output::Offered { link, blocks } => {
+                    router.holder.handle_input(now, HolderInput::Offered { link, blocks });
+                }
+                Output::Wanted { link, blocks } => {
+                    router.holder.handle_input(now, HolderInput::Wanted { link, blocks });
+                }
                 Output::HandOver => router.holder.handle_input(now, HolderInput::HandOver),
                 Output::Left => self.kill(number, Duration::from_millis(200)),
-                Output::Answer { query, answer } => {
+                Output::Answer { query, asked: _, answer } => {
                     self.answers.insert(query, answer);
                 }
                 Output::Keep { .. }
@@ -231,8 +251,8 @@ impl Net {
         }
     }
 
-    fn ask(&mut self, number: usize, request: RecordRequest) -> RecordAnswer {
-        self.input(number, Input::Query { query: 1, request });
+    fn ask(&mut self, number: usize, request: Request) -> Answer<Unit> {
+        self.input(number, Input::Query { query: 1, request, class: Class::Interactive });
         for _ in 0..60 {
             self.run(1);
             if let Some(answer) = self.answers.remove(&1) {
@@ -254,7 +274,7 @@ impl Net {
         let now = self.clock();
         let holds = |number: &usize| {
             let holder = &mut self.routers[*number].holder;
-            let op = warren_overlay::ring::StoreOp::Get(record.key());
+            let op = warren_overlay::ring::StoreOp::Get(UnitKey::Record(record.key()));
             holder.handle_input(now, HolderInput::Store { ticket: Some(u32::MAX), op });
             let output = holder.poll_output();
             matches!(
@@ -271,8 +291,8 @@ fn records_outlive_their_holders_one_after_the_other() {
     let mut net = Net::grown(40);
     net.run(30);
     for n in 0..40 {
-        let answer = net.ask(usize::from(n), RecordRequest::Put(record(n)));
-        assert_eq!(answer, RecordAnswer::Stored { copies: 3 });
+        let answer = net.ask(usize::from(n), Request::Put(record(n).into()));
+        assert_eq!(answer, Answer::Stored { copies: 3 });
     }
     // Half of the network goes, each in turn: by turns in silence and in good order.
     for (turn, number) in (1..40).step_by(2).enumerate() {
@@ -288,8 +308,8 @@ fn records_outlive_their_holders_one_after_the_other() {
     for n in 0..40 {
         assert_eq!(net.copies(&record(n)), 3, "record {n}");
         let asker = net.alive()[usize::from(n) % 20];
-        let answer = net.ask(asker, RecordRequest::Get(record(n).key()));
-        assert_eq!(answer, RecordAnswer::Found(record(n)));
+        let answer = net.ask(asker, Request::Get(UnitKey::Record(record(n).key())));
+        assert_eq!(answer, Answer::Found(record(n).into()));
     }
 }
 
@@ -298,7 +318,7 @@ fn a_router_that_leaves_in_good_order_takes_no_record_with_it() {
     let mut net = Net::grown(5);
     net.run(10);
     for n in 0..40 {
-        net.ask(0, RecordRequest::Put(record(n)));
+        net.ask(0, Request::Put(record(n).into()));
     }
     // Three of five hold each record; without handover two departures at once could lose one.
     for number in [1, 2] {

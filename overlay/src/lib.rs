@@ -7,6 +7,7 @@
 //! Every machine has the same verbs: `handle_input(now, input)`, `handle_timeout(now)`,
 //! `poll_output() -> Option<Output>` and `poll_timeout() -> Option<Time>`.
 
+pub mod answer;
 pub mod block;
 pub mod crypto;
 pub mod garlic;
@@ -20,4 +21,5 @@ pub mod service;
 pub mod session;
 pub mod time;
 pub mod tunnel;
+pub mod unit;
 pub mod wire;

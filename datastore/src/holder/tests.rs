@@ -25,18 +25,18 @@ fn fresh(bytes_max: u64) -> Holder {
 }
 
 fn put(holder: &mut Holder, now: Now, record: &Record, from: Option<u32>) -> Held {
-    let op = StoreOp::Put { record: record.clone(), from: from.map(LinkNo) };
+    let op = StoreOp::Put { unit: record.clone().into(), from: from.map(LinkNo) };
     ask(holder, now, op)
 }
 
 fn copy(holder: &mut Holder, now: Now, record: &Record, from: u32) {
-    let op = StoreOp::Put { record: record.clone(), from: Some(LinkNo(from)) };
+    let op = StoreOp::Put { unit: record.clone().into(), from: Some(LinkNo(from)) };
     holder.handle_input(now, HolderInput::Store { ticket: None, op });
     assert_eq!(holder.poll_output(), None, "a copy is not answered");
 }
 
 fn get(holder: &mut Holder, now: Now, key: Key) -> Held {
-    ask(holder, now, StoreOp::Get(key))
+    ask(holder, now, StoreOp::Get(UnitKey::Record(key)))
 }
 
 fn ask(holder: &mut Holder, now: Now, op: StoreOp) -> Held {
@@ -81,7 +81,7 @@ fn what_was_put_is_found_until_it_expires() {
     let it = record(1, 5, WALL.plus(2));
     assert_eq!(get(&mut holder, at(0), it.key()), Held::Missing);
     assert_eq!(put(&mut holder, at(0), &it, None), Held::Stored);
-    assert_eq!(get(&mut holder, at(119), it.key()), Held::Found(it.clone()));
+    assert_eq!(get(&mut holder, at(119), it.key()), Held::Found(it.clone().into()));
     assert_eq!(get(&mut holder, at(120), it.key()), Held::Missing);
     assert_eq!(holder.len(), 1);
     run(&mut holder, 180);
@@ -99,9 +99,9 @@ fn a_version_as_high_stays_and_the_same_bytes_are_stored_already() {
     assert_eq!(put(&mut holder, at(0), &it, Some(2)), Held::Stored);
     assert_eq!(put(&mut holder, at(0), &other, Some(1)), Held::Stale);
     assert_eq!(put(&mut holder, at(0), &lower, Some(1)), Held::Stale);
-    assert_eq!(get(&mut holder, at(0), it.key()), Held::Found(it));
+    assert_eq!(get(&mut holder, at(0), it.key()), Held::Found(it.into()));
     assert_eq!(put(&mut holder, at(0), &higher, Some(2)), Held::Stored);
-    assert_eq!(get(&mut holder, at(0), higher.key()), Held::Found(higher));
+    assert_eq!(get(&mut holder, at(0), higher.key()), Held::Found(higher.into()));
     assert_eq!(holder.len(), 1);
 }
 
@@ -261,7 +261,7 @@ fn who_comes_back_with_new_links_pushes_out_its_own() {
     }
     holder.books.check();
     assert_eq!(holder.status().bytes, 64 * 2_048);
-    assert_eq!(get(&mut holder, at(0), honest.key()), Held::Found(honest));
+    assert_eq!(get(&mut holder, at(0), honest.key()), Held::Found(honest.into()));
 }
 
 #[test]
@@ -388,7 +388,7 @@ proptest! {
                     let it = record_saying(owner, version, expiry, b"", size);
                     let old = before.get(&it.key());
                     let ticket = (!copy).then_some(1);
-                    let op = StoreOp::Put { record: it.clone(), from: from.map(LinkNo) };
+                    let op = StoreOp::Put { unit: it.clone().into(), from: from.map(LinkNo) };
                     holder.handle_input(now, HolderInput::Store { ticket, op });
                     let output = holder.poll_output();
                     if copy {
@@ -405,13 +405,13 @@ proptest! {
                             other => panic!("{other:?}"),
                         }
                         let found = get(&mut holder, now, it.key());
-                        prop_assert!(held != Held::Stored || found == Held::Found(it));
+                        prop_assert!(held != Held::Stored || found == Held::Found(it.into()));
                     } else {
                         panic!("{output:?}");
                     }
                 }
                 Action::Get(owner) => {
-                    if let Held::Found(it) = get(&mut holder, now, key(owner)) {
+                    if let Held::Found(Unit::Record(it)) = get(&mut holder, now, key(owner)) {
                         prop_assert!(it.key() == key(owner) && it.is_current(now.wall));
                     }
                 }

@@ -41,7 +41,8 @@ pub enum CarrierOutput {
         /// Up to 15 cells, or credit for consumed ones.
         message: PartMessage,
     },
-    /// The answer to a request: `RecordAnswer`, `LeaseGranted` or `LeaseRefused`.
+    /// The answer to a request: `RecordAnswer`, `BlockAnswer` (a found block is the one that was asked
+    /// for), `LeaseGranted` or `LeaseRefused`.
     Clove {
         /// The tunnel that it came through.
         tunnel: OwnTunnelName,
@@ -171,14 +172,20 @@ impl Carrier {
         }
     }
 
-    /// Sends `RecordGet`, `RecordPut` or `LeaseRequest`.
+    /// Sends `RecordGet`, `RecordPut`, `BlockGet`, `BlockPut` or `LeaseRequest`.
     ///
     /// `false` if the tunnel is not there, the clove is none of these, its request number is in
-    /// use on this tunnel, or 32 requests are open on it. Each is answered once, or its tunnel
+    /// use on this tunnel, or 32 requests are open on it, 16 of them about blocks. Each is answered once, or its tunnel
     /// ends.
     #[must_use]
     pub fn send_clove(&mut self, tunnel: OwnTunnelName, clove: &Clove) -> bool {
         self.named(tunnel).is_some_and(|tunnel| tunnel.ask(clove))
+    }
+
+    /// How many more requests about blocks the tunnel takes now.
+    pub fn block_room(&self, tunnel: OwnTunnelName) -> usize {
+        let tunnel = self.slots.get(&tunnel).and_then(|slot| self.tunnels.get(slot));
+        tunnel.map_or(0, OwnTunnel::block_room)
     }
 
     /// Sends a cell of padding, which no hop can tell from data. `false` if the feed window is full.

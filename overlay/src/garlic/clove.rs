@@ -6,7 +6,10 @@
 use std::fmt;
 
 use crate::{
+    answer::Answer,
+    block::{BLOCK_LEN, Block, BlockAddress},
     id::{Key, SpliceId},
+    ring::Class,
     wire::{Contact, Reader, SEALED_LEASE_LEN, WireError, Writer},
 };
 
@@ -19,7 +22,7 @@ use super::{
 pub(crate) const HEAD_LEN: usize = 3;
 /// Longest clove of any kind in bytes, head included: what a reassembly buffer may ever hold.
 ///
-/// A block of 32 KiB and 2 KiB around it. No kind of today comes near.
+/// A block of 32 KiB and 2 KiB around it.
 pub const CLOVE_MAX: usize = 34 * 1_024;
 
 /// The two lengths a record comes in, in bytes (DESIGN section 8).
@@ -54,76 +57,32 @@ impl fmt::Debug for RecordBytes {
     }
 }
 
-/// What became of a request for a record (DESIGN section 5).
-///
-/// | code | then | meaning |
-/// |------|------|---------|
-/// | 0    | record, 2,048 or 4,096 | found |
-/// | 1    | copies 1 | stored |
-/// | 2    |      | not found |
-/// | 3    | left 1 | no route |
-/// | 4    | seconds 2 | busy |
-/// | 5    | seconds 2 | recently failed |
-/// | 6    |      | stale |
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RecordAnswer {
-    /// The record.
-    Found(RecordBytes),
-    /// It is kept now, in so many places.
-    Stored {
-        /// How many holders said yes.
-        copies: u8,
-    },
-    /// Those who should hold it were asked and do not.
-    NotFound,
-    /// The search ended before it reached those who should hold it.
-    NoRoute {
-        /// How much of the hop budget was left.
-        left: u8,
-    },
-    /// Not now.
-    Busy {
-        /// Ask again after this many seconds.
-        retry_s: u16,
-    },
-    /// The same was asked and failed not long ago.
-    RecentlyFailed {
-        /// It will not be tried again for this many seconds.
-        until_s: u16,
-    },
-    /// A newer version is held.
-    Stale,
-}
-
-impl RecordAnswer {
-    fn encode(&self, w: &mut Writer) {
-        match self {
-            Self::Found(record) => w.u8(0).bytes(record.as_bytes()),
-            Self::Stored { copies } => w.u8(1).u8(*copies),
-            Self::NotFound => w.u8(2),
-            Self::NoRoute { left } => w.u8(3).u8(*left),
-            Self::Busy { retry_s } => w.u8(4).u16(*retry_s),
-            Self::RecentlyFailed { until_s } => w.u8(5).u16(*until_s),
-            Self::Stale => w.u8(6),
-        };
-    }
-
-    fn decode(r: &mut Reader<'_>) -> Result<Self, WireError> {
-        Ok(match r.u8("answer code")? {
-            0 => Self::Found(record(r)?),
-            1 => Self::Stored { copies: r.u8("copies")? },
-            2 => Self::NotFound,
-            3 => Self::NoRoute { left: r.u8("hops left")? },
-            4 => Self::Busy { retry_s: r.u16("retry after")? },
-            5 => Self::RecentlyFailed { until_s: r.u16("failed until")? },
-            6 => Self::Stale,
-            _ => return Err(WireError::Bad("answer code")),
-        })
-    }
-}
+/// What became of a request for a record, its signature not yet verified by the owner.
+pub type RecordAnswer = Answer<RecordBytes>;
+/// What became of a request for a block.
+pub type BlockAnswer = Answer<Block>;
 
 fn record(r: &mut Reader<'_>) -> Result<RecordBytes, WireError> {
     RecordBytes::new(r.rest()).ok_or(WireError::Bad("record length"))
+}
+
+fn block(r: &mut Reader<'_>) -> Result<Block, WireError> {
+    Block::copy_from(r.rest()).ok_or(WireError::Bad("block length"))
+}
+
+const fn class_byte(class: Class) -> u8 {
+    match class {
+        Class::Interactive => 0,
+        Class::Bulk => 1,
+    }
+}
+
+fn class(r: &mut Reader<'_>) -> Result<Class, WireError> {
+    match r.u8("class")? {
+        0 => Ok(Class::Interactive),
+        1 => Ok(Class::Bulk),
+        _ => Err(WireError::Bad("class")),
+    }
 }
 
 /// One clove (docs/spec/garlic.md, section 1, has the bytes of each kind).
@@ -151,12 +110,42 @@ pub enum Clove {
         /// What to store.
         record: RecordBytes,
     },
-    /// Kind 3, end hop to owner: what became of it. Body: request 4, code 1, by code.
+    /// Kind 3, end hop to owner: what became of it. Body: request 4, asked 1, answer.
     RecordAnswer {
         /// Which request.
         request: u32,
+        /// How many routers were asked, 255 for more.
+        asked: u8,
         /// What became of it.
         answer: RecordAnswer,
+    },
+    /// Kind 4, owner to end hop: find a block. Body: request 4, class 1, address 32.
+    BlockGet {
+        /// Chosen by the owner; unique among its open requests.
+        request: u32,
+        /// How urgent it is.
+        class: Class,
+        /// The block's address.
+        address: BlockAddress,
+    },
+    /// Kind 5, owner to end hop: store a block. Body: request 4, class 1, block 32,768.
+    BlockPut {
+        /// Chosen by the owner; unique among its open requests.
+        request: u32,
+        /// How urgent it is.
+        class: Class,
+        /// What to store.
+        block: Block,
+    },
+    /// Kind 6, end hop to owner: what became of it. Body: request 4, asked 1, answer. Whether a found
+    /// block is the one that was asked for, the owner checks ([`crate::garlic::Carrier`] does).
+    BlockAnswer {
+        /// Which request.
+        request: u32,
+        /// How many routers were asked, 255 for more.
+        asked: u8,
+        /// What became of it.
+        answer: BlockAnswer,
     },
     /// Kind 16, owner to end hop: join this tunnel to a gateway. Body: splice 4, contact 87,
     /// sealed lease 64.
@@ -225,6 +214,9 @@ pub(crate) mod kind {
     pub(super) const RECORD_GET: u8 = 1;
     pub(super) const RECORD_PUT: u8 = 2;
     pub(super) const RECORD_ANSWER: u8 = 3;
+    pub(super) const BLOCK_GET: u8 = 4;
+    pub(super) const BLOCK_PUT: u8 = 5;
+    pub(super) const BLOCK_ANSWER: u8 = 6;
     pub(super) const SPLICE_OPEN: u8 = 16;
     pub(super) const SPLICE_OPENED: u8 = 17;
     pub(super) const SPLICE_CLOSED: u8 = 18;
@@ -245,7 +237,10 @@ pub(crate) fn check_head(kind: u8, len: usize) -> Result<(), WireError> {
     let fits = match kind {
         kind::RECORD_GET | kind::LEASE_GRANTED => len == 36,
         kind::RECORD_PUT => len == 4 + small || len == 4 + large,
-        kind::RECORD_ANSWER => (5..=7).contains(&len) || len == 5 + small || len == 5 + large,
+        kind::RECORD_ANSWER => (6..=8).contains(&len) || len == 6 + small || len == 6 + large,
+        kind::BLOCK_GET => len == 37,
+        kind::BLOCK_PUT => len == 5 + BLOCK_LEN,
+        kind::BLOCK_ANSWER => (6..=8).contains(&len) || len == 6 + BLOCK_LEN,
         kind::SPLICE_OPEN => len == 4 + Contact::LEN + SEALED_LEASE_LEN,
         kind::SPLICE_OPENED | kind::SPLICE_CLOSED | kind::SPLICE_INCOMING | kind::LEASE_REFUSED => {
             len == 4
@@ -265,8 +260,22 @@ impl Clove {
         match self {
             Self::RecordGet { request, key } => w.u32(*request).bytes(key.as_bytes()),
             Self::RecordPut { request, record } => w.u32(*request).bytes(record.as_bytes()),
-            Self::RecordAnswer { request, answer } => {
-                answer.encode(w.u32(*request));
+            Self::RecordAnswer { request, asked, answer } => {
+                answer.encode(w.u32(*request).u8(*asked), |record, w| {
+                    w.bytes(record.as_bytes());
+                });
+                w
+            }
+            Self::BlockGet { request, class, address } => {
+                w.u32(*request).u8(class_byte(*class)).bytes(address.as_bytes())
+            }
+            Self::BlockPut { request, class, block } => {
+                w.u32(*request).u8(class_byte(*class)).bytes(block.as_bytes())
+            }
+            Self::BlockAnswer { request, asked, answer } => {
+                answer.encode(w.u32(*request).u8(*asked), |block, w| {
+                    w.bytes(block.as_bytes());
+                });
                 w
             }
             Self::SpliceOpen { splice, contact, sealed } => {
@@ -307,7 +316,23 @@ impl Clove {
             }
             kind::RECORD_ANSWER => Self::RecordAnswer {
                 request: r.u32("request")?,
-                answer: RecordAnswer::decode(&mut r)?,
+                asked: r.u8("routers asked")?,
+                answer: Answer::decode(&mut r, record)?,
+            },
+            kind::BLOCK_GET => Self::BlockGet {
+                request: r.u32("request")?,
+                class: class(&mut r)?,
+                address: BlockAddress(r.array("block address")?),
+            },
+            kind::BLOCK_PUT => Self::BlockPut {
+                request: r.u32("request")?,
+                class: class(&mut r)?,
+                block: block(&mut r)?,
+            },
+            kind::BLOCK_ANSWER => Self::BlockAnswer {
+                request: r.u32("request")?,
+                asked: r.u8("routers asked")?,
+                answer: Answer::decode(&mut r, block)?,
             },
             kind::SPLICE_OPEN => Self::SpliceOpen {
                 splice: splice(&mut r)?,
@@ -342,6 +367,9 @@ impl Clove {
             Self::RecordGet { .. } => kind::RECORD_GET,
             Self::RecordPut { .. } => kind::RECORD_PUT,
             Self::RecordAnswer { .. } => kind::RECORD_ANSWER,
+            Self::BlockGet { .. } => kind::BLOCK_GET,
+            Self::BlockPut { .. } => kind::BLOCK_PUT,
+            Self::BlockAnswer { .. } => kind::BLOCK_ANSWER,
             Self::SpliceOpen { .. } => kind::SPLICE_OPEN,
             Self::SpliceOpened { .. } => kind::SPLICE_OPENED,
             Self::SpliceClosed { .. } => kind::SPLICE_CLOSED,
@@ -358,14 +386,10 @@ impl Clove {
         let len = match self {
             Self::RecordGet { .. } | Self::LeaseGranted { .. } => 36,
             Self::RecordPut { record, .. } => 4 + record.0.len(),
-            Self::RecordAnswer { answer, .. } => {
-                5 + match answer {
-                    RecordAnswer::Found(record) => record.0.len(),
-                    RecordAnswer::Stored { .. } | RecordAnswer::NoRoute { .. } => 1,
-                    RecordAnswer::Busy { .. } | RecordAnswer::RecentlyFailed { .. } => 2,
-                    RecordAnswer::NotFound | RecordAnswer::Stale => 0,
-                }
-            }
+            Self::RecordAnswer { answer, .. } => 5 + answer.encoded_len(|record| record.0.len()),
+            Self::BlockGet { .. } => 37,
+            Self::BlockPut { .. } => 5 + BLOCK_LEN,
+            Self::BlockAnswer { answer, .. } => 5 + answer.encoded_len(|_| BLOCK_LEN),
             Self::SpliceOpen { .. } => 4 + Contact::LEN + SEALED_LEASE_LEN,
             Self::SpliceOpened { .. }
             | Self::SpliceClosed { .. }
@@ -384,6 +408,9 @@ impl Clove {
             Self::RecordGet { request, .. }
             | Self::RecordPut { request, .. }
             | Self::RecordAnswer { request, .. }
+            | Self::BlockGet { request, .. }
+            | Self::BlockPut { request, .. }
+            | Self::BlockAnswer { request, .. }
             | Self::LeaseRequest { request, .. }
             | Self::LeaseGranted { request, .. }
             | Self::LeaseRefused { request } => Some(*request),
@@ -394,13 +421,22 @@ impl Clove {
     /// Whether an owner asks this and an end hop answers it.
     pub(crate) const fn asks(&self) -> bool {
         matches!(self, Self::RecordGet { .. } | Self::RecordPut { .. } | Self::LeaseRequest { .. })
+            || self.is_block()
+    }
+
+    /// Whether it is a request for a block.
+    pub(crate) const fn is_block(&self) -> bool {
+        matches!(self, Self::BlockGet { .. } | Self::BlockPut { .. })
     }
 
     /// Whether this is an end hop's answer to what an owner asked.
     pub(crate) const fn answers(&self) -> bool {
         matches!(
             self,
-            Self::RecordAnswer { .. } | Self::LeaseGranted { .. } | Self::LeaseRefused { .. }
+            Self::RecordAnswer { .. }
+                | Self::BlockAnswer { .. }
+                | Self::LeaseGranted { .. }
+                | Self::LeaseRefused { .. }
         )
     }
 }
@@ -435,6 +471,9 @@ impl fmt::Debug for Clove {
             Self::RecordGet { .. } => "RecordGet",
             Self::RecordPut { .. } => "RecordPut",
             Self::RecordAnswer { .. } => "RecordAnswer",
+            Self::BlockGet { .. } => "BlockGet",
+            Self::BlockPut { .. } => "BlockPut",
+            Self::BlockAnswer { .. } => "BlockAnswer",
             Self::SpliceOpen { .. } => "SpliceOpen",
             Self::SpliceOpened { .. } => "SpliceOpened",
             Self::SpliceClosed { .. } => "SpliceClosed",

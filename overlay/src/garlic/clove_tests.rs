@@ -37,13 +37,21 @@ fn any_record() -> impl Strategy<Value = RecordBytes> {
 fn any_answer() -> impl Strategy<Value = RecordAnswer> {
     prop_oneof![
         any_record().prop_map(RecordAnswer::Found),
-        any::<u8>().prop_map(|copies| RecordAnswer::Stored { copies }),
+        (1u8..).prop_map(|copies| RecordAnswer::Stored { copies }),
         Just(RecordAnswer::NotFound),
-        any::<u8>().prop_map(|left| RecordAnswer::NoRoute { left }),
-        any::<u16>().prop_map(|retry_s| RecordAnswer::Busy { retry_s }),
-        any::<u16>().prop_map(|until_s| RecordAnswer::RecentlyFailed { until_s }),
+        (0..=20u8).prop_map(|left| RecordAnswer::NoRoute { left }),
+        (0..=60u16).prop_map(|retry_s| RecordAnswer::Busy { retry_s }),
+        (0..=180u16).prop_map(|until_s| RecordAnswer::RecentlyFailed { until_s }),
         Just(RecordAnswer::Stale),
     ]
+}
+
+fn any_block() -> impl Strategy<Value = Block> {
+    any::<u8>().prop_map(|fill| Block::copy_from(&vec![fill; BLOCK_LEN]).unwrap())
+}
+
+fn any_class() -> impl Strategy<Value = Class> {
+    prop_oneof![Just(Class::Interactive), Just(Class::Bulk)]
 }
 
 pub(crate) fn any_clove() -> impl Strategy<Value = Clove> {
@@ -59,8 +67,21 @@ pub(crate) fn any_clove() -> impl Strategy<Value = Clove> {
             .prop_map(|(request, key)| Clove::RecordGet { request, key: Key(key) }),
         (any::<u32>(), any_record())
             .prop_map(|(request, record)| Clove::RecordPut { request, record }),
-        (any::<u32>(), any_answer())
-            .prop_map(|(request, answer)| Clove::RecordAnswer { request, answer }),
+        (any::<u32>(), any::<u8>(), any_answer()).prop_map(|(request, asked, answer)| {
+            Clove::RecordAnswer { request, asked, answer }
+        }),
+        (any::<u32>(), any_class(), any::<[u8; 32]>()).prop_map(|(request, class, address)| {
+            Clove::BlockGet { request, class, address: BlockAddress(address) }
+        }),
+        (any::<u32>(), any_class(), any_block())
+            .prop_map(|(request, class, block)| Clove::BlockPut { request, class, block }),
+        (any::<u32>(), any::<u8>(), any_block(), any_answer(), any::<bool>()).prop_map(
+            |(request, asked, block, answer, found)| {
+                let other = answer.map(|_| None);
+                let answer = if found { Answer::Found(block) } else { other };
+                Clove::BlockAnswer { request, asked, answer }
+            }
+        ),
         (splice(), sealed).prop_map(|(splice, sealed)| Clove::SpliceOpen {
             splice,
             contact: contact(),
@@ -129,28 +150,32 @@ fn cloves_have_the_documented_bytes() {
     let request = 0x0a0b_0c0d;
     let vectors: [(Clove, &[u8]); 12] = [
         (
-            Clove::RecordAnswer { request, answer: RecordAnswer::Stored { copies: 3 } },
-            &[3, 0, 6, 10, 11, 12, 13, 1, 3],
+            Clove::RecordAnswer { request, asked: 2, answer: RecordAnswer::Stored { copies: 3 } },
+            &[3, 0, 7, 10, 11, 12, 13, 2, 1, 3],
         ),
         (
-            Clove::RecordAnswer { request, answer: RecordAnswer::NotFound },
-            &[3, 0, 5, 10, 11, 12, 13, 2],
+            Clove::RecordAnswer { request, asked: 2, answer: RecordAnswer::NotFound },
+            &[3, 0, 6, 10, 11, 12, 13, 2, 2],
         ),
         (
-            Clove::RecordAnswer { request, answer: RecordAnswer::NoRoute { left: 9 } },
-            &[3, 0, 6, 10, 11, 12, 13, 3, 9],
+            Clove::RecordAnswer { request, asked: 2, answer: RecordAnswer::NoRoute { left: 9 } },
+            &[3, 0, 7, 10, 11, 12, 13, 2, 3, 9],
         ),
         (
-            Clove::RecordAnswer { request, answer: RecordAnswer::Busy { retry_s: 258 } },
-            &[3, 0, 7, 10, 11, 12, 13, 4, 1, 2],
+            Clove::RecordAnswer { request, asked: 2, answer: RecordAnswer::Busy { retry_s: 60 } },
+            &[3, 0, 8, 10, 11, 12, 13, 2, 4, 0, 60],
         ),
         (
-            Clove::RecordAnswer { request, answer: RecordAnswer::RecentlyFailed { until_s: 258 } },
-            &[3, 0, 7, 10, 11, 12, 13, 5, 1, 2],
+            Clove::RecordAnswer {
+                request,
+                asked: 2,
+                answer: RecordAnswer::RecentlyFailed { until_s: 180 },
+            },
+            &[3, 0, 8, 10, 11, 12, 13, 2, 5, 0, 180],
         ),
         (
-            Clove::RecordAnswer { request, answer: RecordAnswer::Stale },
-            &[3, 0, 5, 10, 11, 12, 13, 6],
+            Clove::RecordAnswer { request, asked: 2, answer: RecordAnswer::Stale },
+            &[3, 0, 6, 10, 11, 12, 13, 2, 6],
         ),
         (Clove::SpliceOpened { splice }, &[17, 0, 4, 1, 2, 3, 4]),
         (Clove::SpliceClosed { splice }, &[18, 0, 4, 1, 2, 3, 4]),
@@ -174,8 +199,15 @@ fn longer_cloves_have_the_documented_bytes() {
     let record = RecordBytes::new(vec![6; 2_048]).unwrap();
     let put = Clove::RecordPut { request, record: record.clone() };
     assert_eq!(encoded(&put), with(&[2, 8, 4], &[6; 2_048]));
-    let found = Clove::RecordAnswer { request, answer: RecordAnswer::Found(record) };
-    assert_eq!(encoded(&found), with(&[3, 8, 5], &[&[0][..], &[6; 2_048]].concat()));
+    let found = Clove::RecordAnswer { request, asked: 2, answer: RecordAnswer::Found(record) };
+    assert_eq!(encoded(&found), with(&[3, 8, 6], &[&[2, 0][..], &[6; 2_048]].concat()));
+    let get = Clove::BlockGet { request, class: Class::Bulk, address: BlockAddress([5; 32]) };
+    assert_eq!(encoded(&get), with(&[4, 0, 37], &[&[1][..], &[5; 32]].concat()));
+    let block = Block::copy_from(&vec![6; BLOCK_LEN]).unwrap();
+    let put = Clove::BlockPut { request, class: Class::Interactive, block: block.clone() };
+    assert_eq!(encoded(&put), with(&[5, 128, 5], &[&[0][..], &vec![6; BLOCK_LEN]].concat()));
+    let found = Clove::BlockAnswer { request, asked: 2, answer: Answer::Found(block) };
+    assert_eq!(encoded(&found), with(&[6, 128, 6], &[&[2, 0][..], &vec![6; BLOCK_LEN]].concat()));
     let ask = Clove::LeaseRequest { request, lease: [7; 16] };
     assert_eq!(encoded(&ask), with(&[32, 0, 20], &[7; 16]));
     let granted = Clove::LeaseGranted { request, splice_key: [8; 32] };
@@ -194,15 +226,16 @@ fn longer_cloves_have_the_documented_bytes() {
 #[test]
 fn what_no_encoder_writes_is_refused() {
     for bytes in [
-        &[0, 0, 0][..],                 // padding is no clove
-        &[4, 0, 0],                     // unknown kind
-        &[17, 0, 4, 0, 0, 0, 0],        // splice 0
-        &[19, 0, 4, 0, 0, 0, 1],        // no data
-        &[20, 0, 6, 0, 0, 0, 1, 0, 0],  // a grant of nothing
-        &[20, 0, 6, 0, 0, 0, 1, 0, 17], // not a multiple of 16
-        &[20, 0, 6, 0, 0, 0, 1, 2, 16], // more than the cap
-        &[3, 0, 6, 0, 0, 0, 1, 2, 0],   // an answer with something after it
-        &[3, 0, 5, 0, 0, 0, 1, 7],      // unknown code
+        &[0, 0, 0][..],                  // padding is no clove
+        &[7, 0, 0],                      // unknown kind
+        &[17, 0, 4, 0, 0, 0, 0],         // splice 0
+        &[19, 0, 4, 0, 0, 0, 1],         // no data
+        &[20, 0, 6, 0, 0, 0, 1, 0, 0],   // a grant of nothing
+        &[20, 0, 6, 0, 0, 0, 1, 0, 17],  // not a multiple of 16
+        &[20, 0, 6, 0, 0, 0, 1, 2, 16],  // more than the cap
+        &[3, 0, 7, 0, 0, 0, 1, 2, 2, 0], // an answer with something after it
+        &[3, 0, 6, 0, 0, 0, 1, 2, 7],    // unknown code
+        &[3, 0, 7, 0, 0, 0, 1, 2, 1, 0], // stored nowhere
     ] {
         assert!(decoded(bytes).is_err(), "{bytes:?}");
     }
@@ -212,9 +245,9 @@ fn what_no_encoder_writes_is_refused() {
 #[test]
 fn no_changed_head_or_first_field_makes_a_second_spelling() {
     let (splice, request) = (SpliceId(1), 2);
-    let answer = |answer| Clove::RecordAnswer { request, answer };
+    let answer = |answer| Clove::RecordAnswer { request, asked: 2, answer };
     for clove in [
-        answer(RecordAnswer::Stored { copies: 0 }),
+        answer(RecordAnswer::Stored { copies: 1 }),
         answer(RecordAnswer::NotFound),
         answer(RecordAnswer::NoRoute { left: 1 }),
         answer(RecordAnswer::Busy { retry_s: 0 }),

@@ -16,13 +16,14 @@
 //! [`SPLICES_MAX`] and as many refusals; per splice what [`super::flow`] grants, each way; one
 //! unfinished clove. An owner that oversteps any of them loses its tunnel.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use super::{
     cell::{Fill, leg_data, payload},
     clove::{Clove, HEAD_LEN},
     flow::SPLICE_WINDOW_MAX,
+    hop_api::{EndHopCommand, EndHopError, EndHopEvent, EndHopOutput},
     hop_splice::{BATCH_MAX, Greeting, HopSplice, LEG_FEED_MAX, Phase, Stall},
     packer::{CloveReader, CloveWriter, Piece},
 };
@@ -31,7 +32,6 @@ use crate::{
     id::{LinkNo, SpliceId, TunnelId},
     plane::{CellBody, PartMessage},
     time::Time,
-    wire::WireError,
 };
 
 /// Most requests of one tunnel that are unanswered, or answered and not yet sent.
@@ -39,6 +39,9 @@ use crate::{
 /// 32 found records are 131 KiB, which is what an owner that asks and never reads can make a
 /// router hold beside its splices.
 pub const REQUESTS_MAX: usize = 32;
+/// Of these, about blocks: 512 KiB. What all tunnels together make a router hold, Node bounds: it
+/// answers `Busy` while too many found blocks wait to be read ([`EndHopEvent::Flushed`]).
+pub const BLOCK_REQUESTS_MAX: usize = 16;
 /// Most splices of one tunnel. Beyond, new ones are refused; a tunnel with twice as many, refusals
 /// included, is ended, since its owner reads nothing and asks on.
 pub const SPLICES_MAX: usize = 1_024;
@@ -47,88 +50,6 @@ pub(crate) const HOP_BIT: u32 = 1 << 31;
 
 /// How often stalled splices are looked for, while any waits: they live 30 to 35 s.
 const SWEEP: Duration = Duration::from_secs(5);
-
-/// Why a tunnel ends at once. Always the owner's fault, or that of a hop before this one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum EndHopError {
-    /// The cell, or one before it, was changed, dropped, repeated or made up (PROTOCOL P7).
-    #[error("cell not recognised")]
-    Unrecognised,
-    /// The cloves are none that an owner writes.
-    #[error("malformed clove stream")]
-    Malformed(#[from] WireError),
-    /// More than was granted or allowed.
-    #[error("overstepped the bound on {0}")]
-    Overstepped(&'static str),
-    /// A clove that only an end hop sends, or about a splice that never was.
-    #[error("clove out of place")]
-    OutOfPlace,
-}
-
-/// What an end hop tells Node.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum EndHopEvent {
-    /// `RecordGet`, `RecordPut`, `LeaseRequest`: answer with [`EndHopCommand::Answer`], once.
-    /// `SpliceOpen`: answer with `Attach` or `CloseSplice`.
-    Request(Clove),
-    /// The owner closed the splice, or it stalled, or its leg misbehaved: close its leg, or stop
-    /// dialling. Never sent for a splice that Node closed.
-    SpliceGone {
-        /// Which.
-        splice: SpliceId,
-    },
-    /// `AcceptIncoming` was carried out: the leg's lane can be opened with this splice id.
-    Incoming {
-        /// Its id from now on.
-        splice: SpliceId,
-        /// The leg that was named.
-        leg: (LinkNo, TunnelId),
-    },
-    /// `AcceptIncoming` found no room.
-    Refused {
-        /// The leg that was named.
-        leg: (LinkNo, TunnelId),
-    },
-}
-
-/// What Node tells an end hop.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum EndHopCommand {
-    /// The answer to a request: `RecordAnswer`, `LeaseGranted` or `LeaseRefused`.
-    Answer(Clove),
-    /// The gateway accepted: the splice's data goes over this leg.
-    Attach {
-        /// Which.
-        splice: SpliceId,
-        /// The lane to the gateway.
-        leg: (LinkNo, TunnelId),
-    },
-    /// A client used a lease of this tunnel: make a splice of its leg.
-    AcceptIncoming {
-        /// The lane from the client's end hop.
-        leg: (LinkNo, TunnelId),
-    },
-    /// The leg is gone or was refused. What it brought still goes to the owner.
-    CloseSplice {
-        /// Which.
-        splice: SpliceId,
-    },
-}
-
-/// What an end hop wants done.
-#[derive(Debug)]
-pub enum EndHopOutput {
-    /// For Node.
-    Node(EndHopEvent),
-    /// For the link `to`: leg cells, or credit for leg cells that went to the owner.
-    Part {
-        /// The leg's link.
-        to: LinkNo,
-        /// What to tell it.
-        message: PartMessage,
-    },
-}
 
 /// The machine. Its owner is the link that holds the tunnel's lane.
 ///
@@ -139,7 +60,10 @@ pub struct EndHop {
     backward: RelayBackward,
     reader: CloveReader,
     writer: CloveWriter,
-    requests: BTreeSet<u32>,
+    /// Open requests, and whether they are about blocks.
+    requests: BTreeMap<u32, bool>,
+    /// Found blocks that the owner was not yet sent, and of which Node was told last.
+    unread: u32,
     splices: BTreeMap<SpliceId, HopSplice>,
     /// The highest id that the owner used; ids only grow, so that a late clove is told from a
     /// wrong one without remembering what was closed.
@@ -165,7 +89,8 @@ impl EndHop {
             backward,
             reader: CloveReader::new(),
             writer: CloveWriter::new(),
-            requests: BTreeSet::new(),
+            requests: BTreeMap::new(),
+            unread: 0,
             splices: BTreeMap::new(),
             last_from_owner: 0,
             last_own: HOP_BIT,
@@ -219,9 +144,16 @@ impl EndHop {
         match clove {
             Clove::RecordGet { request, .. }
             | Clove::RecordPut { request, .. }
+            | Clove::BlockGet { request, .. }
+            | Clove::BlockPut { request, .. }
             | Clove::LeaseRequest { request, .. } => {
+                let is_block = clove.is_block();
                 let open = self.requests.len() + self.writer.len();
-                if open >= REQUESTS_MAX || !self.requests.insert(request) {
+                let blocks = self.requests.values().filter(|is_block| **is_block).count();
+                if open >= REQUESTS_MAX
+                    || is_block && blocks + self.writer.blocks() >= BLOCK_REQUESTS_MAX
+                    || self.requests.insert(request, is_block).is_some()
+                {
                     return Err(EndHopError::Overstepped("requests"));
                 }
                 self.events.push_back(EndHopEvent::Request(clove));
@@ -247,6 +179,7 @@ impl EndHop {
             }
             Clove::SpliceData { .. }
             | Clove::RecordAnswer { .. }
+            | Clove::BlockAnswer { .. }
             | Clove::SpliceOpened { .. }
             | Clove::SpliceIncoming { .. }
             | Clove::LeaseGranted { .. }
@@ -332,8 +265,11 @@ impl EndHop {
     pub fn handle_command(&mut self, now: Time, command: EndHopCommand) {
         match command {
             EndHopCommand::Answer(clove) => {
-                if clove.answers() && clove.request().is_some_and(|r| self.requests.remove(&r)) {
+                let open = clove.request().filter(|_| clove.answers());
+                if open.is_some_and(|request| self.requests.remove(&request).is_some()) {
+                    let before = self.writer.blocks();
                     self.writer.push(&clove);
+                    self.unread += u32::from(self.writer.blocks() > before);
                 }
             }
             EndHopCommand::Attach { splice: id, leg } => {
@@ -462,6 +398,11 @@ impl EndHop {
         loop {
             if let Some(event) = self.events.pop_front() {
                 return Some(EndHopOutput::Node(event));
+            }
+            let left = u32::try_from(self.writer.blocks()).unwrap_or(u32::MAX);
+            if let Some(blocks @ 1..) = self.unread.checked_sub(left) {
+                self.unread = left;
+                return Some(EndHopOutput::Node(EndHopEvent::Flushed { blocks }));
             }
             let id = *self.dirty.front()?;
             if let Some(output) = self.for_leg(id) {

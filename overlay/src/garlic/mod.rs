@@ -5,6 +5,7 @@ mod cell;
 mod clove;
 mod end_hop;
 mod flow;
+mod hop_api;
 mod hop_splice;
 mod lease;
 mod owned;
@@ -14,10 +15,9 @@ mod tests;
 
 pub use carrier::{Carrier, CarrierOutput, OwnTunnelName, SpliceNo};
 pub use cell::{DATA_MAX, leg_cell, leg_data};
-pub use clove::{CLOVE_MAX, Clove, RecordAnswer, RecordBytes};
-pub use end_hop::{
-    EndHop, EndHopCommand, EndHopError, EndHopEvent, EndHopOutput, REQUESTS_MAX, SPLICES_MAX,
-};
+pub use clove::{BlockAnswer, CLOVE_MAX, Clove, RecordAnswer, RecordBytes};
+pub use end_hop::{BLOCK_REQUESTS_MAX, EndHop, REQUESTS_MAX, SPLICES_MAX};
 pub use flow::{GRANT_STEP, SPLICE_WINDOW_MAX, SPLICE_WINDOW_START, STALL_MAX};
+pub use hop_api::{EndHopCommand, EndHopError, EndHopEvent, EndHopOutput};
 pub use lease::{LeaseBook, LeaseRefusal, seal_lease};
 pub use packer::{CloveReader, CloveWriter, Piece};

@@ -8,18 +8,21 @@
 //! refused when there is no credit or no feed window; control cloves wait, one for each open
 //! request and a few for each splice.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use super::{
     carrier::{CarrierOutput, SpliceNo},
     cell::{Fill, payload},
     clove::{Clove, HEAD_LEN},
-    end_hop::{EndHopError, HOP_BIT, REQUESTS_MAX, SPLICES_MAX},
+    end_hop::{BLOCK_REQUESTS_MAX, HOP_BIT, REQUESTS_MAX, SPLICES_MAX},
     flow::{Inflow, Outflow},
+    hop_api::EndHopError,
     hop_splice::BATCH_MAX,
     packer::{CloveReader, CloveWriter, Piece},
 };
 use crate::{
+    answer::Answer,
+    block::BlockAddress,
     crypto::onion::{OwnerBackward, OwnerForward},
     id::{LinkNo, SpliceId, TunnelId},
     plane::{CELL_BODY_LEN, CellBody, PartMessage},
@@ -41,6 +44,14 @@ struct OwnSplice {
     in_blocked: bool,
     /// Cells it may send before it goes to the end of the line, where others wait.
     turn: u32,
+}
+
+/// What an open request is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ask {
+    Block(BlockAddress),
+    PutBlock,
+    Other,
 }
 
 /// How far a splice has come.
@@ -82,7 +93,8 @@ pub(crate) struct OwnTunnel {
     backward: OwnerBackward,
     reader: CloveReader,
     writer: CloveWriter,
-    requests: BTreeSet<u32>,
+    /// Open requests; of a block that is asked for, its address.
+    requests: BTreeMap<u32, Ask>,
     splices: BTreeMap<SpliceId, OwnSplice>,
     last_own: u32,
     last_incoming: u32,
@@ -116,7 +128,7 @@ impl OwnTunnel {
             backward,
             reader: CloveReader::new(),
             writer: CloveWriter::new(),
-            requests: BTreeSet::new(),
+            requests: BTreeMap::new(),
             splices: BTreeMap::new(),
             last_own: 0,
             last_incoming: HOP_BIT,
@@ -187,9 +199,23 @@ impl OwnTunnel {
         let tunnel = self.name();
         match clove {
             Clove::RecordAnswer { request, .. }
+            | Clove::BlockAnswer { request, .. }
             | Clove::LeaseGranted { request, .. }
             | Clove::LeaseRefused { request } => {
-                if !self.requests.remove(&request) {
+                let ask = self.requests.remove(&request);
+                let fits = match (&clove, ask) {
+                    // The end hop was asked for a certain block, and had to check it as well.
+                    (
+                        Clove::BlockAnswer { answer: Answer::Found(block), .. },
+                        Some(Ask::Block(address)),
+                    ) => block.address() == address,
+                    (Clove::BlockAnswer { answer: Answer::Found(_), .. }, _) => false,
+                    (Clove::BlockAnswer { .. }, ask) => {
+                        matches!(ask, Some(Ask::Block(_) | Ask::PutBlock))
+                    }
+                    (_, ask) => ask == Some(Ask::Other),
+                };
+                if !fits {
                     return Err(EndHopError::OutOfPlace);
                 }
                 out.push_back(CarrierOutput::Clove { tunnel, clove });
@@ -232,6 +258,8 @@ impl OwnTunnel {
             }
             Clove::RecordGet { .. }
             | Clove::RecordPut { .. }
+            | Clove::BlockGet { .. }
+            | Clove::BlockPut { .. }
             | Clove::SpliceOpen { .. }
             | Clove::SpliceData { .. }
             | Clove::LeaseRequest { .. } => return Err(EndHopError::OutOfPlace),
@@ -248,12 +276,27 @@ impl OwnTunnel {
 
     /// Sends a request, unless too many are open or its number is in use.
     pub(crate) fn ask(&mut self, clove: &Clove) -> bool {
-        let room = self.requests.len() < REQUESTS_MAX && clove.asks();
-        let fresh = room && clove.request().is_some_and(|request| self.requests.insert(request));
-        if fresh {
-            self.writer.push(clove);
+        let Some(request) = clove.request().filter(|_| clove.asks()) else { return false };
+        let ask = match clove {
+            Clove::BlockGet { address, .. } => Ask::Block(*address),
+            Clove::BlockPut { .. } => Ask::PutBlock,
+            _ => Ask::Other,
+        };
+        let room =
+            self.requests.len() < REQUESTS_MAX && (ask == Ask::Other || self.block_room() > 0);
+        if !room || self.requests.contains_key(&request) {
+            return false;
         }
-        fresh
+        self.requests.insert(request, ask);
+        self.writer.push(clove);
+        true
+    }
+
+    /// How many more requests about blocks may be open.
+    pub(crate) fn block_room(&self) -> usize {
+        let open = self.requests.values().filter(|ask| **ask != Ask::Other).count();
+        let all = REQUESTS_MAX.saturating_sub(self.requests.len());
+        BLOCK_REQUESTS_MAX.saturating_sub(open).min(all)
     }
 
     /// The clove that opens the splice goes ahead of its data, since control goes first.

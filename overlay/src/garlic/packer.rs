@@ -15,13 +15,14 @@ use super::{
     clove::{self, Clove, HEAD_LEN, check_head, kind},
 };
 use crate::{
+    block::BLOCK_LEN,
     id::SpliceId,
     plane::CellBody,
     wire::{Reader, WireError, Writer},
 };
 
 /// A clove up to this many bytes goes ahead of larger ones: an answer of a few bytes or a splice
-/// request does not wait for the records in front of it. 256 takes in all but records.
+/// request does not wait for the records in front of it. 256 takes in all but records and blocks.
 const SMALL_MAX: usize = 256;
 
 /// Cloves that wait for room in a cell.
@@ -79,6 +80,12 @@ impl CloveWriter {
     /// How many cloves wait, the one under way included.
     pub fn len(&self) -> usize {
         self.small.len() + self.large.len() + usize::from(self.partial.is_some())
+    }
+
+    /// How many of them are as long as a block.
+    pub(crate) fn blocks(&self) -> usize {
+        let long = |bytes: &&Vec<u8>| bytes.len() >= BLOCK_LEN;
+        self.large.iter().chain(self.partial.iter().map(|it| &it.bytes)).filter(long).count()
     }
 
     /// Whether nothing waits.
@@ -157,6 +164,9 @@ impl CloveWriter {
     }
 }
 
+/// Room for an unfinished clove at its start: a record's; a block's grows up to its length.
+const RECORD_ROOM: usize = 8 * 1_024;
+
 /// What a payload holds, in order.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Piece<'a> {
@@ -173,8 +183,8 @@ pub enum Piece<'a> {
 
 /// Reads the clove stream of one direction, cell by cell.
 ///
-/// Holds at most one unfinished clove, whose buffer is allocated once and only after its head was
-/// checked: at most 34 KiB, and 4,101 bytes for the kinds of today.
+/// Holds at most one unfinished clove, whose buffer is allocated only after its head was checked and
+/// grows with what came: announcing a block costs nothing.
 #[derive(Debug, Default)]
 pub struct CloveReader {
     partial: Option<Unfinished>,
@@ -206,6 +216,10 @@ impl CloveReader {
         if let Some(unfinished) = &mut self.partial {
             let missing = unfinished.len.saturating_sub(unfinished.body.len());
             let here = rest.get(..missing).unwrap_or(rest);
+            if unfinished.body.capacity() - unfinished.body.len() < here.len() {
+                let more = unfinished.body.len().min(missing);
+                unfinished.body.reserve_exact(more.max(here.len()));
+            }
             unfinished.body.extend_from_slice(here);
             *at += here.len();
             if here.len() < missing {
@@ -235,7 +249,7 @@ impl CloveReader {
         }
         if r.remaining() < len {
             let here = r.rest();
-            let mut body = Vec::with_capacity(len);
+            let mut body = Vec::with_capacity(len.min(RECORD_ROOM));
             body.extend_from_slice(here);
             *at += here.len();
             self.partial = Some(Unfinished { kind, body, len });
@@ -283,7 +297,7 @@ mod tests {
 
     fn found(request: u32) -> Clove {
         let record = RecordBytes::new(vec![9; 4_096]).unwrap();
-        Clove::RecordAnswer { request, answer: RecordAnswer::Found(record) }
+        Clove::RecordAnswer { request, asked: 2, answer: RecordAnswer::Found(record) }
     }
 
     fn data(splice: u32, len: usize) -> Clove {

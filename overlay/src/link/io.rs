@@ -29,6 +29,7 @@ use crate::{
     link::{
         api::{LinkCounters, LinkInput, LinkOutput, LinkSettings},
         batch::{BATCH_CELLS, Spares},
+        bulk::{BulkQueue, Joiner},
         channel::{HEAD_LEN, Opener, Sealer},
         control::ControlQueue,
         credit::CreditBook,
@@ -95,6 +96,9 @@ pub(super) struct Core {
     pub(super) lanes: BTreeMap<TunnelId, LaneState>,
     pub(super) schedule: Schedule,
     pub(super) control: ControlQueue,
+    /// Messages that go in parts, each way.
+    pub(super) bulk: BulkQueue,
+    joiner: Joiner,
     /// Lanes with a grant to tell, each at most once.
     pub(super) grants: VecDeque<TunnelId>,
     /// Lanes with a pending batch.
@@ -114,8 +118,8 @@ pub(super) struct Core {
     /// How long the link may be idle before it pads.
     pub(super) pad_after: Duration,
     pub(super) pad_due: bool,
-    /// Until when the bandwidth limit holds cells back.
-    pub(super) cells_held: Option<Time>,
+    /// Until when the bandwidth limit holds cells and parts back.
+    pub(super) data_held: Option<Time>,
     /// Until when it holds grants back.
     pub(super) grants_held: Option<Time>,
     /// The link's turns at the bandwidth.
@@ -153,6 +157,8 @@ impl LinkIo {
             lanes: BTreeMap::new(),
             schedule: Schedule::default(),
             control: ControlQueue::default(),
+            bulk: BulkQueue::default(),
+            joiner: Joiner::default(),
             grants: VecDeque::new(),
             touched: Vec::new(),
             spares: Spares::default(),
@@ -165,7 +171,7 @@ impl LinkIo {
             sent_at: now,
             pad_after,
             pad_due: false,
-            cells_held: None,
+            data_held: None,
             grants_held: None,
             check_at: now + CHECK_EVERY,
             counters: LinkCounters::default(),
@@ -203,7 +209,7 @@ impl LinkIo {
             self.reader.rest();
             core.spares.rest();
         }
-        for held in [&mut core.cells_held, &mut core.grants_held] {
+        for held in [&mut core.data_held, &mut core.grants_held] {
             held.take_if(|until| *until <= now);
         }
         if now >= core.check_at {
@@ -232,7 +238,7 @@ impl LinkIo {
         if !core.lanes.is_empty() {
             next = next.min(core.check_at);
         }
-        Some([core.cells_held, core.grants_held].into_iter().flatten().fold(next, Time::min))
+        Some([core.data_held, core.grants_held].into_iter().flatten().fold(next, Time::min))
     }
 
     /// Whether the link is over.
@@ -342,6 +348,13 @@ impl Core {
         while control.remaining() > 0 {
             let message = LinkMessage::decode(&mut control, self.network)
                 .map_err(|_| CloseReason::Garbage)?;
+            if let LinkMessage::Part { class, last, bytes } = &message {
+                let whole = self.joiner.take(self.network, *class, *last, bytes);
+                if let Some(whole) = whole.map_err(|_| CloseReason::Garbage)? {
+                    self.event(LinkEvent::Message(LinkMessage::Ring(whole)));
+                }
+                continue;
+            }
             self.message(now, message);
             if self.state == State::Closed {
                 return Ok(());
@@ -455,6 +468,11 @@ impl Core {
 
     fn command(&mut self, now: Time, command: LinkCommand) {
         match command {
+            LinkCommand::Send(LinkMessage::Ring(message)) if message.is_large() => {
+                if !self.bulk.push(message) {
+                    tracing::debug!("large message dropped: the peer reads too slowly");
+                }
+            }
             LinkCommand::Send(message) => self.send(&message),
             LinkCommand::Open { tunnel, lane } => self.open(now, tunnel, lane),
             LinkCommand::EndHop { tunnel, command } => self.end_hop_command(now, tunnel, command),
@@ -589,6 +607,7 @@ impl Core {
         self.lanes.clear();
         self.schedule = Schedule::default();
         self.control.clear();
+        self.bulk.clear();
         self.grants.clear();
         self.early.clear();
         self.event(LinkEvent::Closed(reason));

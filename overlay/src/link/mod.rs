@@ -3,6 +3,7 @@
 mod api;
 mod batch;
 mod budget;
+mod bulk;
 pub mod channel;
 mod control;
 pub mod credit;

@@ -1,4 +1,4 @@
-//! What goes into the next frames: control, grants, then cells by schedule.
+//! What goes into the next frames: control, grants, parts of blocks, then cells by schedule.
 //!
 //! Lives here: filling the transmit buffer. Does not live here: lanes and timers (`io.rs`), turns
 //! (`schedule.rs`).
@@ -18,6 +18,8 @@ use crate::{
     wire::{LinkMessage, Writer},
 };
 
+/// Bytes of a `Part` before its piece: head 3, flags 1.
+const PART_HEAD_LEN: usize = 4;
 /// Bytes of a `Credit`: head 3, tunnel id 4, cells 2.
 const CREDIT_LEN: usize = 9;
 
@@ -60,7 +62,7 @@ impl LinkIo {
             && (!core.control.is_empty()
                 || core.pad_due
                 || (!core.grants.is_empty() && core.grants_held.is_none())
-                || (!core.schedule.is_empty() && core.cells_held.is_none()))
+                || (core.data_waits() && core.data_held.is_none()))
     }
 }
 
@@ -72,10 +74,12 @@ impl Core {
             frame.control(&message);
         }
         self.grants_out(now, &mut frame);
+        let mut parts = 0;
         if matches!(self.state, State::Open)
-            && !self.schedule.is_empty()
+            && self.data_waits()
             && let Ok(most) = self.pace_out.cells(now)
         {
+            parts = self.parts_out(&mut frame);
             self.cells_out(now, &mut frame, most);
         }
         if self.pad_due {
@@ -92,17 +96,37 @@ impl Core {
         self.counters.cells_out += cells as u64;
         let bytes = frame.finish(now, &mut self.sealer);
         if bytes > 0 {
-            self.pace_out.used(now, bytes, cells > 0);
+            self.pace_out.used(now, bytes, cells + parts > 0);
         }
         bytes
     }
 
     /// Takes note of how long the bandwidth limit keeps back what is left, if it does.
     fn hold(&mut self, now: Time) {
-        let cells =
+        let held =
             |pacer: &mut Pacer, idle: bool| (!idle).then(|| pacer.cells(now).err()).flatten();
-        self.cells_held = cells(&mut self.pace_out, self.schedule.is_empty());
-        self.grants_held = cells(&mut self.pace_in, self.grants.is_empty());
+        let idle = !self.data_waits();
+        self.data_held = held(&mut self.pace_out, idle);
+        self.grants_held = held(&mut self.pace_in, self.grants.is_empty());
+    }
+
+    /// Whether there is something that the bandwidth limit may keep back.
+    fn data_waits(&self) -> bool {
+        !(self.schedule.is_empty() && self.bulk.is_empty())
+    }
+
+    /// Parts of large messages, and how many: one where cells wait, which then have the other half of
+    /// the frame.
+    fn parts_out(&mut self, frame: &mut FrameWriter<'_>) -> usize {
+        let mut parts = 0;
+        while frame.control_room() >= LinkMessage::PART_LEN + PART_HEAD_LEN
+            && (parts == 0 || self.schedule.is_empty())
+            && self.bulk.next_part(&mut self.scratch)
+        {
+            frame.control(&self.scratch);
+            parts += 1;
+        }
+        parts
     }
 
     fn grants_out(&mut self, now: Time, frame: &mut FrameWriter<'_>) {

@@ -5,10 +5,15 @@
 
 use std::sync::Arc;
 
-use super::{admission::Network, wire::RingMessage};
+use super::{
+    admission::Network,
+    wire::{Class, RingMessage},
+};
 use crate::{
-    id::{Key, LinkNo, Location, RouterId},
-    record::Record,
+    answer::Answer,
+    block::{Block, BlockAddress},
+    id::{LinkNo, Location, RouterId},
+    unit::{Unit, UnitKey},
     wire::{Address, LinkMessage, RouterDescriptor},
 };
 
@@ -23,45 +28,13 @@ pub struct RingConfig {
     pub degree: usize,
 }
 
-/// A question about records.
+/// A question about a stored unit.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RecordRequest {
-    /// Find the record with this key.
-    Get(Key),
-    /// Keep this record on the routers closest to its key.
-    Put(Record),
-}
-
-/// How a question about records ended (DESIGN section 5: answers that differ).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RecordAnswer {
-    /// Here it is. Whether it has expired, and whether a higher version was seen before, is for the
-    /// asker to judge.
-    Found(Record),
-    /// Kept by so many routers.
-    Stored {
-        /// Confirmed copies, 1 to 3.
-        copies: u8,
-    },
-    /// A holder has a version that is as high or higher.
-    Stale,
-    /// Two ways to the holders agree that there is none.
-    NotFound,
-    /// No way to the holders was found.
-    NoRoute {
-        /// Unused part of the hop budget.
-        left: u8,
-    },
-    /// Too much to do, here or there.
-    Busy {
-        /// When to come back, in seconds, up to 60.
-        retry_s: u16,
-    },
-    /// The key failed several times lately; it is not searched again yet.
-    RecentlyFailed {
-        /// For how long still, in seconds, up to 180.
-        until_s: u16,
-    },
+pub enum Request {
+    /// Find it.
+    Get(UnitKey),
+    /// Keep it on the routers closest to its key.
+    Put(Unit),
 }
 
 /// What happened.
@@ -115,7 +88,34 @@ pub enum Input {
         /// The owner's number for it.
         query: u32,
         /// What is asked.
-        request: RecordRequest,
+        request: Request,
+        /// How urgent it is; for records it makes no difference.
+        class: Class,
+    },
+    /// Have the neighbour on `link` keep a copy of this block; `Output::Pushed` follows, always and
+    /// once.
+    Push {
+        /// The owner's number for it.
+        push: u32,
+        /// The neighbour.
+        link: LinkNo,
+        /// The block.
+        block: Block,
+    },
+    /// The store has these blocks, to which the neighbour on `link` is among the closest: ask it which
+    /// it lacks. `Input::Wanted` for them comes back to the store.
+    Offer {
+        /// The neighbour.
+        link: LinkNo,
+        /// Up to [`super::OFFER_MAX`].
+        blocks: Vec<BlockAddress>,
+    },
+    /// Of the blocks that the neighbour offered, the store wants these.
+    Want {
+        /// The neighbour.
+        link: LinkNo,
+        /// Up to [`super::OFFER_MAX`].
+        blocks: Vec<BlockAddress>,
     },
     /// The answer to `Output::Store` with a ticket.
     Held {
@@ -126,7 +126,7 @@ pub enum Input {
     },
     /// Leave: hand over, say goodbye.
     Leave,
-    /// The holder has handed its records over.
+    /// The holder has handed over what it holds.
     HandedOver,
 }
 
@@ -168,15 +168,38 @@ pub enum Output {
     Answer {
         /// The owner's number.
         query: u32,
+        /// How many routers were asked, 255 for more.
+        asked: u8,
         /// How it ended.
-        answer: RecordAnswer,
+        answer: Answer<Unit>,
+    },
+    /// The end of a `Push`.
+    Pushed {
+        /// The owner's number.
+        push: u32,
+        /// Whether the neighbour has it now.
+        stored: bool,
+    },
+    /// A neighbour has these blocks and asks which of them the store lacks.
+    Offered {
+        /// The neighbour.
+        link: LinkNo,
+        /// At most [`super::OFFER_MAX`].
+        blocks: Vec<BlockAddress>,
+    },
+    /// A neighbour lacks these blocks that were offered to it.
+    Wanted {
+        /// The neighbour.
+        link: LinkNo,
+        /// At most [`super::OFFER_MAX`].
+        blocks: Vec<BlockAddress>,
     },
     /// The routers known now: for path selection. Their signatures hold and they have not expired;
     /// proofs of admission are checked as time allows, and the bad ones vanish.
     View(Vec<Arc<RouterDescriptor>>),
     /// The neighbours changed: for the holder, which replicates.
     Neighbourhood(Vec<(LinkNo, Location)>),
-    /// Hand the held records to the neighbours closest to them, then report `HandedOver`.
+    /// Hand what is held to the neighbours closest to them, then report `HandedOver`.
     HandOver,
     /// Everybody was told: links may close.
     Left,
@@ -203,22 +226,30 @@ pub struct Status {
 /// What the store is asked to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreOp {
-    /// Look a record up.
-    Get(Key),
+    /// Look a unit up.
+    Get(UnitKey),
     /// Keep this; it came over that link, or from this router itself.
     Put {
         /// What to keep.
-        record: Record,
+        unit: Unit,
         /// Whose quota it counts against.
         from: Option<LinkNo>,
+    },
+    /// This block passed by on its way to somebody: keep it as long as there is room, or do not. Never
+    /// with a ticket.
+    Cache {
+        /// The block.
+        block: Block,
+        /// Whose quota it counts against.
+        from: LinkNo,
     },
 }
 
 /// What the store says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Held {
-    /// The record.
-    Found(Record),
+    /// The unit.
+    Found(Unit),
     /// Not here, or expired.
     Missing,
     /// Kept (now, or the same bytes already).

@@ -5,9 +5,9 @@
 
 use super::{
     visited::Visited,
-    wire::{BUDGET_MAX, Body},
+    wire::{BUDGET_MAX, Body, Class, RingMessage},
 };
-use crate::{id::LinkNo, time::Time};
+use crate::{id::LinkNo, time::Time, unit::Unit};
 
 /// Whom the answer goes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,13 +16,15 @@ pub(super) enum From {
     Own { query: u32 },
     /// A linked router, which calls it `id`.
     Link { link: LinkNo, id: u32 },
+    /// The store, which wants one neighbour to have a copy.
+    Push { push: u32 },
 }
 
 impl From {
     pub(super) const fn link(&self) -> Option<LinkNo> {
         match self {
             Self::Link { link, .. } => Some(*link),
-            Self::Own { .. } => None,
+            Self::Own { .. } | Self::Push { .. } => None,
         }
     }
 
@@ -37,6 +39,8 @@ pub(super) struct Wait {
     pub(super) link: LinkNo,
     pub(super) id: u32,
     pub(super) accepted: bool,
+    /// It was not sent yet: the neighbour's window is full.
+    pub(super) queued: bool,
     pub(super) until: Time,
 }
 
@@ -58,17 +62,33 @@ impl Phase {
             Self::Siblings { waits, .. } => waits,
         }
     }
+
+    pub(super) fn wait_mut(&mut self, link: LinkNo, id: u32) -> Option<&mut Wait> {
+        let waits = match self {
+            Self::Local { .. } => return None,
+            Self::Forward(wait) => std::slice::from_mut(wait),
+            Self::Siblings { waits, .. } => waits.as_mut_slice(),
+        };
+        waits.iter_mut().find(|wait| (wait.link, wait.id) == (link, id))
+    }
 }
 
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) from: From,
+    /// Who asked for the same block meanwhile.
+    pub(super) followers: Vec<From>,
     pub(super) body: Body,
+    pub(super) class: Class,
     pub(super) visited: Visited,
     /// Forwards left.
     pub(super) budget: u8,
     /// Ways tried from here.
     pub(super) ways: u8,
+    /// Whether it was passed on to somebody closer than this router.
+    pub(super) closer: bool,
+    /// Routers asked so far, this one included.
+    pub(super) asked: u8,
     /// The longest back-off that a tried neighbour asked for; 0 if none did.
     pub(super) busy_s: u16,
     pub(super) said_accepted: bool,
@@ -80,13 +100,17 @@ pub(super) struct Job {
 }
 
 impl Job {
-    pub(super) fn new(from: From, body: Body, visited: Visited, budget: u8) -> Self {
+    pub(super) fn new(from: From, body: Body, class: Class, visited: Visited, budget: u8) -> Self {
         Self {
             from,
+            followers: Vec::new(),
             body,
+            class,
             visited,
             budget,
             ways: 0,
+            closer: true,
+            asked: 1,
             busy_s: 0,
             said_accepted: false,
             phase: Phase::Local { until: Time::from_micros(u64::MAX) },
@@ -98,6 +122,28 @@ impl Job {
     /// What an asker may be told is left: never more than a message can say.
     pub(super) fn left(&self) -> u8 {
         self.budget.min(BUDGET_MAX)
+    }
+
+    /// Counts routers that were asked on behalf of this job.
+    pub(super) fn count_asked(&mut self, more: u8) {
+        self.asked = self.asked.saturating_add(more.max(1));
+    }
+
+    /// What to say to whoever is asked next, under the number `id`.
+    pub(super) fn message(&self, id: u32) -> RingMessage {
+        let budget = if matches!(self.phase, Phase::Siblings { .. }) { 0 } else { self.budget };
+        let (class, visited, body) = (self.class, self.visited, self.body.clone());
+        RingMessage::Request { id, budget, class, visited, body }
+    }
+
+    /// Whether asking takes as long as sending a block does.
+    pub(super) const fn carries_block(&self) -> bool {
+        matches!(self.body, Body::Put(Unit::Block(_)))
+    }
+
+    /// Whether it only answers from what this router has.
+    pub(super) const fn is_leaf(&self) -> bool {
+        self.from.is_link() && self.budget == 0
     }
 
     pub(super) fn next_deadline(&self) -> Time {

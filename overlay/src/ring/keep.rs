@@ -17,7 +17,7 @@ use super::{
     api::Output,
     machine::Ring,
     neighbours::{NEAR, Origin},
-    wire::{Body, DESCRIPTORS_MAX, Reach, RingMessage},
+    wire::{Body, Class, DESCRIPTORS_MAX, Reach, RingMessage},
 };
 use crate::{
     id::{LinkNo, Location, RouterId},
@@ -223,7 +223,8 @@ impl Ring {
     fn find(&mut self, now: Now, purpose: Purpose, target: Location, via: Option<LinkNo>) {
         let number = self.keep.number(purpose);
         let body = Body::Find(target);
-        self.requests.ask(now.time, &mut self.neighbours, number, body, via);
+        let ask = (body, Class::Interactive);
+        self.requests.ask(now.time, &mut self.neighbours, number, ask, via);
     }
 
     /// Reports the view a moment after it changed.

@@ -20,14 +20,16 @@ use std::{
 
 use super::{
     admission::{ProofChecks, Source},
-    api::{Input, Output, RecordAnswer, RecordRequest, RingConfig, Status, StoreOp},
+    api::{Input, Output, Request, RingConfig, Status, StoreOp},
     keep::{Housekeeping, Purpose},
     neighbours::{Neighbour, Neighbours, Origin},
-    request::{RequestOutput, Requests},
+    request::{BLOCK_JOBS_MAX, RequestOutput, Requests},
     view::View,
-    wire::{Answer, Body, Reach, RingMessage},
+    wire::{Body, Class, Found, Reach, RingMessage, WINDOW_MAX},
 };
 use crate::{
+    answer::Answer,
+    block::BlockAddress,
     id::{LinkNo, Location, RouterId},
     rng::Rng,
     time::{Now, Time},
@@ -39,6 +41,10 @@ use crate::{
 const STRANGER_FINDS: u32 = 8;
 /// Descriptors that a neighbour may send at once, and then one per second.
 const GOSSIP_BURST: u32 = 96;
+/// Offers of blocks that a neighbour may make at once, and then one per second: 64 blocks each.
+const OFFER_BURST: u32 = 64;
+/// Fewest requests for blocks that a neighbour is allowed at a time, in each class.
+const WINDOW_MIN: usize = 4;
 /// Links that the ring knows of; more than a router keeps.
 const LINKS_MAX: usize = 4_096;
 /// What a stranger's request is told, in seconds.
@@ -54,6 +60,7 @@ pub(super) struct LinkState {
     pub(super) kept: bool,
     finds: Bucket,
     gossip: Bucket,
+    offers: Bucket,
 }
 
 #[derive(Debug)]
@@ -120,14 +127,20 @@ impl Ring {
             Input::Descriptor { link, descriptor } => self.peer_changed(now, link, &descriptor),
             Input::OwnDescriptor(own) => self.own_changed(own),
             Input::Unreachable { id } => self.unreachable(now, &id),
-            Input::Query { query, request } => {
+            Input::Query { query, request, class } => {
                 let body = match request {
-                    RecordRequest::Get(key) => Body::Get(key),
-                    RecordRequest::Put(record) => Body::Put(record),
+                    Request::Get(key) => Body::Get(key),
+                    Request::Put(unit) => Body::Put(unit),
                 };
+                let class = if body.is_block() { class } else { Class::Interactive };
                 let number = self.keep.number(Purpose::Owner(query));
-                self.requests.ask(now.time, &mut self.neighbours, number, body, None);
+                self.requests.ask(now.time, &mut self.neighbours, number, (body, class), None);
             }
+            Input::Push { push, link, block } => {
+                self.requests.push(now.time, &mut self.neighbours, push, link, block);
+            }
+            Input::Offer { link, blocks } => self.say_addresses(link, blocks, RingMessage::Offer),
+            Input::Want { link, blocks } => self.say_addresses(link, blocks, RingMessage::Want),
             Input::Held { ticket, held } => {
                 self.requests.held(now.time, &mut self.neighbours, ticket, held);
             }
@@ -191,6 +204,7 @@ impl Ring {
         self.pump_requests(now);
         if std::mem::take(&mut self.keep.dirty) {
             self.tend(now);
+            self.grant_windows();
             self.pump_requests(now);
         }
         self.note_view(now);
@@ -203,32 +217,66 @@ impl Ring {
                 RequestOutput::Store { ticket, op } => {
                     self.outputs.push_back(Output::Store { ticket: Some(ticket), op });
                 }
-                RequestOutput::Done { query, answer } => self.done(now, query, answer),
+                RequestOutput::Cache { block, from } => {
+                    let op = StoreOp::Cache { block, from };
+                    self.outputs.push_back(Output::Store { ticket: None, op });
+                }
+                RequestOutput::Done { query, asked, answer } => {
+                    self.done(now, query, asked, answer);
+                }
+                RequestOutput::Pushed { push, stored } => {
+                    self.outputs.push_back(Output::Pushed { push, stored });
+                }
             }
         }
     }
 
-    fn done(&mut self, now: Now, number: u32, answer: Answer) {
+    fn done(&mut self, now: Now, number: u32, asked: u8, answer: Answer<Found>) {
         let Some(purpose) = self.keep.purposes.remove(&number) else { return };
         match purpose {
             Purpose::Owner(query) => {
-                let answer = match answer {
-                    Answer::Found(record) => RecordAnswer::Found(record),
-                    Answer::Stored { copies } => RecordAnswer::Stored { copies },
-                    Answer::Stale => RecordAnswer::Stale,
-                    Answer::NotFound | Answer::Routers(_) => RecordAnswer::NotFound,
-                    Answer::NoRoute { left } => RecordAnswer::NoRoute { left },
-                    Answer::Busy { retry_s } => RecordAnswer::Busy { retry_s },
-                    Answer::RecentlyFailed { until_s } => RecordAnswer::RecentlyFailed { until_s },
-                };
-                self.outputs.push_back(Output::Answer { query, answer });
+                let answer = answer.map(|found| match found {
+                    Found::Unit(unit) => Some(unit),
+                    Found::Routers(_) => None,
+                });
+                self.outputs.push_back(Output::Answer { query, asked, answer });
             }
             Purpose::Join | Purpose::Lookup | Purpose::Draw { .. } => {
                 let routers = match answer {
-                    Answer::Routers(routers) => routers,
+                    Answer::Found(Found::Routers(routers)) => routers,
                     _ => Vec::new(),
                 };
                 self.found_routers(now, purpose, &routers);
+            }
+        }
+    }
+
+    fn say_addresses(
+        &mut self,
+        link: LinkNo,
+        blocks: Vec<BlockAddress>,
+        message: fn(Vec<BlockAddress>) -> RingMessage,
+    ) {
+        let known = self.neighbours.iter().any(|it| it.link == link);
+        if known && !blocks.is_empty() {
+            self.send(link, message(blocks));
+        }
+    }
+
+    /// Tells neighbours how many requests for blocks they may have here at a time: what the engine
+    /// has room for, shared out, and half of that while half of it is taken.
+    fn grant_windows(&mut self) {
+        let free = if self.requests.block_jobs() * 2 > BLOCK_JOBS_MAX { 2 } else { 1 };
+        let share = BLOCK_JOBS_MAX / self.neighbours.len().max(1) / free;
+        let window = |share: usize| {
+            let share = share.max(WINDOW_MIN).min(usize::from(WINDOW_MAX));
+            u8::try_from(share).unwrap_or(WINDOW_MAX)
+        };
+        let (interactive, bulk) = (window(share), window(share / 2));
+        let links: Vec<LinkNo> = self.neighbours.iter().map(|it| it.link).collect();
+        for link in links {
+            if self.requests.windows.grant(link, [interactive, bulk]) {
+                self.send(link, RingMessage::Window { interactive, bulk });
             }
         }
     }
@@ -250,7 +298,8 @@ impl Ring {
         self.learn(now, &peer);
         let finds = Bucket { left: STRANGER_FINDS, since: now.time };
         let gossip = Bucket { left: GOSSIP_BURST, since: now.time };
-        let state = LinkState { peer, source, hello: None, kept: false, finds, gossip };
+        let offers = Bucket { left: OFFER_BURST, since: now.time };
+        let state = LinkState { peer, source, hello: None, kept: false, finds, gossip, offers };
         self.links.insert(link, state);
         self.dialled(now, link, &id);
         self.keep.dirty = true;
@@ -305,27 +354,44 @@ impl Ring {
                     }
                 }
             }
-            RingMessage::Request { id, budget, visited, body } => {
+            RingMessage::Request { id, budget, class, visited, body } => {
                 let finding = matches!(body, Body::Find(_));
                 if neighbour || finding && state.finds.take(now.time, STRANGER_FINDS) {
-                    let request = (id, budget, visited, body);
+                    let request = (id, budget, class, visited, body);
                     let around = &mut self.neighbours;
                     self.requests.arrive(now.time, around, (link, &peer), request);
                 } else {
                     let answer = Answer::Busy { retry_s: STRANGER_RETRY_S };
-                    self.send(link, RingMessage::Answer { id, answer });
+                    let class = Class::Interactive;
+                    self.send(link, RingMessage::Answer { id, class, asked: 1, answer });
                 }
             }
             RingMessage::Accepted { id } => self.requests.accepted(now.time, link, id),
-            RingMessage::Answer { id, answer } => {
+            RingMessage::Answer { id, class: _, asked, answer } => {
                 let around = &mut self.neighbours;
-                self.requests.answered(now.time, around, (link, &peer), (id, answer));
+                let answer = (id, asked, answer);
+                self.requests.answered(now.time, around, (link, &peer), answer);
             }
             RingMessage::Replicate(record) => {
                 if neighbour {
                     self.requests.heard_of(&record.key());
-                    let op = StoreOp::Put { record, from: Some(link) };
+                    let op = StoreOp::Put { unit: record.into(), from: Some(link) };
                     self.outputs.push_back(Output::Store { ticket: None, op });
+                }
+            }
+            RingMessage::Window { interactive, bulk } => {
+                if neighbour {
+                    self.requests.window(now.time, link, [interactive, bulk]);
+                }
+            }
+            RingMessage::Offer(blocks) => {
+                if neighbour && state.offers.take(now.time, OFFER_BURST) {
+                    self.outputs.push_back(Output::Offered { link, blocks });
+                }
+            }
+            RingMessage::Want(blocks) => {
+                if neighbour {
+                    self.outputs.push_back(Output::Wanted { link, blocks });
                 }
             }
         }

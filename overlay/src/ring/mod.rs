@@ -13,23 +13,29 @@
 pub mod admission;
 mod api;
 mod failed;
+mod holders;
 mod job;
 mod keep;
 mod machine;
 mod neighbours;
 mod question;
 mod request;
+mod share;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod view;
 mod visited;
+mod waits;
+mod window;
 mod wire;
 
-pub use api::{Held, Input, Output, RecordAnswer, RecordRequest, RingConfig, Status, StoreOp};
+pub use api::{Held, Input, Output, Request, RingConfig, Status, StoreOp};
 pub use machine::Ring;
 pub use neighbours::{DEGREE_RANGE, NEAR, REPLICAS};
 pub use view::VIEW_MAX;
 pub use visited::Visited;
-pub use wire::{Answer, BUDGET_MAX, Body, DESCRIPTORS_MAX, Reach, RingMessage};
+pub use wire::{
+    BUDGET_MAX, Body, Class, DESCRIPTORS_MAX, Found, OFFER_MAX, Reach, RingMessage, WINDOW_MAX,
+};

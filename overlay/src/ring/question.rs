@@ -13,16 +13,20 @@ use super::{
     neighbours::Neighbours,
     request::{BUSY_RETRY_S, RequestOutput, Requests},
     visited::Visited,
-    wire::{Answer, BUDGET_MAX, Body},
+    wire::{BUDGET_MAX, Body, Class, Found},
 };
-use crate::{id::LinkNo, time::Time};
+use crate::{answer::Answer, id::LinkNo, time::Time};
 
 /// Own questions at a time.
 const QUERIES_MAX: usize = 512;
+/// Of these, about blocks: 4 MiB.
+const BLOCK_QUERIES_MAX: usize = 128;
 /// Tries of an own question, each through another first hop.
 const TRIES_MAX: u8 = 3;
 /// After so long without an answer the next try starts beside the first.
 const HEDGE: Duration = Duration::from_millis(2_500);
+/// The same for a block, that takes its time on each link; four times this where nobody waits.
+const HEDGE_BLOCK: Duration = Duration::from_secs(5);
 /// Tries that must agree that there is nothing.
 const MISSES_WANTED: u8 = 2;
 
@@ -30,12 +34,14 @@ const MISSES_WANTED: u8 = 2;
 #[derive(Debug)]
 pub(super) struct Query {
     body: Body,
+    class: Class,
+    asked: u8,
     pub(super) firsts: Vec<[u8; 4]>,
     tries: u8,
     live: u8,
     misses: u8,
     /// The most telling of the failures so far.
-    failure: Answer,
+    failure: Answer<Found>,
     /// No further tries: the first went over a link of the owner's choice.
     pinned: bool,
 }
@@ -48,28 +54,42 @@ impl Requests {
         now: Time,
         around: &mut Neighbours,
         query: u32,
-        body: Body,
+        (body, class): (Body, Class),
         via: Option<LinkNo>,
     ) {
-        if self.queries.len() >= QUERIES_MAX || self.queries.contains_key(&query) {
+        let blocks = || self.queries.values().filter(|it| it.body.is_block()).count();
+        if self.queries.len() >= QUERIES_MAX
+            || body.is_block() && blocks() >= BLOCK_QUERIES_MAX
+            || self.queries.contains_key(&query)
+        {
             let answer = Answer::Busy { retry_s: BUSY_RETRY_S };
-            self.outputs.push_back(RequestOutput::Done { query, answer });
+            self.outputs.push_back(RequestOutput::Done { query, asked: 0, answer });
             return;
         }
         match &body {
             Body::Get(key) => {
-                if let Some(until_s) = self.failed.refuses(now, key) {
+                if let Some(until_s) = self.failed.refuses(now, &key.key()) {
                     let answer = Answer::RecentlyFailed { until_s };
-                    self.outputs.push_back(RequestOutput::Done { query, answer });
+                    self.outputs.push_back(RequestOutput::Done { query, asked: 0, answer });
                     return;
                 }
             }
-            Body::Put(record) => self.failed.forget(&record.key()),
+            Body::Put(unit) => self.failed.forget(&unit.key().key()),
             Body::Find(_) => {}
         }
         let failure = Answer::NoRoute { left: 0 };
         let pinned = via.is_some();
-        let fresh = Query { body, firsts: vec![], tries: 0, live: 0, misses: 0, failure, pinned };
+        let fresh = Query {
+            body,
+            class,
+            asked: 0,
+            firsts: vec![],
+            tries: 0,
+            live: 0,
+            misses: 0,
+            failure,
+            pinned,
+        };
         self.queries.insert(query, fresh);
         self.try_query(now, around, query, via);
     }
@@ -80,7 +100,12 @@ impl Requests {
         it.tries += 1;
         it.live += 1;
         if it.tries < TRIES_MAX && !it.pinned {
-            self.hedges.insert((now + HEDGE, query));
+            let hedge = match (it.body.is_block(), it.class) {
+                (false, _) => HEDGE,
+                (true, Class::Interactive) => HEDGE_BLOCK,
+                (true, Class::Bulk) => HEDGE_BLOCK * 4,
+            };
+            self.hedges.insert((now + hedge, query));
         }
         let mut visited = Visited::default();
         visited.insert(self.marks);
@@ -88,7 +113,13 @@ impl Requests {
             visited.insert(*marks);
         }
         let first = it.tries == 1;
-        let job = Job::new(From::Own { query }, it.body.clone(), visited, BUDGET_MAX + 1);
+        let from = From::Own { query };
+        let (body, class) = (it.body.clone(), it.class);
+        // Later tries go their own ways, whoever else asks.
+        if first && via.is_none() && self.follow(&body, from) {
+            return;
+        }
+        let job = Job::new(from, body, class, visited, BUDGET_MAX + 1);
         let number = self.admit(now, job);
         match via {
             Some(link) => self.forward(now, number, link, None),
@@ -115,13 +146,16 @@ impl Requests {
         now: Time,
         around: &mut Neighbours,
         query: u32,
-        answer: Answer,
+        (asked, answer): (u8, Answer<Found>),
         here: bool,
     ) {
         let Some(it) = self.queries.get_mut(&query) else { return };
         it.live = it.live.saturating_sub(1);
+        // This router counts once, not with each try.
+        let again = u8::from(it.asked > 0);
+        it.asked = it.asked.saturating_add(asked - asked.min(again));
         let settled = match &answer {
-            Answer::Found(_) | Answer::Routers(_) | Answer::Stored { .. } | Answer::Stale => true,
+            Answer::Found(_) | Answer::Stored { .. } | Answer::Stale => true,
             Answer::NotFound => {
                 it.misses += 1;
                 here || it.misses >= MISSES_WANTED
@@ -129,7 +163,7 @@ impl Requests {
             Answer::NoRoute { .. } | Answer::Busy { .. } | Answer::RecentlyFailed { .. } => false,
         };
         if settled {
-            self.close_query(query, answer);
+            self.close_query(now, query, answer);
             return;
         }
         if rank(&answer) > rank(&it.failure) {
@@ -140,33 +174,25 @@ impl Requests {
             self.try_query(now, around, query, None);
         } else if it.live == 0 {
             let answer = it.failure.clone();
-            self.close_query(query, answer);
+            self.close_query(now, query, answer);
         }
     }
 
-    fn close_query(&mut self, query: u32, answer: Answer) {
-        self.queries.remove(&query);
+    fn close_query(&mut self, now: Time, query: u32, answer: Answer<Found>) {
+        let Some(it) = self.queries.remove(&query) else { return };
         self.hedges.retain(|(_, other)| *other != query);
-        let others: Vec<u32> = self
-            .jobs
-            .iter()
-            .filter(|(_, job)| job.from == From::Own { query })
-            .map(|(number, _)| *number)
-            .collect();
-        for number in others {
-            self.drop_job(number);
-        }
-        self.outputs.push_back(RequestOutput::Done { query, answer });
+        self.abandon(now, From::Own { query });
+        self.outputs.push_back(RequestOutput::Done { query, asked: it.asked, answer });
     }
 }
 
 /// How much a failure tells: what more of the tries should be reported.
-const fn rank(answer: &Answer) -> u8 {
+const fn rank(answer: &Answer<Found>) -> u8 {
     match answer {
         Answer::NoRoute { .. } => 0,
         Answer::Busy { .. } => 1,
         Answer::RecentlyFailed { .. } => 2,
         Answer::NotFound => 3,
-        Answer::Stale | Answer::Routers(_) | Answer::Stored { .. } | Answer::Found(_) => 4,
+        Answer::Stale | Answer::Stored { .. } | Answer::Found(_) => 4,
     }
 }

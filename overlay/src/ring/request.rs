@@ -1,8 +1,9 @@
 //! Requests: routed greedily, passed back and tried again where a way ends, answered distinctly.
 //!
-//! Lives here: the requests this router originates and those it passes on, per-link ids, time limits
-//! per hop, backtracking, disjoint tries, back-pressure. Does not live here: the neighbour table
-//! (`neighbours.rs`), one request's decisions on where next (`job.rs` has its state), the store.
+//! Lives here: the requests this router originates and those it passes on, per-link ids,
+//! backtracking, back-pressure. Does not live here: time limits (`waits.rs`), asking the holders
+//! (`holders.rs`), several who ask for one block (`share.rs`), disjoint tries (`question.rs`), all more methods of this same engine; one
+//! request's state (`job.rs`), windows (`window.rs`), the neighbour table (`neighbours.rs`), the store.
 //!
 //! ```text
 //! arrives ─> Local ─ held ───────────────────────────────> answer
@@ -30,14 +31,19 @@ use super::{
     api::{Held, StoreOp},
     failed::FailedKeys,
     job::{From, Job, Phase, Wait},
-    neighbours::{Neighbour, Neighbours, REPLICAS},
+    neighbours::{Neighbour, Neighbours},
     question::Query,
     visited::Visited,
-    wire::{Answer, Body, DESCRIPTORS_MAX, RETRY_MAX_S, RingMessage},
+    waits::{answer_wait, ask_wait},
+    window::Windows,
+    wire::{Body, Class, DESCRIPTORS_MAX, Found, RETRY_MAX_S, RingMessage},
 };
 use crate::{
+    answer::Answer,
+    block::Block,
     id::{Key, LinkNo, Location, RouterId},
     time::Time,
+    unit::{Unit, UnitKey},
     wire::RouterDescriptor,
 };
 
@@ -47,26 +53,40 @@ const JOBS_MAX: usize = 1_024;
 const JOBS_PER_LINK_MAX: usize = 64;
 /// What the refused are told, in seconds.
 pub(super) const BUSY_RETRY_S: u16 = 5;
-/// How long a neighbour may take to answer or say `Accepted`.
-const ACCEPT_WAIT: Duration = Duration::from_millis(1_200);
-/// How long a holder may take to look up or store.
-const SIBLING_WAIT: Duration = Duration::from_millis(1_500);
-/// How long an accepted request may take: this, and so much for each forward it has left.
-const ANSWER_WAIT: Duration = Duration::from_secs(2);
-const ANSWER_WAIT_PER_HOP: Duration = Duration::from_millis(500);
-/// An honest hop gives up before its asker does: half a hop's wait is for the way.
-const ANSWER_WAIT_MARGIN: Duration = Duration::from_millis(250);
+/// Requests for blocks being worked on: each holds at most one, so 8 MiB.
+pub(super) const BLOCK_JOBS_MAX: usize = 256;
+/// What those are told for whom there is no window or no room, in seconds.
+const BLOCK_RETRY_S: [u16; 2] = [1, 5];
 /// Ways that one hop tries.
 const WAYS_MAX: u8 = 4;
 /// How long the store may take to answer.
-const STORE_WAIT: Duration = Duration::from_secs(2);
+pub(super) const STORE_WAIT: Duration = Duration::from_secs(2);
 
 /// What the owner must do next.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum RequestOutput {
-    Send { link: LinkNo, message: RingMessage },
-    Store { ticket: u32, op: StoreOp },
-    Done { query: u32, answer: Answer },
+    Send {
+        link: LinkNo,
+        message: RingMessage,
+    },
+    Store {
+        ticket: u32,
+        op: StoreOp,
+    },
+    /// A block passed by: the store may keep it.
+    Cache {
+        block: Block,
+        from: LinkNo,
+    },
+    Done {
+        query: u32,
+        asked: u8,
+        answer: Answer<Found>,
+    },
+    Pushed {
+        push: u32,
+        stored: bool,
+    },
 }
 
 /// The request engine of one router.
@@ -78,7 +98,10 @@ pub(super) struct Requests {
     next_job: u32,
     pub(super) waits: BTreeMap<(LinkNo, u32), u32>,
     next_id: u32,
-    timers: BTreeSet<(Time, u32)>,
+    pub(super) timers: BTreeSet<(Time, u32)>,
+    pub(super) windows: Windows,
+    /// Which job asks for a block.
+    pub(super) gets: BTreeMap<UnitKey, u32>,
     pub(super) queries: BTreeMap<u32, Query>,
     pub(super) hedges: BTreeSet<(Time, u32)>,
     pub(super) failed: FailedKeys,
@@ -95,6 +118,8 @@ impl Requests {
             waits: BTreeMap::new(),
             next_id: 0,
             timers: BTreeSet::new(),
+            windows: Windows::default(),
+            gets: BTreeMap::new(),
             queries: BTreeMap::new(),
             hedges: BTreeSet::new(),
             failed: FailedKeys::default(),
@@ -113,34 +138,66 @@ impl Requests {
         now: Time,
         around: &mut Neighbours,
         (link, peer): (LinkNo, &RouterId),
-        (id, budget, mut visited, body): (u32, u8, Visited, Body),
+        (id, budget, class, mut visited, body): (u32, u8, Class, Visited, Body),
     ) {
-        let refuse =
-            |answer| RequestOutput::Send { link, message: RingMessage::Answer { id, answer } };
         let from = From::Link { link, id };
-        let of_link = self.jobs.values().filter(|job| job.from.link() == Some(link)).count();
-        let full = self.jobs.len() >= JOBS_MAX || of_link >= JOBS_PER_LINK_MAX;
-        if full || self.jobs.values().any(|job| job.from == from) {
-            self.outputs.push_back(refuse(Answer::Busy { retry_s: BUSY_RETRY_S }));
-            return;
+        if let Some(retry_s) = self.crowded(from, class, &body) {
+            return self.refuse(from, Answer::Busy { retry_s });
         }
         match &body {
             Body::Get(key) if budget > 0 => {
-                if let Some(until_s) = self.failed.refuses(now, key) {
-                    self.outputs.push_back(refuse(Answer::RecentlyFailed { until_s }));
+                if let Some(until_s) = self.failed.refuses(now, &key.key()) {
+                    return self.refuse(from, Answer::RecentlyFailed { until_s });
+                }
+                if self.follow(&body, from) {
+                    let message = RingMessage::Accepted { id };
+                    self.outputs.push_back(RequestOutput::Send { link, message });
                     return;
                 }
             }
-            Body::Put(record) => self.failed.forget(&record.key()),
+            Body::Put(unit) => self.failed.forget(&unit.key().key()),
             Body::Get(_) | Body::Find(_) => {}
         }
         visited.insert(self.marks);
         visited.insert(Visited::marks(peer));
-        let number = self.admit(now, Job::new(from, body, visited, budget));
+        let number = self.admit(now, Job::new(from, body, class, visited, budget));
         self.begin(now, around, number);
     }
 
-    /// A record came by another way: its key is no failure any more.
+    /// Whether there is no room for a request; if so, after how many seconds there may be.
+    fn crowded(&self, from: From, class: Class, body: &Body) -> Option<u16> {
+        let (mut of_link, mut blocks, mut of_window) = (0, 0, 0);
+        for job in self.jobs.values() {
+            let is_block = job.body.is_block();
+            blocks += usize::from(is_block);
+            for other in std::iter::once(&job.from).chain(&job.followers) {
+                if *other == from {
+                    return Some(BUSY_RETRY_S);
+                }
+                if other.link() == from.link() {
+                    of_link += 1;
+                    of_window += usize::from(is_block && job.class == class);
+                }
+            }
+        }
+        if self.jobs.len() >= JOBS_MAX || of_link >= JOBS_PER_LINK_MAX {
+            return Some(BUSY_RETRY_S);
+        }
+        let granted = from.link().map_or(0, |link| self.windows.granted(link, class));
+        let over = body.is_block() && (blocks >= BLOCK_JOBS_MAX || of_window >= granted);
+        let [interactive, bulk] = BLOCK_RETRY_S;
+        over.then_some(if class == Class::Bulk { bulk } else { interactive })
+    }
+
+    fn refuse(&mut self, from: From, answer: Answer<Found>) {
+        if let From::Link { link, id } = from {
+            let class = Class::Interactive;
+            let message = RingMessage::Answer { id, class, asked: 1, answer };
+            self.outputs.push_back(RequestOutput::Send { link, message });
+        }
+    }
+
+    /// A unit came by another way: its key is no failure any more.
     pub(super) fn heard_of(&mut self, key: &Key) {
         self.failed.forget(key);
     }
@@ -151,7 +208,13 @@ impl Requests {
         }
         let number = self.next_job;
         self.next_job = number.wrapping_add(1);
-        let job = Job { give_up: now + answer_wait(job.budget), ..job };
+        let give_up = now + answer_wait(&job);
+        let job = Job { give_up, ..job };
+        if let Body::Get(key @ UnitKey::Block(_)) = &job.body
+            && !job.is_leaf()
+        {
+            self.gets.entry(*key).or_insert(number);
+        }
         self.jobs.insert(number, job);
         self.set_timer(number);
         number
@@ -165,7 +228,7 @@ impl Requests {
                 let op = StoreOp::Get(*key);
                 self.ask_store(now, number, op);
             }
-            Body::Put(_) if job.from.is_link() && job.budget == 0 => self.put_here(now, number),
+            Body::Put(_) if job.is_leaf() => self.put_here(now, number),
             Body::Find(_) | Body::Put(_) => self.route(now, around, number),
         }
     }
@@ -180,8 +243,8 @@ impl Requests {
 
     fn put_here(&mut self, now: Time, number: u32) {
         let Some(job) = self.jobs.get(&number) else { return };
-        if let Body::Put(record) = &job.body {
-            let op = StoreOp::Put { record: record.clone(), from: job.from.link() };
+        if let Body::Put(unit) = &job.body {
+            let op = StoreOp::Put { unit: unit.clone(), from: job.from.link() };
             self.ask_store(now, number, op);
         }
     }
@@ -192,10 +255,10 @@ impl Requests {
         if !matches!(job.phase, Phase::Local { .. }) {
             return;
         }
-        let leaf = job.from.is_link() && job.budget == 0;
+        let leaf = job.is_leaf();
         match (&job.body, held) {
-            (Body::Get(key), Held::Found(record)) if record.key() == *key => {
-                self.finish(now, around, number, Answer::Found(record));
+            (Body::Get(key), Held::Found(unit)) if unit.key() == *key => {
+                self.finish(now, around, number, Answer::Found(Found::Unit(unit)));
             }
             (Body::Get(_), _) if leaf => self.finish(now, around, number, Answer::NotFound),
             (Body::Get(_) | Body::Find(_), _) => self.route(now, around, number),
@@ -214,26 +277,41 @@ impl Requests {
 
     /// Decides where a request goes from here.
     pub(super) fn route(&mut self, now: Time, around: &mut Neighbours, number: u32) {
-        let Some(job) = self.jobs.get(&number) else { return };
+        let Some(job) = self.jobs.get_mut(&number) else { return };
         let target = job.body.location();
-        let visited = job.visited;
-        let skip = |it: &Neighbour| visited.contains(it.marks);
+        let (visited, class, is_block) = (job.visited, job.class, job.body.is_block());
+        let windows = &self.windows;
+        let full = |it: &Neighbour| is_block && !windows.is_ready(now, it.link, class);
         // A budget of 0 would say: answer from what you have.
         let may_forward = job.budget > 1 && job.ways < WAYS_MAX;
+        let skip = |it: &Neighbour| visited.contains(it.marks) || full(it);
         let next = around.next_hop(now, target, skip).filter(|_| may_forward);
         let mine = around.own().distance(target);
         let closer = next.filter(|it| it.location.distance(target) < mine);
         let holder = around.is_holder(now, target);
+        if may_forward && closer.is_none() && !holder {
+            // No long way round one who is merely busy: the asker hears when to come back.
+            let unvisited = |it: &&Neighbour| !visited.contains(it.marks) && !it.is_suspect(now);
+            let best =
+                around.iter().filter(unvisited).min_by_key(|it| it.location.distance(target));
+            if best.is_some_and(full) {
+                let [interactive, bulk] = BLOCK_RETRY_S;
+                let retry_s = if class == Class::Bulk { bulk } else { interactive };
+                let answer = Answer::Busy { retry_s: job.busy_s.max(retry_s) };
+                return self.finish(now, around, number, answer);
+            }
+        }
         let hop = closer.or(if holder { None } else { next });
         if let Some(it) = hop {
             let (link, first) = (it.link, it.marks);
+            job.closer &= closer.is_some();
             self.forward(now, number, link, Some(first));
             return;
         }
         match &job.body {
             Body::Find(_) => {
-                let answer = Answer::Routers(self.closest_routers(now, around, target));
-                self.finish(now, around, number, answer);
+                let routers = self.closest_routers(now, around, target);
+                self.finish(now, around, number, Answer::Found(Found::Routers(routers)));
             }
             Body::Get(_) if holder => self.siblings(now, around, number, 0),
             Body::Put(_) if holder => self.put_here(now, number),
@@ -275,81 +353,36 @@ impl Requests {
                 query.firsts.push(marks);
             }
         }
-        let (budget, visited, body) = (job.budget, job.visited, job.body.clone());
+        self.say_accepted(number);
+        let id = self.fresh_id();
+        let Some(job) = self.jobs.get_mut(&number) else { return };
+        let until = now + ask_wait(job);
+        job.phase = Phase::Forward(Wait { link, id, accepted: false, queued: false, until });
+        self.send_ask(now, number, link, id);
+        self.set_timer(number);
+    }
+
+    /// Whoever asked this router hears that it is busy with it.
+    fn say_accepted(&mut self, number: u32) {
+        let Some(job) = self.jobs.get_mut(&number) else { return };
         if let From::Link { link, id } = job.from
             && !std::mem::replace(&mut job.said_accepted, true)
         {
             let message = RingMessage::Accepted { id };
             self.outputs.push_back(RequestOutput::Send { link, message });
         }
-        let id = self.fresh_id();
-        let message = RingMessage::Request { id, budget, visited, body };
-        self.outputs.push_back(RequestOutput::Send { link, message });
+    }
+
+    /// Sends what a job asks of `link` under the number `id`, or queues it if it is about a block and
+    /// the neighbour's window is full.
+    pub(super) fn send_ask(&mut self, now: Time, number: u32, link: LinkNo, id: u32) {
+        let Some(job) = self.jobs.get_mut(&number) else { return };
         self.waits.insert((link, id), number);
-        let wait = Wait { link, id, accepted: false, until: now + ACCEPT_WAIT };
-        if let Some(job) = self.jobs.get_mut(&number) {
-            job.phase = Phase::Forward(wait);
+        if job.body.is_block() && !self.windows.take(link, job.class, id, number) {
+            return self.mark_queued(now, number, link, id);
         }
-        self.set_timer(number);
-    }
-
-    /// Asks the other holders at once. `copies`: how many are sure already.
-    fn siblings(&mut self, now: Time, around: &mut Neighbours, number: u32, copies: u8) {
-        let Some(job) = self.jobs.get(&number) else { return };
-        let target = job.body.location();
-        let getting = matches!(job.body, Body::Get(_));
-        let holders = around.closest(now, target, around.len());
-        let others: Vec<LinkNo> = holders
-            .into_iter()
-            .filter(|it| !getting || !job.visited.contains(it.marks))
-            .take(REPLICAS - 1)
-            .map(|it| it.link)
-            .collect();
-        let (visited, body) = (job.visited, job.body.clone());
-        let mut waits = Vec::with_capacity(others.len());
-        for link in others {
-            let id = self.fresh_id();
-            let message = RingMessage::Request { id, budget: 0, visited, body: body.clone() };
-            self.outputs.push_back(RequestOutput::Send { link, message });
-            self.waits.insert((link, id), number);
-            waits.push(Wait { link, id, accepted: true, until: now + SIBLING_WAIT });
-        }
-        let Some(job) = self.jobs.get_mut(&number) else { return };
-        job.phase = Phase::Siblings { waits, copies };
-        self.set_timer(number);
-        self.settle_siblings(now, around, number);
-    }
-
-    /// Ends a sibling round when nobody is waited for any more.
-    fn settle_siblings(&mut self, now: Time, around: &mut Neighbours, number: u32) {
-        let Some(job) = self.jobs.get(&number) else { return };
-        let Phase::Siblings { waits, copies } = &job.phase else { return };
-        if !waits.is_empty() {
-            return;
-        }
-        let answer = match (&job.body, *copies) {
-            (Body::Put(_), 0) => Answer::Busy { retry_s: RETRY_MAX_S },
-            (Body::Put(_), copies) => Answer::Stored { copies },
-            // Only who could ask all that are closer may say that there is nothing.
-            (Body::Get(_) | Body::Find(_), _) if around.is_cut_off(now, job.body.location()) => {
-                Answer::NoRoute { left: job.left() }
-            }
-            (Body::Get(_) | Body::Find(_), _) => Answer::NotFound,
-        };
-        self.finish(now, around, number, answer);
-    }
-
-    /// A link's request `id` was passed on by `peer`.
-    pub(super) fn accepted(&mut self, now: Time, link: LinkNo, id: u32) {
-        let Some(number) = self.waits.get(&(link, id)).copied() else { return };
-        let Some(job) = self.jobs.get_mut(&number) else { return };
-        if let Phase::Forward(wait) = &mut job.phase
-            && !wait.accepted
-        {
-            wait.accepted = true;
-            wait.until = now + answer_wait(job.budget) + ANSWER_WAIT_MARGIN;
-            self.set_timer(number);
-        }
+        let message = job.message(id);
+        self.outputs.push_back(RequestOutput::Send { link, message });
     }
 
     /// A link's request `id` was answered by `peer`.
@@ -358,18 +391,25 @@ impl Requests {
         now: Time,
         around: &mut Neighbours,
         (link, peer): (LinkNo, &RouterId),
-        (id, answer): (u32, Answer),
+        (id, asked, answer): (u32, u8, Answer<Found>),
     ) {
-        let Some(number) = self.waits.remove(&(link, id)) else { return };
+        let Some(number) = self.end_wait(now, link, id) else { return };
         let Some(job) = self.jobs.get_mut(&number) else { return };
         around.trust(peer);
+        job.count_asked(asked);
+        if let (Body::Get(key), Answer::Found(Found::Unit(unit))) = (&job.body, &answer)
+            && unit.key() == *key
+        {
+            if let Unit::Block(block) = unit {
+                let block = block.clone();
+                self.outputs.push_back(RequestOutput::Cache { block, from: link });
+            }
+            return self.finish(now, around, number, answer);
+        }
         match &mut job.phase {
             Phase::Siblings { waits, copies } => {
                 waits.retain(|wait| (wait.link, wait.id) != (link, id));
                 match (&job.body, answer) {
-                    (Body::Get(key), Answer::Found(record)) if record.key() == *key => {
-                        self.finish(now, around, number, Answer::Found(record));
-                    }
                     (Body::Put(_), Answer::Stale) => {
                         self.finish(now, around, number, Answer::Stale);
                     }
@@ -382,7 +422,9 @@ impl Requests {
                     }
                 }
             }
-            Phase::Forward(_) => self.forward_answered(now, around, number, peer, answer),
+            Phase::Forward(_) => {
+                self.forward_answered(now, around, number, (link, peer), answer);
+            }
             Phase::Local { .. } => {}
         }
     }
@@ -392,15 +434,12 @@ impl Requests {
         now: Time,
         around: &mut Neighbours,
         number: u32,
-        peer: &RouterId,
-        answer: Answer,
+        (link, peer): (LinkNo, &RouterId),
+        answer: Answer<Found>,
     ) {
         let Some(job) = self.jobs.get_mut(&number) else { return };
         match (&job.body, answer) {
-            (Body::Get(key), Answer::Found(record)) if record.key() == *key => {
-                self.finish(now, around, number, Answer::Found(record));
-            }
-            (Body::Find(_), answer @ Answer::Routers(_))
+            (Body::Find(_), answer @ Answer::Found(Found::Routers(_)))
             | (Body::Put(_), answer @ (Answer::Stored { .. } | Answer::Stale))
             | (Body::Get(_), answer @ (Answer::NotFound | Answer::RecentlyFailed { .. })) => {
                 self.finish(now, around, number, answer);
@@ -411,14 +450,19 @@ impl Requests {
             }
             (_, Answer::Busy { retry_s }) => {
                 job.busy_s = job.busy_s.max(retry_s.max(1));
-                around.back_off(now, peer, retry_s);
+                if job.body.is_block() {
+                    // Records still go there.
+                    let until = now + Duration::from_secs(retry_s.into());
+                    self.windows.close(link, job.class, until);
+                } else {
+                    around.back_off(now, peer, retry_s);
+                }
                 self.route(now, around, number);
             }
             // An answer to some other question than the one asked.
             (
                 _,
                 Answer::Found(_)
-                | Answer::Routers(_)
                 | Answer::Stored { .. }
                 | Answer::Stale
                 | Answer::NotFound
@@ -431,118 +475,61 @@ impl Requests {
     }
 
     /// Ends a job: passes its answer back, or into its question.
-    fn finish(&mut self, now: Time, around: &mut Neighbours, number: u32, answer: Answer) {
-        let Some(job) = self.jobs.get(&number) else { return };
-        let here = !matches!(job.phase, Phase::Forward(_));
-        if let (Body::Get(key), Answer::NotFound, false) = (&job.body, &answer, here) {
-            self.failed.note(now, *key);
-        }
-        if let (Body::Get(key), Answer::Found(_)) = (&job.body, &answer) {
-            self.failed.forget(key);
-        }
-        let from = job.from;
-        self.drop_job(number);
-        match from {
-            From::Link { link, id } => {
-                let message = RingMessage::Answer { id, answer };
-                self.outputs.push_back(RequestOutput::Send { link, message });
-            }
-            From::Own { query } => self.conclude(now, around, query, answer, here),
-        }
-    }
-
-    pub(super) fn drop_job(&mut self, number: u32) {
-        if let Some(job) = self.jobs.remove(&number) {
-            self.timers.remove(&(job.timer, number));
-            for wait in job.phase.waits() {
-                self.waits.remove(&(wait.link, wait.id));
-            }
-        }
-    }
-
-    /// The link is gone, and with it all that was asked or owed over it.
-    pub(super) fn link_down(&mut self, now: Time, around: &mut Neighbours, link: LinkNo) {
-        let owed: Vec<u32> = self
-            .jobs
-            .iter()
-            .filter(|(_, job)| job.from.link() == Some(link))
-            .map(|(number, _)| *number)
-            .collect();
-        for number in owed {
-            self.drop_job(number);
-        }
-        let asked: Vec<((LinkNo, u32), u32)> = self
-            .waits
-            .range((link, 0)..=(link, u32::MAX))
-            .map(|(wait, job)| (*wait, *job))
-            .collect();
-        for (wait, number) in asked {
-            self.waits.remove(&wait);
-            self.give_up_wait(now, around, number, wait);
-        }
-    }
-
-    /// Nothing comes from this one any more: another way.
-    fn give_up_wait(
+    #[expect(clippy::needless_pass_by_value, reason = "callers make it for this")]
+    pub(super) fn finish(
         &mut self,
         now: Time,
         around: &mut Neighbours,
         number: u32,
-        wait: (LinkNo, u32),
+        answer: Answer<Found>,
     ) {
-        let Some(job) = self.jobs.get_mut(&number) else { return };
-        match &mut job.phase {
-            Phase::Siblings { waits, .. } => {
-                waits.retain(|other| (other.link, other.id) != wait);
-                self.settle_siblings(now, around, number);
-            }
-            Phase::Forward(_) => self.route(now, around, number),
-            Phase::Local { .. } => {}
-        }
-    }
-
-    pub(super) fn handle_timeout(&mut self, now: Time, around: &mut Neighbours) {
-        self.start_hedges(now, around);
-        while let Some((at, number)) = self.timers.first().copied()
-            && at <= now
-        {
-            self.timers.pop_first();
-            self.job_timeout(now, around, number);
-        }
-    }
-
-    fn job_timeout(&mut self, now: Time, around: &mut Neighbours, number: u32) {
         let Some(job) = self.jobs.get(&number) else { return };
-        if now >= job.give_up {
-            let answer = match &job.phase {
-                Phase::Siblings { copies: copies @ 1.., .. } => Answer::Stored { copies: *copies },
-                Phase::Siblings { .. } | Phase::Local { .. } | Phase::Forward(_) => {
-                    Answer::NoRoute { left: job.left() }
-                }
-            };
-            self.finish(now, around, number, answer);
-            return;
+        let here = !matches!(job.phase, Phase::Forward(_));
+        if let (Body::Get(key), Answer::NotFound, false) = (&job.body, &answer, here) {
+            self.failed.note(now, key.key());
         }
-        let late: Vec<_> = job
-            .phase
-            .waits()
-            .iter()
-            .filter(|wait| now >= wait.until)
-            .map(|wait| (wait.link, wait.id))
-            .collect();
-        if matches!(job.phase, Phase::Local { until } if now >= until) {
-            self.held(now, around, number, Held::Refused);
-            return;
-        }
-        self.set_timer(number);
-        for (link, id) in late {
-            self.waits.remove(&(link, id));
-            let peer = around.iter().find(|it| it.link == link).map(|it| it.peer.id());
-            if let Some(peer) = peer {
-                around.suspect(now, &peer);
+        if let (Body::Get(key), Answer::Found(found)) = (&job.body, &answer) {
+            self.failed.forget(&key.key());
+            if matches!(found, Found::Unit(Unit::Block(_))) {
+                // A block takes its time on the link.
+                self.say_accepted(number);
             }
-            self.give_up_wait(now, around, number, (link, id));
         }
+        let Some(job) = self.drop_job(now, number) else { return };
+        for from in std::iter::once(job.from).chain(job.followers) {
+            match from {
+                From::Link { link, id } => {
+                    let (asked, answer) = (job.asked, answer.clone());
+                    let is_block = matches!(&answer, Answer::Found(Found::Unit(Unit::Block(_))));
+                    let class = if is_block { job.class } else { Class::Interactive };
+                    let message = RingMessage::Answer { id, class, asked, answer };
+                    self.outputs.push_back(RequestOutput::Send { link, message });
+                }
+                From::Own { query } => {
+                    let answer = (job.asked, answer.clone());
+                    self.conclude(now, around, query, answer, here);
+                }
+                From::Push { push } => {
+                    let stored = matches!(answer, Answer::Stored { .. });
+                    self.outputs.push_back(RequestOutput::Pushed { push, stored });
+                }
+            }
+        }
+    }
+
+    /// Takes a job out, with all that it waits for.
+    pub(super) fn drop_job(&mut self, now: Time, number: u32) -> Option<Job> {
+        let job = self.jobs.remove(&number)?;
+        self.timers.remove(&(job.timer, number));
+        if let Body::Get(key) = &job.body
+            && self.gets.get(key) == Some(&number)
+        {
+            self.gets.remove(key);
+        }
+        for wait in job.phase.waits() {
+            self.end_wait(now, wait.link, wait.id);
+        }
+        Some(job)
     }
 
     pub(super) fn poll_output(&mut self) -> Option<RequestOutput> {
@@ -560,21 +547,22 @@ impl Requests {
         self.jobs.len()
     }
 
-    fn fresh_id(&mut self) -> u32 {
+    /// Those of them that are about blocks.
+    pub(super) fn block_jobs(&self) -> usize {
+        self.jobs.values().filter(|job| job.body.is_block()).count()
+    }
+
+    pub(super) fn fresh_id(&mut self) -> u32 {
         self.next_id = self.next_id.wrapping_add(1);
         self.next_id
     }
 
     /// Sets the one timer of a job to its next deadline.
-    fn set_timer(&mut self, number: u32) {
+    pub(super) fn set_timer(&mut self, number: u32) {
         if let Some(job) = self.jobs.get_mut(&number) {
             self.timers.remove(&(job.timer, number));
             job.timer = job.next_deadline();
             self.timers.insert((job.timer, number));
         }
     }
-}
-
-fn answer_wait(budget: u8) -> Duration {
-    ANSWER_WAIT + ANSWER_WAIT_PER_HOP * u32::from(budget)
 }

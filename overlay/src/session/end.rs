@@ -24,7 +24,10 @@ use super::{
 };
 use crate::{
     crypto::onion::{OwnerBackward, OwnerForward},
-    garlic::{Carrier, CarrierOutput, Clove, OwnTunnelName, RecordAnswer, SpliceNo, seal_lease},
+    garlic::{
+        BlockAnswer, Carrier, CarrierOutput, Clove, OwnTunnelName, RecordAnswer, SpliceNo,
+        seal_lease,
+    },
     id::{LinkNo, NetworkId},
     plane::PartMessage,
     rng::Rng,
@@ -73,8 +76,8 @@ pub enum EndInput {
         /// Which.
         tunnel: OwnTunnelName,
     },
-    /// Find or store a record through a tunnel: `RecordGet` or `RecordPut`, whose request number has
-    /// the top bit clear. Waits for a tunnel if there is none. Answered once.
+    /// Find or store a unit through a tunnel: `RecordGet`, `RecordPut`, `BlockGet` or `BlockPut`, whose
+    /// request number has the top bit clear. Waits for a tunnel if there is none. Answered once.
     Request {
         /// Through which; `None` for any.
         tunnel: Option<OwnTunnelName>,
@@ -140,8 +143,20 @@ pub enum EndEvent {
     Answer {
         /// Which.
         request: u32,
+        /// How many routers were asked, 255 for more.
+        asked: u8,
         /// `None` if its tunnel ended first, or too many wait.
         answer: Option<RecordAnswer>,
+    },
+    /// What became of a request for a block.
+    Block {
+        /// Which.
+        request: u32,
+        /// How many routers were asked, 255 for more.
+        asked: u8,
+        /// A found block is the one that was asked for. `None` if its tunnel ended first, or too many
+        /// wait.
+        answer: Option<BlockAnswer>,
     },
 }
 
@@ -167,7 +182,8 @@ pub struct End {
     /// Tunnels over which requests may go, at a service.
     tunnels: BTreeSet<OwnTunnelName>,
     waiting: VecDeque<Clove>,
-    open: BTreeSet<(OwnTunnelName, u32)>,
+    /// Requests under way, and whether they are about blocks.
+    open: BTreeMap<(OwnTunnelName, u32), bool>,
     dirty: bool,
     outputs: VecDeque<EndOutput>,
 }
@@ -198,7 +214,7 @@ impl End {
             next_path: 0,
             tunnels: BTreeSet::new(),
             waiting: VecDeque::new(),
-            open: BTreeSet::new(),
+            open: BTreeMap::new(),
             dirty: false,
             outputs: VecDeque::new(),
         }
@@ -338,16 +354,19 @@ impl End {
         }
         self.tunnels.remove(&tunnel);
         self.carrier.remove_tunnel(tunnel);
-        let lost: Vec<_> = self.open.range((tunnel, 0)..=(tunnel, u32::MAX)).copied().collect();
-        for entry in lost {
+        let range = (tunnel, 0)..=(tunnel, u32::MAX);
+        let lost: Vec<_> = self.open.range(range).map(|(entry, block)| (*entry, *block)).collect();
+        for (entry, is_block) in lost {
             self.open.remove(&entry);
-            self.event(EndEvent::Answer { request: entry.1, answer: None });
+            self.no_answer(entry.1, is_block);
         }
     }
 
     fn request(&mut self, tunnel: Option<OwnTunnelName>, clove: Clove) {
-        let (Clove::RecordGet { request, .. } | Clove::RecordPut { request, .. }) = clove else {
-            return;
+        let (request, is_block) = match clove {
+            Clove::RecordGet { request, .. } | Clove::RecordPut { request, .. } => (request, false),
+            Clove::BlockGet { request, .. } | Clove::BlockPut { request, .. } => (request, true),
+            _ => return,
         };
         let any = match &self.machine {
             Machine::Client(client) => client.tunnels.any(&mut self.rng),
@@ -359,11 +378,24 @@ impl End {
         };
         match tunnel.or(any) {
             Some(tunnel) if self.carrier.send_clove(tunnel, &clove) => {
-                self.open.insert((tunnel, request));
+                self.open.insert((tunnel, request), is_block);
             }
             None if self.waiting.len() < REQUESTS_MAX => self.waiting.push_back(clove),
-            _ => self.event(EndEvent::Answer { request, answer: None }),
+            _ => self.no_answer(request, is_block),
         }
+    }
+
+    fn no_answer(&mut self, request: u32, is_block: bool) {
+        self.event(if is_block {
+            EndEvent::Block { request, asked: 0, answer: None }
+        } else {
+            EndEvent::Answer { request, asked: 0, answer: None }
+        });
+    }
+
+    /// How many more requests about blocks a tunnel takes now.
+    pub fn block_room(&self, tunnel: OwnTunnelName) -> usize {
+        self.carrier.block_room(tunnel)
     }
 
     fn event(&mut self, event: EndEvent) {
@@ -460,10 +492,15 @@ impl End {
 
     fn answered(&mut self, tunnel: OwnTunnelName, clove: Clove) {
         match (clove, &mut self.machine) {
-            (Clove::RecordAnswer { request, answer }, _)
-                if self.open.remove(&(tunnel, request)) =>
+            (Clove::RecordAnswer { request, asked, answer }, _)
+                if self.open.remove(&(tunnel, request)).is_some() =>
             {
-                self.event(EndEvent::Answer { request, answer: Some(answer) });
+                self.event(EndEvent::Answer { request, asked, answer: Some(answer) });
+            }
+            (Clove::BlockAnswer { request, asked, answer }, _)
+                if self.open.remove(&(tunnel, request)).is_some() =>
+            {
+                self.event(EndEvent::Block { request, asked, answer: Some(answer) });
             }
             (Clove::LeaseGranted { request, splice_key }, Machine::Service(_, gateways)) => {
                 gateways.granted(tunnel, request, splice_key);

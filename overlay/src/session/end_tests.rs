@@ -183,7 +183,7 @@ impl World {
                     self.add_client_tunnel();
                 }
             }
-            EndEvent::Answer { .. } => {}
+            EndEvent::Answer { .. } | EndEvent::Block { .. } => {}
         }
         self.events.push(event);
     }
@@ -338,6 +338,7 @@ impl World {
             EndHopEvent::Request(Clove::RecordGet { request, .. }) => {
                 EndHopCommand::Answer(Clove::RecordAnswer {
                     request,
+                    asked: 2,
                     answer: RecordAnswer::NotFound,
                 })
             }
@@ -541,7 +542,7 @@ fn requests_wait_for_a_tunnel_and_are_answered_once() {
     world.run(ms(200));
     let answers = |world: &World| -> Vec<(u32, bool)> {
         let answers = world.events.iter().filter_map(|event| match event {
-            EndEvent::Answer { request, answer } => Some((*request, answer.is_some())),
+            EndEvent::Answer { request, answer, .. } => Some((*request, answer.is_some())),
             _ => None,
         });
         answers.collect()

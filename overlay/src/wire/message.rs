@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::{Reader, RouterDescriptor, WireError, Writer};
 use crate::{
     id::{NetworkId, TunnelId},
-    ring::RingMessage,
+    ring::{Class, RingMessage},
 };
 
 /// Bytes of a build message: 4 slots of 1,344 (PROTOCOL P6).
@@ -75,12 +75,28 @@ pub enum LinkMessage {
     /// Kind 8: the sender's own descriptor, when it changed.
     Descriptor(Arc<RouterDescriptor>),
     /// Kind 9: what ring neighbours say to each other (spec/ring.md).
+    ///
+    /// One that [`RingMessage::is_large`] does not fit into a frame: the link sends it as parts.
     Ring(RingMessage),
+    /// Kind 10: the next piece of a large message of its class. The link's own business.
+    Part {
+        /// The class.
+        class: Class,
+        /// Whether the message is whole with it.
+        last: bool,
+        /// [`Self::PART_LEN`] bytes, or fewer in the last one, at least 1.
+        bytes: Vec<u8>,
+    },
 }
 
 impl LinkMessage {
-    /// Longest encoding in bytes, head included.
+    /// Longest encoding in bytes, head included, of any but large ring messages.
     pub const LEN_MAX: usize = 8_192;
+    /// Bytes of a large message in each of its parts but the last: two parts make a frame, or one and
+    /// eight cells.
+    pub const PART_LEN: usize = 8_000;
+    /// Bytes of a large message at most, head included: a block and what is around it.
+    pub const LARGE_MAX: usize = 34 * 1_024;
     /// The most zero bytes one padding message holds.
     pub const PADDING_MAX: u16 = 1_024;
 
@@ -126,8 +142,12 @@ impl LinkMessage {
                 message.encode(w);
                 9
             }
+            Self::Part { class, last, bytes } => {
+                w.u8(u8::from(*class == Class::Bulk) | u8::from(*last) << 1).bytes(bytes);
+                10
+            }
         };
-        let len = u16::try_from(w.len() - start - 3).expect("the longest message has 5,383 bytes");
+        let len = u16::try_from(w.len() - start - 3).expect("the longest message has under 34 KiB");
         let [high, low] = len.to_be_bytes();
         w.patch(start, &[kind, high, low]);
     }
@@ -176,6 +196,21 @@ impl LinkMessage {
             }
             8 => Self::Descriptor(Arc::new(RouterDescriptor::decode(r.rest(), network)?)),
             9 => Self::Ring(RingMessage::decode(&mut r, network)?),
+            10 => {
+                let flags = r.u8("part flags")?;
+                let bytes = r.rest().to_vec();
+                let class = if flags & 1 == 1 { Class::Bulk } else { Class::Interactive };
+                let last = flags & 2 == 2;
+                let fits = if last {
+                    (1..=Self::PART_LEN).contains(&bytes.len())
+                } else {
+                    bytes.len() == Self::PART_LEN
+                };
+                if flags > 3 || !fits {
+                    return Err(WireError::Bad("part"));
+                }
+                Self::Part { class, last, bytes }
+            }
             _ => return Err(WireError::Bad("message kind")),
         };
         r.finish()?;
@@ -235,6 +270,13 @@ mod tests {
             }),
             (tunnel, any::<bool>())
                 .prop_map(|(tunnel, accepted)| LinkMessage::SpliceReply { tunnel, accepted }),
+            (any::<bool>(), any::<bool>(), 1..=LinkMessage::PART_LEN).prop_map(
+                |(bulk, last, len)| LinkMessage::Part {
+                    class: if bulk { Class::Bulk } else { Class::Interactive },
+                    last,
+                    bytes: vec![7; if last { len } else { LinkMessage::PART_LEN }],
+                }
+            ),
         ]
     }
 

@@ -210,7 +210,7 @@ impl Contexts {
                 context.lookup = Some(lookup);
                 self.drain_lookup(end);
             }
-            EndEvent::Answer { request, answer } => {
+            EndEvent::Answer { request, asked: _, answer } => {
                 if let Some(request) = context.requests.remove(&request)
                     && let Some(lookup) = &mut context.lookup
                 {
@@ -221,6 +221,7 @@ impl Contexts {
             }
             // A service's, or the wiring's own business.
             EndEvent::LeasesChanged(_)
+            | EndEvent::Block { .. }
             | EndEvent::TunnelFailed { .. }
             | EndEvent::TunnelFree { .. } => {}
         }

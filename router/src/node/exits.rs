@@ -1,8 +1,8 @@
 //! What others' tunnels ask of this router where they end, and the splice legs that come of it.
 //!
-//! Lives here: requests of end hops (records, leases, splices), both sides of a splice leg, and
+//! Lives here: requests of end hops (records, blocks, leases, splices), both sides of a splice leg, and
 //! closing a leg with its splice and a splice with its leg. Does not live here: cells and credits
-//! (`EndHop`, `LinkIo`), dialling (`links`), finding records (the ring), lease ids (`LeaseBook`).
+//! (`EndHop`, `LinkIo`), dialling (`links`), finding records and blocks (the ring), lease ids (`LeaseBook`).
 //!
 //! ```text
 //!  client's end hop (A,t)              gateway of the service (P,p)
@@ -18,19 +18,27 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use warren_overlay::{
-    garlic::{Clove, EndHopCommand, EndHopEvent, LeaseBook},
-    id::{Key, LinkNo, SpliceId, TunnelId},
+    answer::Answer,
+    garlic::{Clove, EndHopCommand, EndHopEvent, LeaseBook, RecordBytes},
+    id::{LinkNo, SpliceId, TunnelId},
     plane::{Lane, LinkCommand},
+    ring::{Class, Request},
     rng::Rng,
     time::Now,
+    unit::{Unit, UnitKey},
     wire::{Contact, LinkMessage, SEALED_LEASE_LEN},
 };
 
 /// Splices whose gateway is still being dialled or asked; each is one of a bounded number in its
 /// end hop too.
 const OPENING_MAX: usize = 1_024;
-/// Record requests under way for all tunnels that end here.
+/// Requests under way for all tunnels that end here.
 const QUERIES_MAX: usize = 1_024;
+/// Found blocks that wait to be read, in all tunnels that end here: 32 MiB. Owners that do not read
+/// lose their tunnels after a minute (the link's doing).
+const UNREAD_MAX: u64 = 1_024;
+/// What those are told for whom there is no room, in seconds.
+const BUSY_RETRY_S: u16 = 5;
 
 /// A lane: a link, and its number there.
 type Side = (LinkNo, TunnelId);
@@ -53,7 +61,7 @@ pub(super) enum ExitsInput {
     /// A link is gone with all its lanes.
     LinkDown(LinkNo),
     /// The ring's answer to `ExitsOutput::Query`.
-    Answer { query: u64, answer: warren_overlay::garlic::RecordAnswer },
+    Answer { query: u64, asked: u8, answer: Answer<Unit> },
 }
 
 /// What to do next.
@@ -63,10 +71,10 @@ pub(super) enum ExitsOutput {
     Connect { ask: u64, contact: Contact, asked_by: LinkNo },
     /// Tell a link.
     Link { link: LinkNo, command: LinkCommand },
-    /// Ask the ring to find a record.
-    Get { query: u64, key: Key },
+    /// Ask the ring.
+    Query { query: u64, request: Request, class: Class },
     /// Ask the ring to store a record; the bytes are not checked yet.
-    Put { query: u64, record: warren_overlay::garlic::RecordBytes },
+    Check { query: u64, record: RecordBytes },
 }
 
 #[derive(Debug)]
@@ -81,7 +89,10 @@ pub(super) struct Exits {
     leases: LeaseBook,
     next: u64,
     dialling: BTreeMap<u64, (Side, SpliceId, [u8; SEALED_LEASE_LEN])>,
-    queries: BTreeMap<u64, (Side, u32)>,
+    /// Who asked what: the tunnel, its request's number, and whether it is about a block.
+    queries: BTreeMap<u64, (Side, u32, bool)>,
+    /// Found blocks that owners have not read, by tunnel.
+    unread: BTreeMap<Side, u64>,
     /// Legs with an open lane, by lane.
     legs: BTreeMap<Side, Leg>,
     /// The same, by splice.
@@ -97,6 +108,7 @@ impl Exits {
             next: 0,
             dialling: BTreeMap::new(),
             queries: BTreeMap::new(),
+            unread: BTreeMap::new(),
             legs: BTreeMap::new(),
             by_splice: BTreeMap::new(),
             out: VecDeque::new(),
@@ -117,13 +129,39 @@ impl Exits {
             }
             ExitsInput::LaneClosed(side) => self.lane_closed(side),
             ExitsInput::LinkDown(link) => self.link_down(link),
-            ExitsInput::Answer { query, answer } => {
-                if let Some((at, request)) = self.queries.remove(&query) {
-                    let clove = Clove::RecordAnswer { request, answer };
-                    self.tell(at, EndHopCommand::Answer(clove));
+            ExitsInput::Answer { query, asked, answer } => {
+                if let Some((at, request, is_block)) = self.queries.remove(&query) {
+                    self.answer(at, (request, is_block), asked, answer);
                 }
             }
         }
+    }
+
+    /// What the ring found, as an end hop says it to a tunnel's owner.
+    fn answer(
+        &mut self,
+        at: Side,
+        (request, is_block): (u32, bool),
+        asked: u8,
+        answer: Answer<Unit>,
+    ) {
+        let clove = if is_block {
+            let answer = answer.map(|unit| match unit {
+                Unit::Block(block) => Some(block),
+                Unit::Record(_) => None,
+            });
+            if let Answer::Found(_) = answer {
+                *self.unread.entry(at).or_default() += 1;
+            }
+            Clove::BlockAnswer { request, asked, answer }
+        } else {
+            let answer = answer.map(|unit| match unit {
+                Unit::Record(record) => RecordBytes::new(record.encode()),
+                Unit::Block(_) => None,
+            });
+            Clove::RecordAnswer { request, asked, answer }
+        };
+        self.tell(at, EndHopCommand::Answer(clove));
     }
 
     /// The next thing to do.
@@ -156,20 +194,32 @@ impl Exits {
                 self.reply(leg, true);
             }
             EndHopEvent::Refused { leg } => self.reply(leg, false),
+            EndHopEvent::Flushed { blocks } => {
+                if let Some(unread) = self.unread.get_mut(&at) {
+                    *unread = unread.saturating_sub(blocks.into());
+                    if *unread == 0 {
+                        self.unread.remove(&at);
+                    }
+                }
+            }
         }
     }
 
     fn request(&mut self, now: Now, at: Side, clove: Clove) {
         match clove {
             Clove::RecordGet { request, key } => {
-                if let Some(query) = self.query(at, request) {
-                    self.out.push_back(ExitsOutput::Get { query, key });
-                }
+                self.ask(at, request, Class::Interactive, Request::Get(UnitKey::Record(key)));
             }
             Clove::RecordPut { request, record } => {
-                if let Some(query) = self.query(at, request) {
-                    self.out.push_back(ExitsOutput::Put { query, record });
+                if let Some(query) = self.query(at, request, false) {
+                    self.out.push_back(ExitsOutput::Check { query, record });
                 }
+            }
+            Clove::BlockGet { request, class, address } => {
+                self.ask(at, request, class, Request::Get(UnitKey::Block(address)));
+            }
+            Clove::BlockPut { request, class, block } => {
+                self.ask(at, request, class, Request::Put(block.into()));
             }
             Clove::LeaseRequest { request, lease } => {
                 let clove = match self.leases.grant(now.time, lease, at) {
@@ -191,15 +241,27 @@ impl Exits {
         }
     }
 
-    /// Remembers who asked; answers `Busy` itself when too many are under way.
-    fn query(&mut self, at: Side, request: u32) -> Option<u64> {
-        if self.queries.len() >= QUERIES_MAX {
-            let answer = warren_overlay::garlic::RecordAnswer::Busy { retry_s: 5 };
-            self.tell(at, EndHopCommand::Answer(Clove::RecordAnswer { request, answer }));
+    fn ask(&mut self, at: Side, number: u32, class: Class, request: Request) {
+        let is_block = match &request {
+            Request::Get(key) => key.is_block(),
+            Request::Put(unit) => unit.is_block(),
+        };
+        if let Some(query) = self.query(at, number, is_block) {
+            self.out.push_back(ExitsOutput::Query { query, request, class });
+        }
+    }
+
+    /// Remembers who asked; answers `Busy` itself when too many are under way, or too many found
+    /// blocks wait to be read.
+    fn query(&mut self, at: Side, request: u32, is_block: bool) -> Option<u64> {
+        let unread: u64 = self.unread.values().sum();
+        if self.queries.len() >= QUERIES_MAX || is_block && unread >= UNREAD_MAX {
+            let answer = Answer::Busy { retry_s: BUSY_RETRY_S };
+            self.answer(at, (request, is_block), 0, answer);
             return None;
         }
         let query = self.number();
-        self.queries.insert(query, (at, request));
+        self.queries.insert(query, (at, request, is_block));
         Some(query)
     }
 
@@ -271,7 +333,8 @@ impl Exits {
     fn tunnel_gone(&mut self, tunnel: Side) {
         self.leases.revoke(tunnel);
         self.dialling.retain(|_, (at, ..)| *at != tunnel);
-        self.queries.retain(|_, (at, _)| *at != tunnel);
+        self.queries.retain(|_, (at, ..)| *at != tunnel);
+        self.unread.remove(&tunnel);
         let first = (tunnel, SpliceId(0));
         let last = (tunnel, SpliceId(u32::MAX));
         let legs: Vec<_> = self.by_splice.range(first..=last).map(|(_, leg)| *leg).collect();
@@ -293,7 +356,8 @@ impl Exits {
         }
         let mut tunnels: Vec<Side> = self.by_splice.keys().map(|(tunnel, _)| *tunnel).collect();
         tunnels.extend(self.dialling.values().map(|(at, ..)| *at));
-        tunnels.extend(self.queries.values().map(|(at, _)| *at));
+        tunnels.extend(self.queries.values().map(|(at, ..)| *at));
+        tunnels.extend(self.unread.keys());
         tunnels.extend(self.leases.tunnels());
         tunnels.retain(on_link);
         tunnels.sort_unstable();

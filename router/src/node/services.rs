@@ -255,7 +255,7 @@ impl Services {
                 service.leases = leases;
                 self.publish(now, end);
             }
-            EndEvent::Answer { request, answer } => {
+            EndEvent::Answer { request, asked: _, answer } => {
                 let answer = answer.unwrap_or(RecordAnswer::NoRoute { left: 0 });
                 let input = PublishInput::Answer { request, answer };
                 service.publisher.handle_input(now, input);
@@ -263,6 +263,7 @@ impl Services {
             }
             // A client's, or the wiring's own business.
             EndEvent::NeedTunnels { .. }
+            | EndEvent::Block { .. }
             | EndEvent::NeedDescriptor
             | EndEvent::TunnelFailed { .. }
             | EndEvent::TunnelFree { .. } => {}

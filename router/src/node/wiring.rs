@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 use warren_datastore::{HolderInput, HolderOutput};
 use warren_overlay::{
-    garlic::{OwnTunnelName, RecordAnswer, RecordBytes},
+    answer::Answer,
+    garlic::OwnTunnelName,
     id::{EndNo, LinkNo, TunnelId},
     plane::{LinkCommand, LinkEvent},
     record::Record,
-    ring::{self, RecordRequest},
+    ring::{self, Class, Request},
     session::{EndEvent, EndInput, Route},
     time::Now,
     tunnel::{
@@ -137,7 +138,8 @@ impl Node {
             LinkMessage::Padding(_)
             | LinkMessage::Goodbye
             | LinkMessage::Credit { .. }
-            | LinkMessage::Teardown { .. } => {}
+            | LinkMessage::Teardown { .. }
+            | LinkMessage::Part { .. } => {}
         }
     }
 
@@ -287,12 +289,20 @@ impl Node {
             ring::Output::Store { ticket, op } => {
                 self.holder.handle_input(now, HolderInput::Store { ticket, op });
             }
-            ring::Output::Answer { query, answer } => {
-                if let Some(asked) = self.queries.remove(&query) {
-                    let answer = to_clove(answer);
-                    let input = ExitsInput::Answer { query: asked, answer };
+            ring::Output::Answer { query, asked, answer } => {
+                if let Some(query) = self.queries.remove(&query) {
+                    let input = ExitsInput::Answer { query, asked, answer };
                     self.exits.handle_input(now, input);
                 }
+            }
+            ring::Output::Pushed { push, stored } => {
+                self.holder.handle_input(now, HolderInput::Pushed { push, stored });
+            }
+            ring::Output::Offered { link, blocks } => {
+                self.holder.handle_input(now, HolderInput::Offered { link, blocks });
+            }
+            ring::Output::Wanted { link, blocks } => {
+                self.holder.handle_input(now, HolderInput::Wanted { link, blocks });
             }
             ring::Output::View(view) => {
                 self.pools.handle_input(now, PoolsInput::View(view));
@@ -318,6 +328,15 @@ impl Node {
             HolderOutput::Send { link, message } => {
                 self.tell_link(now, link, LinkCommand::Send(LinkMessage::Ring(message)));
             }
+            HolderOutput::Push { push, link, block } => {
+                self.ring.handle_input(now, ring::Input::Push { push, link, block });
+            }
+            HolderOutput::Offer { link, blocks } => {
+                self.ring.handle_input(now, ring::Input::Offer { link, blocks });
+            }
+            HolderOutput::Want { link, blocks } => {
+                self.ring.handle_input(now, ring::Input::Want { link, blocks });
+            }
             HolderOutput::HandedOver => self.ring.handle_input(now, ring::Input::HandedOver),
         }
     }
@@ -337,25 +356,31 @@ impl Node {
                 self.ask_link(now, &contact, Asker::Splice(ask), Some(asked_by));
             }
             ExitsOutput::Link { link, command } => self.tell_link(now, link, command),
-            ExitsOutput::Get { query, key } => self.query(now, query, RecordRequest::Get(key)),
-            ExitsOutput::Put { query, record } => {
+            ExitsOutput::Query { query, request, class } => {
+                self.query(now, query, request, class);
+            }
+            ExitsOutput::Check { query, record } => {
                 match Record::decode(record.as_bytes(), self.network_id) {
-                    Ok(record) => self.query(now, query, RecordRequest::Put(record)),
+                    Ok(record) => {
+                        let request = Request::Put(record.into());
+                        self.query(now, query, request, Class::Interactive);
+                    }
                     // Signed by nobody, or for another network: nobody would keep it.
                     Err(_) => {
-                        let answer = RecordAnswer::NotFound;
-                        self.exits.handle_input(now, ExitsInput::Answer { query, answer });
+                        let input =
+                            ExitsInput::Answer { query, asked: 0, answer: Answer::NotFound };
+                        self.exits.handle_input(now, input);
                     }
                 }
             }
         }
     }
 
-    fn query(&mut self, now: Now, asked: u64, request: RecordRequest) {
+    fn query(&mut self, now: Now, asked: u64, request: Request, class: Class) {
         self.query = self.query.wrapping_add(1);
         let query = self.query;
         self.queries.insert(query, asked);
-        self.ring.handle_input(now, ring::Input::Query { query, request });
+        self.ring.handle_input(now, ring::Input::Query { query, request, class });
     }
 
     fn pools_say(&mut self, now: Now, output: PoolsOutput) {
@@ -456,20 +481,5 @@ impl Node {
                 self.out.push_back(NodeOutput::Save(Saved::Service { end, state }));
             }
         }
-    }
-}
-
-/// What the ring found, as an end hop says it to a tunnel's owner.
-fn to_clove(answer: ring::RecordAnswer) -> RecordAnswer {
-    match answer {
-        ring::RecordAnswer::Found(record) => {
-            RecordBytes::new(record.encode()).map_or(RecordAnswer::NotFound, RecordAnswer::Found)
-        }
-        ring::RecordAnswer::Stored { copies } => RecordAnswer::Stored { copies },
-        ring::RecordAnswer::Stale => RecordAnswer::Stale,
-        ring::RecordAnswer::NotFound => RecordAnswer::NotFound,
-        ring::RecordAnswer::NoRoute { left } => RecordAnswer::NoRoute { left },
-        ring::RecordAnswer::Busy { retry_s } => RecordAnswer::Busy { retry_s },
-        ring::RecordAnswer::RecentlyFailed { until_s } => RecordAnswer::RecentlyFailed { until_s },
     }
 }

@@ -198,7 +198,7 @@ fn an_owner_that_asks_and_never_reads_loses_its_tunnel_at_the_bound() {
         assert_eq!(rogue.say(&ask(request)), Ok(()));
         // Answers that wait to be sent count as much as open requests.
         let answer = crate::garlic::RecordAnswer::NotFound;
-        let answer = EndHopCommand::Answer(Clove::RecordAnswer { request, answer });
+        let answer = EndHopCommand::Answer(Clove::RecordAnswer { request, asked: 2, answer });
         rogue.hop.handle_command(NOW, answer);
     }
     assert_eq!(rogue.say(&ask(99)), Err(EndHopError::Overstepped("requests")));

@@ -36,7 +36,7 @@ fn cloves_span_cells_both_ways() {
             let EndHopOutput::Node(EndHopEvent::Request(clove)) = output else { panic!() };
             let request = clove.request().unwrap();
             let answer = RecordAnswer::Found(record(u8::try_from(request).unwrap(), 4_096));
-            let answer = EndHopCommand::Answer(Clove::RecordAnswer { request, answer });
+            let answer = EndHopCommand::Answer(Clove::RecordAnswer { request, asked: 2, answer });
             path.hop.handle_command(Time::ZERO, answer.clone());
             path.hop.handle_command(Time::ZERO, answer); // a second answer is ignored
             seen.push(clove);
@@ -51,7 +51,8 @@ fn cloves_span_cells_both_ways() {
         .map(|output| match output {
             CarrierOutput::Clove {
                 tunnel: NAME,
-                clove: Clove::RecordAnswer { request, answer: RecordAnswer::Found(record) },
+                clove:
+                    Clove::RecordAnswer { request, asked: 2, answer: RecordAnswer::Found(record) },
             } => (*request, record.as_bytes()[4_095]),
             other => panic!("{other:?}"),
         })
@@ -250,7 +251,7 @@ fn an_owner_asks_no_more_than_it_may() {
     }
     assert_eq!(path.failed, None, "the end hop allows what the owner allows itself");
     let answer = RecordAnswer::NotFound;
-    let answer = EndHopCommand::Answer(Clove::RecordAnswer { request: 5, answer });
+    let answer = EndHopCommand::Answer(Clove::RecordAnswer { request: 5, asked: 2, answer });
     path.hop.handle_command(now, answer);
     path.step(now);
     assert!(path.carrier.send_clove(NAME, &ask(5)), "an answer makes room");

@@ -5,18 +5,20 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::super::{
-    Answer, Body, Held, Input, Output, Reach, RecordAnswer, RecordRequest, Ring, RingConfig,
-    RingMessage, StoreOp, Visited,
+    Body, Class, Found, Held, Input, Output, Reach, Request, Ring, RingConfig, RingMessage,
+    StoreOp, Visited,
     testing::{NETWORK, WALL, descriptor, key, member, network, signed},
     wire::tests::any_message,
 };
 use crate::{
+    answer::Answer,
     crypto::puzzle::Difficulty,
     id::{Key, LinkNo, Location},
     record::{RecordSize, tests::record_in},
     ring::admission::Network,
     rng::Rng,
     time::{Now, Time},
+    unit::{Unit, UnitKey},
     wire::{Admission, LinkMessage},
 };
 
@@ -102,7 +104,7 @@ proptest! {
                     Input::LinkUp { link: LinkNo(n), peer, remote }
                 }
                 Act::Held(ticket, found) => {
-                    let held = if found { Held::Found(record.clone()) } else { Held::Missing };
+                    let held = if found { Held::Found(record.clone().into()) } else { Held::Missing };
                     Input::Held { ticket, held }
                 }
                 Act::Wait(more) => {
@@ -112,7 +114,10 @@ proptest! {
                 }
                 Act::Ask(key) => {
                     asked += 1;
-                    Input::Query { query: asked, request: RecordRequest::Get(key) }
+                    {
+                        let request = Request::Get(UnitKey::Record(key));
+                        Input::Query { query: asked, request, class: Class::Interactive }
+                    }
                 }
             };
             ring.handle_input(at(ms), input);
@@ -139,8 +144,8 @@ fn ask_far(ring: &mut Ring) -> (Key, u32) {
     let place = ring.neighbours().next().unwrap().location();
     let mut key = [0; 32];
     key[..8].copy_from_slice(&place.0.to_be_bytes());
-    let request = RecordRequest::Get(Key(key));
-    ring.handle_input(at(0), Input::Query { query: 7, request });
+    let request = Request::Get(UnitKey::Record(Key(key)));
+    ring.handle_input(at(0), Input::Query { query: 7, request, class: Class::Interactive });
     let ticket = outputs(ring).into_iter().find_map(|it| match it {
         Output::Store { ticket, op: StoreOp::Get(_) } => ticket,
         _ => None,
@@ -153,7 +158,7 @@ fn ask_far(ring: &mut Ring) -> (Key, u32) {
     (Key(key), id.unwrap())
 }
 
-fn answers(outputs: &[Output]) -> Vec<RecordAnswer> {
+fn answers(outputs: &[Output]) -> Vec<Answer<Unit>> {
     let answer = |it: &Output| match it {
         Output::Answer { answer, .. } => Some(answer.clone()),
         _ => None,
@@ -174,7 +179,8 @@ fn a_late_answer_after_giving_up_changes_nothing() {
         }
     }
     assert_eq!(answers(&all).len(), 1, "gave up once");
-    let late = RingMessage::Answer { id, answer: Answer::NotFound };
+    let late =
+        RingMessage::Answer { id, class: Class::Interactive, asked: 1, answer: Answer::NotFound };
     let input = Input::Message { link: LinkNo(1), message: late };
     ring.handle_input(at(40_000), input);
     assert_eq!(outputs(&mut ring), []);
@@ -186,13 +192,15 @@ fn an_answer_from_another_link_or_with_another_record_is_none() {
     let (key, id) = ask_far(&mut ring);
     let other = record_in(network(0).id(), 1, 1, 2_000, b"x", RecordSize::Small);
     assert_ne!(other.key(), key);
-    let message = RingMessage::Answer { id, answer: Answer::NotFound };
+    let message =
+        RingMessage::Answer { id, class: Class::Interactive, asked: 1, answer: Answer::NotFound };
     ring.handle_input(at(1), Input::Message { link: LinkNo(2), message });
     assert_eq!(answers(&outputs(&mut ring)), []);
-    let message = RingMessage::Answer { id, answer: Answer::Found(other) };
+    let answer = Answer::Found(Found::Unit(other.into()));
+    let message = RingMessage::Answer { id, class: Class::Interactive, asked: 1, answer };
     ring.handle_input(at(1), Input::Message { link: LinkNo(1), message });
     let all = outputs(&mut ring);
-    assert!(!answers(&all).iter().any(|it| matches!(it, RecordAnswer::Found(_))));
+    assert!(!answers(&all).iter().any(|it| matches!(it, Answer::Found(_))));
 }
 
 #[test]
@@ -201,9 +209,10 @@ fn a_neighbour_that_floods_is_told_to_come_back_and_costs_bounded_memory() {
     let own = ring.status().requests;
     let mut busy = 0;
     for id in 0..500 {
-        let body = Body::Get(Key([u8::try_from(id % 251).unwrap(); 32]));
+        let body = Body::Get(UnitKey::Record(Key([u8::try_from(id % 251).unwrap(); 32])));
         let visited = Visited::default();
-        let message = RingMessage::Request { id, budget: 20, visited, body };
+        let message =
+            RingMessage::Request { id, budget: 20, class: Class::Interactive, visited, body };
         ring.handle_input(at(0), Input::Message { link: LinkNo(1), message });
         let said = sent(&outputs(&mut ring));
         busy += said
@@ -216,8 +225,14 @@ fn a_neighbour_that_floods_is_told_to_come_back_and_costs_bounded_memory() {
     assert_eq!(busy, 500 - 64);
     assert_eq!(ring.status().requests, own + 64);
     // The others are still served.
-    let body = Body::Get(Key([1; 32]));
-    let message = RingMessage::Request { id: 1, budget: 20, visited: Visited::default(), body };
+    let body = Body::Get(UnitKey::Record(Key([1; 32])));
+    let message = RingMessage::Request {
+        id: 1,
+        budget: 20,
+        class: Class::Interactive,
+        visited: Visited::default(),
+        body,
+    };
     ring.handle_input(at(0), Input::Message { link: LinkNo(2), message });
     assert_eq!(ring.status().requests, own + 65);
 }
@@ -231,7 +246,8 @@ fn a_stranger_may_ask_who_is_where_and_nothing_else() {
     let record = record_in(network(0).id(), 1, 1, 2_000, b"x", RecordSize::Small);
     let visited = Visited::default();
     let mut say = |id, body| {
-        let message = RingMessage::Request { id, budget: 0, visited, body };
+        let message =
+            RingMessage::Request { id, budget: 0, class: Class::Interactive, visited, body };
         ring.handle_input(at(0), Input::Message { link: LinkNo(9), message });
         let all = outputs(&mut ring);
         assert!(!all.iter().any(|it| matches!(it, Output::Store { .. })));
@@ -240,10 +256,10 @@ fn a_stranger_may_ask_who_is_where_and_nothing_else() {
             _ => None,
         })
     };
-    assert!(matches!(say(1, Body::Put(record.clone())), Some(Answer::Busy { .. })));
-    assert!(matches!(say(2, Body::Get(record.key())), Some(Answer::Busy { .. })));
+    assert!(matches!(say(1, Body::Put(record.clone().into())), Some(Answer::Busy { .. })));
+    assert!(matches!(say(2, Body::Get(UnitKey::Record(record.key()))), Some(Answer::Busy { .. })));
     for id in 3..11 {
-        assert!(matches!(say(id, Body::Find(Location(0))), Some(Answer::Routers(_))));
+        assert!(matches!(say(id, Body::Find(Location(0))), Some(Answer::Found(Found::Routers(_)))));
     }
     assert!(matches!(say(11, Body::Find(Location(0))), Some(Answer::Busy { .. })), "at once");
     let message = RingMessage::Replicate(record);

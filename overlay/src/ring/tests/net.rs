@@ -7,16 +7,17 @@ use std::{
 };
 
 use crate::{
+    answer::Answer,
     crypto::kdf,
-    id::{Key, LinkNo, Location, RouterId},
+    id::{LinkNo, Location, RouterId},
     record::{Record, RecordSize, tests::record_in},
     ring::{
-        Body, Held, Input, Output, RecordAnswer, RecordRequest, Ring, RingConfig, RingMessage,
-        StoreOp,
+        Body, Class, Held, Input, Output, Request, Ring, RingConfig, RingMessage, StoreOp,
         testing::{WALL, member, network},
     },
     rng::Rng,
     time::{Now, Time},
+    unit::{Unit, UnitKey},
     wire::{LinkMessage, RouterDescriptor, Writer},
 };
 
@@ -36,10 +37,14 @@ enum Event {
 pub(super) struct Router {
     pub(super) ring: Ring,
     pub(super) descriptor: Arc<RouterDescriptor>,
-    pub(super) store: BTreeMap<Key, Record>,
+    pub(super) store: BTreeMap<UnitKey, Unit>,
+    /// Blocks that passed by.
+    pub(super) cached: BTreeMap<UnitKey, Unit>,
     pub(super) alive: bool,
     /// Swallows every request that it should pass on or answer.
     pub(super) dropper: bool,
+    /// Keeps blocks that pass by.
+    pub(super) caches: bool,
     links: BTreeMap<LinkNo, (usize, LinkNo)>,
     kept: BTreeSet<LinkNo>,
     next_link: u32,
@@ -54,7 +59,8 @@ pub(super) struct Net {
     by_id: BTreeMap<RouterId, usize>,
     rng: Rng,
     degree: usize,
-    pub(super) answers: BTreeMap<u32, RecordAnswer>,
+    pub(super) answers: BTreeMap<u32, (u8, Answer<Unit>)>,
+    pub(super) pushed: BTreeMap<u32, bool>,
     next_query: u32,
     /// Requests sent with a budget, of any router: what a query costs in hops.
     pub(super) forwards: u64,
@@ -84,6 +90,7 @@ impl Net {
             rng: Rng::from_seed([seed; 32]),
             degree,
             answers: BTreeMap::new(),
+            pushed: BTreeMap::new(),
             next_query: 0,
             forwards: 0,
             trace: [0; 32],
@@ -109,8 +116,10 @@ impl Net {
             ring,
             descriptor,
             store: BTreeMap::new(),
+            cached: BTreeMap::new(),
             alive: true,
             dropper: false,
+            caches: false,
             links: BTreeMap::new(),
             kept: BTreeSet::new(),
             next_link: 0,
@@ -253,14 +262,21 @@ impl Net {
                         self.later(Duration::ZERO, Event::Input(number, input));
                     }
                 }
-                Output::Answer { query, answer } => {
-                    assert!(self.answers.insert(query, answer).is_none(), "answered twice");
+                Output::Answer { query, asked, answer } => {
+                    let twice = self.answers.insert(query, (asked, answer));
+                    assert!(twice.is_none(), "answered twice");
+                }
+                Output::Pushed { push, stored } => {
+                    assert!(self.pushed.insert(push, stored).is_none(), "pushed twice");
                 }
                 Output::HandOver => {
                     self.later(Duration::ZERO, Event::Input(number, Box::new(Input::HandedOver)));
                 }
                 Output::Left => self.kill(number, Duration::from_millis(500)),
-                Output::View(_) | Output::Neighbourhood(_) => {}
+                Output::View(_)
+                | Output::Neighbourhood(_)
+                | Output::Offered { .. }
+                | Output::Wanted { .. } => {}
             }
         }
         let router = &mut self.routers[number];
@@ -291,14 +307,25 @@ impl Net {
     }
 
     fn store(&mut self, number: usize, op: StoreOp) -> Held {
-        let store = &mut self.routers[number].store;
+        let Router { store, cached, caches, .. } = &mut self.routers[number];
         match op {
-            StoreOp::Get(key) => store.get(&key).cloned().map_or(Held::Missing, Held::Found),
-            StoreOp::Put { record, .. } => match store.get(&record.key()) {
-                Some(old) if *old == record => Held::Stored,
-                Some(old) if old.version() >= record.version() => Held::Stale,
+            StoreOp::Get(key) => {
+                let held = store.get(&key).or_else(|| cached.get(&key));
+                held.cloned().map_or(Held::Missing, Held::Found)
+            }
+            StoreOp::Cache { block, .. } => {
+                if *caches {
+                    cached.insert(UnitKey::Block(block.address()), block.into());
+                }
+                Held::Stored
+            }
+            StoreOp::Put { unit, .. } => match (store.get(&unit.key()), &unit) {
+                (Some(old), unit) if old == unit => Held::Stored,
+                (Some(Unit::Record(old)), Unit::Record(new)) if old.version() >= new.version() => {
+                    Held::Stale
+                }
                 _ => {
-                    store.insert(record.key(), record);
+                    store.insert(unit.key(), unit);
                     Held::Stored
                 }
             },
@@ -310,6 +337,12 @@ impl Net {
         if !self.routers[far].kept.contains(&far_link) {
             self.close(number, link, Duration::from_millis(100));
         }
+    }
+
+    /// The link of a router to another.
+    pub(super) fn link(&self, from: usize, to: usize) -> Option<LinkNo> {
+        let links = &self.routers[from].links;
+        links.iter().find(|(_, (far, _))| *far == to).map(|(link, _)| *link)
     }
 
     fn close(&mut self, number: usize, link: LinkNo, after: Duration) {
@@ -332,18 +365,18 @@ impl Net {
         self.kill(number, DEATH_NOTICED);
     }
 
-    pub(super) fn ask(&mut self, number: usize, request: RecordRequest) -> u32 {
+    pub(super) fn ask(&mut self, number: usize, request: Request) -> u32 {
         self.next_query += 1;
         let query = self.next_query;
-        self.input(number, Input::Query { query, request });
+        self.input(number, Input::Query { query, request, class: Class::Interactive });
         query
     }
 
     /// Asks, and runs until there is an answer.
-    pub(super) fn answer(&mut self, number: usize, request: RecordRequest) -> RecordAnswer {
+    pub(super) fn answer(&mut self, number: usize, request: Request) -> Answer<Unit> {
         let query = self.ask(number, request);
         for _ in 0..6_000 {
-            if let Some(answer) = self.answers.remove(&query) {
+            if let Some((_, answer)) = self.answers.remove(&query) {
                 return answer;
             }
             self.run(Duration::from_millis(10));

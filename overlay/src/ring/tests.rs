@@ -1,5 +1,6 @@
 //! Whole rings: joining, routing, leaving, misbehaving.
 
+mod blocks;
 mod hostile;
 mod net;
 
@@ -9,16 +10,19 @@ use net::{Net, record, seconds};
 
 use crate::{
     id::Location,
-    ring::{Input, REPLICAS, RecordAnswer, RecordRequest},
+    ring::{Input, REPLICAS},
     rng::Rng,
+    unit::UnitKey,
 };
 
-fn put(net: &mut Net, at: usize, n: u32, version: u64) -> RecordAnswer {
-    net.answer(at, RecordRequest::Put(record(n, version)))
+use crate::{answer::Answer, ring::Request, unit::Unit};
+
+fn put(net: &mut Net, at: usize, n: u32, version: u64) -> Answer<Unit> {
+    net.answer(at, Request::Put(record(n, version).into()))
 }
 
-fn get(net: &mut Net, at: usize, n: u32) -> RecordAnswer {
-    net.answer(at, RecordRequest::Get(record(n, 1).key()))
+fn get(net: &mut Net, at: usize, n: u32) -> Answer<Unit> {
+    net.answer(at, Request::Get(UnitKey::Record(record(n, 1).key())))
 }
 
 #[test]
@@ -41,16 +45,16 @@ fn sixty_routers_join_at_once_and_find_everything() {
         assert!(status.neighbours >= 10, "{} neighbours", status.neighbours);
     }
     for n in 0..60 {
-        assert_eq!(put(&mut net, n as usize, n, 1), RecordAnswer::Stored { copies: 3 });
+        assert_eq!(put(&mut net, n as usize, n, 1), Answer::Stored { copies: 3 });
         let holders = net.closest(record(n, 1).key().location(), REPLICAS);
         for holder in holders {
-            assert!(net.routers[holder].store.contains_key(&record(n, 1).key()));
+            assert!(net.routers[holder].store.contains_key(&UnitKey::Record(record(n, 1).key())));
         }
     }
     for n in 0..60 {
-        assert_eq!(get(&mut net, (n as usize + 17) % 60, n), RecordAnswer::Found(record(n, 1)));
+        assert_eq!(get(&mut net, (n as usize + 17) % 60, n), Answer::Found(record(n, 1).into()));
     }
-    assert_eq!(get(&mut net, 3, 200), RecordAnswer::NotFound);
+    assert_eq!(get(&mut net, 3, 200), Answer::NotFound);
 }
 
 #[test]
@@ -103,7 +107,7 @@ fn three_hundred() -> Net {
     assert_eq!(net.unclosed(), 0);
     for n in 0..256 {
         let stored = put(&mut net, (n as usize * 7) % 300, n, 1);
-        assert_eq!(stored, RecordAnswer::Stored { copies: 3 }, "record {n}");
+        assert_eq!(stored, Answer::Stored { copies: 3 }, "record {n}");
     }
     net
 }
@@ -122,7 +126,7 @@ fn three_hundred_routers_route_as_the_graph_model_says_and_around_silent_dropper
         let from = anyone();
         expected += model_hops(&net, from, record(n, 1).key().location()).unwrap() as u64;
         let before = net.forwards;
-        assert_eq!(get(&mut net, from, n), RecordAnswer::Found(record(n, 1)));
+        assert_eq!(get(&mut net, from, n), Answer::Found(record(n, 1).into()));
         measured += net.forwards - before;
     }
     let (measured, expected) = (mean(measured, 256), mean(expected, 256));
@@ -137,7 +141,7 @@ fn three_hundred_routers_route_as_the_graph_model_says_and_around_silent_dropper
     for n in 0..512 {
         let from = std::iter::repeat_with(&mut anyone).find(|it| !net.routers[*it].dropper);
         let answer = get(&mut net, from.unwrap(), n % 256);
-        found += u32::from(answer == RecordAnswer::Found(record(n % 256, 1)));
+        found += u32::from(answer == Answer::Found(record(n % 256, 1).into()));
     }
     println!("found {found} of 512 with 10 % droppers");
     assert!(found * 100 >= 512 * 99, "{found} of 512");
@@ -148,7 +152,7 @@ fn deaths_and_departures_are_mended_and_little_is_lost() {
     let mut net = Net::grown(5, 12, 60, Duration::from_millis(50));
     net.run(seconds(40));
     for n in 0..60 {
-        assert_eq!(put(&mut net, n as usize, n, 1), RecordAnswer::Stored { copies: 3 });
+        assert_eq!(put(&mut net, n as usize, n, 1), Answer::Stored { copies: 3 });
     }
     for number in (7..60).step_by(9) {
         net.kill_silently(number);
@@ -167,12 +171,12 @@ fn deaths_and_departures_are_mended_and_little_is_lost() {
     }
     let alive = net.alive();
     for n in 0..60 {
-        let key = record(n, 1).key();
+        let key = UnitKey::Record(record(n, 1).key());
         let left = alive.iter().filter(|it| net.routers[**it].store.contains_key(&key)).count();
         let answer = get(&mut net, alive[n as usize % alive.len()], n);
         match left {
-            0 => assert_eq!(answer, RecordAnswer::NotFound),
-            _ => assert_eq!(answer, RecordAnswer::Found(record(n, 1)), "{left} copies left"),
+            0 => assert_eq!(answer, Answer::NotFound),
+            _ => assert_eq!(answer, Answer::Found(record(n, 1).into()), "{left} copies left"),
         }
     }
 }
@@ -190,13 +194,13 @@ fn requests_get_around_deaths_that_nobody_noticed_yet() {
     let alive = net.alive();
     let queries: Vec<_> = (0..40)
         .map(|n| {
-            let request = RecordRequest::Get(record(n, 1).key());
+            let request = Request::Get(UnitKey::Record(record(n, 1).key()));
             net.ask(alive[n as usize % alive.len()], request)
         })
         .collect();
     net.run(seconds(9));
     let answers = queries.iter().map(|query| net.answers.remove(query));
-    let found = answers.filter(|it| matches!(it, Some(RecordAnswer::Found(_)))).count();
+    let found = answers.filter(|it| matches!(it, Some((_, Answer::Found(_))))).count();
     assert!(found >= 38, "{found} of 40");
 }
 
@@ -204,12 +208,12 @@ fn requests_get_around_deaths_that_nobody_noticed_yet() {
 fn only_a_higher_version_replaces() {
     let mut net = Net::grown(2, 8, 20, Duration::from_millis(50));
     net.run(seconds(15));
-    assert_eq!(put(&mut net, 1, 9, 5), RecordAnswer::Stored { copies: 3 });
-    assert_eq!(put(&mut net, 2, 9, 4), RecordAnswer::Stale);
-    assert_eq!(get(&mut net, 3, 9), RecordAnswer::Found(record(9, 5)));
-    assert_eq!(put(&mut net, 4, 9, 6), RecordAnswer::Stored { copies: 3 });
-    assert_eq!(put(&mut net, 4, 9, 6), RecordAnswer::Stored { copies: 3 }, "the same again");
-    assert_eq!(get(&mut net, 5, 9), RecordAnswer::Found(record(9, 6)));
+    assert_eq!(put(&mut net, 1, 9, 5), Answer::Stored { copies: 3 });
+    assert_eq!(put(&mut net, 2, 9, 4), Answer::Stale);
+    assert_eq!(get(&mut net, 3, 9), Answer::Found(record(9, 5).into()));
+    assert_eq!(put(&mut net, 4, 9, 6), Answer::Stored { copies: 3 });
+    assert_eq!(put(&mut net, 4, 9, 6), Answer::Stored { copies: 3 }, "the same again");
+    assert_eq!(get(&mut net, 5, 9), Answer::Found(record(9, 6).into()));
 }
 
 #[test]
@@ -222,10 +226,10 @@ fn a_key_that_keeps_failing_is_refused_until_it_is_put() {
     };
     let asker = far(&net, 9);
     let answers: Vec<_> = (0..6).map(|_| get(&mut net, asker, 9)).collect();
-    assert_eq!(answers[0], RecordAnswer::NotFound);
-    assert!(matches!(answers[5], RecordAnswer::RecentlyFailed { until_s: 1..=180 }));
-    assert_eq!(put(&mut net, asker, 9, 1), RecordAnswer::Stored { copies: 3 });
-    assert_eq!(get(&mut net, asker, 9), RecordAnswer::Found(record(9, 1)));
+    assert_eq!(answers[0], Answer::NotFound);
+    assert!(matches!(answers[5], Answer::RecentlyFailed { until_s: 1..=180 }));
+    assert_eq!(put(&mut net, asker, 9, 1), Answer::Stored { copies: 3 });
+    assert_eq!(get(&mut net, asker, 9), Answer::Found(record(9, 1).into()));
 }
 
 #[test]
@@ -234,13 +238,13 @@ fn a_router_alone_keeps_records_itself_and_the_first_to_come_finds_them() {
     net.add(seconds(0), &[]);
     net.run(seconds(1));
     assert!(!net.routers[0].ring.status().joined);
-    assert_eq!(put(&mut net, 0, 1, 1), RecordAnswer::Stored { copies: 1 });
-    assert_eq!(get(&mut net, 0, 1), RecordAnswer::Found(record(1, 1)));
-    assert_eq!(get(&mut net, 0, 2), RecordAnswer::NotFound);
+    assert_eq!(put(&mut net, 0, 1, 1), Answer::Stored { copies: 1 });
+    assert_eq!(get(&mut net, 0, 1), Answer::Found(record(1, 1).into()));
+    assert_eq!(get(&mut net, 0, 2), Answer::NotFound);
     net.add(seconds(0), &[0]);
     net.run(seconds(2));
     assert!(net.routers[0].ring.status().joined && net.routers[1].ring.status().joined);
-    assert_eq!(get(&mut net, 1, 1), RecordAnswer::Found(record(1, 1)));
+    assert_eq!(get(&mut net, 1, 1), Answer::Found(record(1, 1).into()));
 }
 
 #[test]
