@@ -12,13 +12,19 @@
 //!          Held, Send{Replicate}, HandedOver                                         └ RocksRecords
 //! ```
 
+pub mod capability;
+pub mod directory;
+pub mod erasure;
+pub mod file;
 mod holder;
+pub mod manifest;
 mod memory;
 #[cfg(feature = "rocks")]
 mod rocks;
 mod store;
 #[cfg(test)]
 mod testing;
+pub mod uri;
 
 pub use holder::{
     EXPIRY_AHEAD_MAX, FAR, Holder, HolderInput, HolderOutput, HolderStatus, SWEEP_EVERY,

@@ -7,6 +7,8 @@
 //! Every input is a list of parts. Each part is preceded by its length (u64, little-endian), so that
 //! two different lists never hash the same bytes: `["ab", "c"]` is not `["a", "bc"]`.
 
+use std::fmt;
+
 use blake3::Hasher;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroize;
@@ -27,6 +29,41 @@ pub fn hash(context: &'static str, parts: &[&[u8]]) -> [u8; 32] {
 /// cost half the speed. Use a context in which nothing but texts of this length are hashed.
 pub fn hash_exact<const N: usize>(context: &'static str, text: &[u8; N]) -> [u8; 32] {
     *Hasher::new_derive_key(context).update(text).finalize().as_bytes()
+}
+
+/// [`hash`] of one long text that comes piece by piece, without a length in front of it.
+///
+/// Use a context under which nothing else is hashed. Wipes its state on drop.
+pub struct Streamed(Hasher);
+
+impl Streamed {
+    /// Nothing yet.
+    pub fn new(context: &'static str) -> Self {
+        Self(Hasher::new_derive_key(context))
+    }
+
+    /// Appends to the text.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The hash of all that was appended; may be asked at any time.
+    pub fn finish(&self) -> [u8; 32] {
+        *self.0.finalize().as_bytes()
+    }
+}
+
+impl Drop for Streamed {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+/// Mute: it follows from somebody's text.
+impl fmt::Debug for Streamed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("_")
+    }
 }
 
 /// `N` bytes that follow from the parts and give nothing away about them.
@@ -115,6 +152,10 @@ mod tests {
     fn an_exact_hash_is_blake3_derive_key_of_the_bare_text() {
         assert_eq!(hash_exact(A, b"text"), blake3::derive_key(A, b"text"));
         assert_ne!(hash_exact(A, b"text"), hash(A, &[b"text"]));
+        let mut streamed = Streamed::new(A);
+        streamed.update(b"te");
+        streamed.update(b"xt");
+        assert_eq!(streamed.finish(), hash_exact(A, b"text"));
     }
 
     #[test]
