@@ -128,7 +128,7 @@ impl fmt::Debug for Lease {
 /// | 4     | day on which the session keys were made |
 /// | 32    | session key, X25519 |
 /// | 1184  | session key, ML-KEM-768 |
-/// | 1     | number of leases, 1 to 5 |
+/// | 1     | number of leases, 0 to 5: none means that the service was withdrawn |
 /// | 131 n | leases, the preferred ones first |
 /// | ...   | zeros up to 3,953 bytes |
 #[derive(Clone, PartialEq, Eq)]
@@ -142,7 +142,7 @@ pub struct ServiceDescriptor {
     pub session_dh: [u8; 32],
     /// The ML-KEM-768 key that sessions are opened to. Whether it is one shows on encapsulation.
     pub session_kem: Box<[u8; KEM_PUBLIC_LEN]>,
-    /// Where the service can be reached: 1 to 5.
+    /// Where the service can be reached: 1 to 5; none once it was withdrawn.
     pub leases: Vec<Lease>,
 }
 
@@ -150,10 +150,10 @@ impl ServiceDescriptor {
     /// Appends all fields, without the padding.
     ///
     /// # Errors
-    /// Where there are no leases, or more than [`LEASES_MAX`].
+    /// Where there are more leases than [`LEASES_MAX`].
     pub fn encode(&self, w: &mut Writer) -> Result<(), WireError> {
         let count = u8::try_from(self.leases.len()).unwrap_or(u8::MAX);
-        if count == 0 || usize::from(count) > LEASES_MAX {
+        if usize::from(count) > LEASES_MAX {
             return Err(WireError::Bad("descriptor leases"));
         }
         w.u8(FORMAT).u32(self.created.minutes()).u32(self.session_day.0);
@@ -174,7 +174,7 @@ impl ServiceDescriptor {
         let session_dh = r.array("descriptor X25519 key")?;
         let session_kem = Box::new(r.array("descriptor ML-KEM key")?);
         let count = usize::from(r.u8("descriptor leases")?);
-        if count == 0 || count > LEASES_MAX {
+        if count > LEASES_MAX {
             return Err(WireError::Bad("descriptor leases"));
         }
         let leases = (0..count).map(|_| Lease::decode(r)).collect::<Result<_, _>>()?;
@@ -206,7 +206,7 @@ impl fmt::Debug for ServiceDescriptor {
 /// even when a version repeats because its counter was lost.
 ///
 /// # Errors
-/// Where the descriptor has no leases or more than [`LEASES_MAX`].
+/// Where the descriptor has more leases than [`LEASES_MAX`].
 #[expect(clippy::too_many_arguments, reason = "all that a record is bound to")]
 pub fn seal(
     rng: &mut Rng,

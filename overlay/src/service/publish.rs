@@ -66,6 +66,8 @@ pub enum Input {
     /// [`LEASES_MAX`] are cut off. Without leases there is nothing to publish: what is out is left
     /// to expire.
     Descriptor(ServiceDescriptor),
+    /// The service ends: readers are told at once, by a descriptor without leases.
+    Withdraw(ServiceDescriptor),
     /// What became of a `Put` or `Get`.
     Answer {
         /// Its number.
@@ -241,6 +243,11 @@ impl Publisher {
     pub fn handle_input(&mut self, now: Now, input: Input) {
         match input {
             Input::Descriptor(descriptor) => self.change(now, descriptor),
+            Input::Withdraw(mut descriptor) => {
+                descriptor.leases.clear();
+                self.descriptor = Some(descriptor);
+                self.change_due = Some(now.time);
+            }
             Input::Answer { request, answer } => self.answer(now, request, answer),
         }
         self.advance(now);

@@ -209,6 +209,14 @@ impl Client {
         }
     }
 
+    /// The service was withdrawn: whoever waits need not.
+    pub(super) fn withdrawn(&mut self) {
+        self.asked_descriptor = false;
+        self.target = None;
+        self.leases = Leases::default();
+        self.end_session(ResetReason::Unreachable);
+    }
+
     /// A tunnel is gone, and with it what ran through it. Its leases are not to blame.
     pub(super) fn tunnel_closed(&mut self, tunnel: OwnTunnelName) {
         self.tunnels.remove(tunnel);

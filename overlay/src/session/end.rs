@@ -94,6 +94,10 @@ pub enum EndInput {
     },
     /// Client: there is no descriptor to be had. Streams that wait are reset with this reason.
     Unreachable(ResetReason),
+    /// The other answer: the service's own word that it is no more.
+    Withdrawn,
+    /// The service ends: its clients are told, and nobody is answered from here on.
+    Leave,
     /// Service: the session keys to answer to from now on, newest first; at most 4.
     Secrets(Vec<SessionSecret>),
     /// From an application.
@@ -246,6 +250,16 @@ impl End {
             EndInput::Unreachable(reason) => {
                 if let Machine::Client(client) = &mut self.machine {
                     client.unreachable(reason);
+                }
+            }
+            EndInput::Withdrawn => {
+                if let Machine::Client(client) = &mut self.machine {
+                    client.withdrawn();
+                }
+            }
+            EndInput::Leave => {
+                if let Machine::Service(service, _) = &mut self.machine {
+                    service.leave();
                 }
             }
             EndInput::Secrets(secrets) => {

@@ -167,6 +167,14 @@ impl Service {
         })
     }
 
+    /// The service ends: so do its sessions, and no new ones begin.
+    pub(super) fn leave(&mut self) {
+        self.secrets.clear();
+        while let Some((&session, _)) = self.sessions.first_key_value() {
+            self.drop_session(session, ResetReason::Closed);
+        }
+    }
+
     /// Ends a session because the router is short of memory.
     pub(super) fn shed(&mut self, session: u32) {
         self.drop_session(session, ResetReason::Busy);

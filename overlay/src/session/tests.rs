@@ -343,6 +343,22 @@ fn over_its_quota_a_service_ends_the_session_that_holds_most() {
 }
 
 #[test]
+fn a_service_that_leaves_ends_its_streams_at_once_and_answers_nobody() {
+    let mut net = Net::new(25, ms(20));
+    let stream = net.open(1, 80, 64 * MIB);
+    net.run(Duration::from_secs(1));
+    net.service.leave();
+    net.run(Duration::from_millis(200));
+    assert_eq!(net.flows[&stream].reset, Some(ResetReason::SessionLost));
+    let late = net.open(2, 80, 1_000);
+    net.run(Duration::from_secs(2));
+    assert_eq!((net.service.count(), net.flows[&late].echoed), (0, 0));
+    net.client.withdrawn();
+    net.run(Duration::from_millis(100));
+    assert_eq!(net.flows[&late].reset, Some(ResetReason::Unreachable));
+}
+
+#[test]
 fn a_tag_opens_nothing_the_second_time() {
     let mut net = Net::new(22, ms(10));
     net.open(1, 80, 0);

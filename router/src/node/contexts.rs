@@ -263,6 +263,12 @@ impl Contexts {
             return self.failed(end, Failure::BadDescriptor);
         };
         self.versions.remember(&context.name, found.version);
+        if descriptor.leases.is_empty() {
+            let failure = Failure::NotFound;
+            self.out.push_back(ContextsOutput::Failing { end, failure });
+            let input = EndInput::Withdrawn;
+            return self.out.push_back(ContextsOutput::End { end, input });
+        }
         let target = SessionTarget {
             network: self.network,
             binding,

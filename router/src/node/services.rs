@@ -36,6 +36,9 @@ use zeroize::Zeroizing;
 
 /// How often session keys are looked at.
 const KEYS_EVERY: Duration = Duration::from_mins(10);
+/// How long a service that ends may take to say so: in the ring, and to its clients.
+const LEAVE_MAX: Duration = Duration::from_secs(10);
+const LEAVE_MIN: Duration = Duration::from_secs(1);
 /// Share of the router's memory that all buffers of one service may hold, and most bytes.
 const QUOTA: (usize, usize) = (2, 4 * session::QUOTA_DEFAULT);
 
@@ -97,6 +100,8 @@ struct Service {
     /// Requests of the publisher that wait for a tunnel.
     waiting: Vec<(Clove, Set)>,
     started: Time,
+    /// It ends: until when it may still tell its clients and readers.
+    leaving: Option<Time>,
 }
 
 /// The machine.
@@ -126,7 +131,7 @@ impl Services {
 
     /// How many services there are.
     pub(super) fn len(&self) -> usize {
-        self.services.len()
+        self.services.values().filter(|service| service.leaving.is_none()).count()
     }
 
     /// Whether an end is a service's.
@@ -146,9 +151,7 @@ impl Services {
         match input {
             ServicesInput::Expose { end, settings } => self.expose(now, end, *settings),
             ServicesInput::Unexpose { end } => {
-                if self.services.remove(&end).is_some() {
-                    self.out.push_back(ServicesOutput::DropEnd { end });
-                }
+                self.leave(now, end);
             }
             ServicesInput::End { end, event } => self.end_event(now, end, event),
             ServicesInput::Tunnel { end, tunnel } => {
@@ -177,11 +180,14 @@ impl Services {
             }
         }
         for end in ends {
-            if let Some(service) = self.services.get_mut(&end)
+            if self.services.get(&end).is_some_and(|it| it.leaving.is_some_and(|at| at <= now.time))
+            {
+                self.forget(end);
+            } else if let Some(service) = self.services.get_mut(&end)
                 && service.publisher.poll_timeout().is_some_and(|at| at <= now.time)
             {
                 service.publisher.handle_timeout(now);
-                self.drain_publisher(end);
+                self.drain_publisher(now, end);
             }
         }
     }
@@ -194,7 +200,8 @@ impl Services {
     /// When to be woken.
     pub(super) fn poll_timeout(&self) -> Option<Time> {
         let publishers = self.services.values().filter_map(|it| it.publisher.poll_timeout());
-        publishers.chain(self.keys_at).min()
+        let leaving = self.services.values().filter_map(|service| service.leaving);
+        publishers.chain(leaving).chain(self.keys_at).min()
     }
 
     fn expose(&mut self, now: Now, end: EndNo, settings: ServiceSettings) {
@@ -212,6 +219,7 @@ impl Services {
             tunnels: Vec::new(),
             waiting: Vec::new(),
             started: now.time,
+            leaving: None,
         };
         self.services.insert(end, service);
         let machine = Box::new(End::service(self.rng.fork(), self.network, self.quota));
@@ -222,9 +230,30 @@ impl Services {
         self.out.push_back(ServicesOutput::WantTunnels { end, count: SERVICE_TUNNELS });
     }
 
+    /// Tells clients and readers that the service is no more, then forgets it.
+    fn leave(&mut self, now: Now, end: EndNo) {
+        let Some(service) = self.services.get_mut(&end) else { return };
+        if service.leaving.is_some() {
+            return;
+        }
+        let known = service.publisher.published().is_some();
+        service.leaving = Some(now.time + if known { LEAVE_MAX } else { LEAVE_MIN });
+        self.out.push_back(ServicesOutput::End { end, input: EndInput::Leave });
+        if known && let Some(key) = service.keys.newest() {
+            let descriptor = key.describe(Vec::new());
+            service.publisher.handle_input(now, PublishInput::Withdraw(descriptor));
+            self.drain_publisher(now, end);
+        }
+    }
+
+    fn forget(&mut self, end: EndNo) {
+        self.services.remove(&end);
+        self.out.push_back(ServicesOutput::DropEnd { end });
+    }
+
     fn rotate(&mut self, now: Now, end: EndNo) {
         let Some(service) = self.services.get_mut(&end) else { return };
-        if service.keys.rotate(now.wall) {
+        if service.leaving.is_none() && service.keys.rotate(now.wall) {
             self.give_secrets(end);
             self.save(end);
             self.publish(now, end);
@@ -251,7 +280,7 @@ impl Services {
     fn end_event(&mut self, now: Now, end: EndNo, event: EndEvent) {
         let Some(service) = self.services.get_mut(&end) else { return };
         match event {
-            EndEvent::LeasesChanged(leases) => {
+            EndEvent::LeasesChanged(leases) if service.leaving.is_none() => {
                 service.leases = leases;
                 self.publish(now, end);
             }
@@ -259,10 +288,11 @@ impl Services {
                 let answer = answer.unwrap_or(RecordAnswer::NoRoute { left: 0 });
                 let input = PublishInput::Answer { request, answer };
                 service.publisher.handle_input(now, input);
-                self.drain_publisher(end);
+                self.drain_publisher(now, end);
             }
-            // A client's, or the wiring's own business.
-            EndEvent::NeedTunnels { .. }
+            // A service that leaves needs none; a client's, or the wiring's own business.
+            EndEvent::LeasesChanged(_)
+            | EndEvent::NeedTunnels { .. }
             | EndEvent::Block { .. }
             | EndEvent::NeedDescriptor
             | EndEvent::TunnelFailed { .. }
@@ -275,11 +305,11 @@ impl Services {
         if let Some(key) = service.keys.newest() {
             let descriptor = key.describe(service.leases.clone());
             service.publisher.handle_input(now, PublishInput::Descriptor(descriptor));
-            self.drain_publisher(end);
+            self.drain_publisher(now, end);
         }
     }
 
-    fn drain_publisher(&mut self, end: EndNo) {
+    fn drain_publisher(&mut self, now: Now, end: EndNo) {
         let mut requests = Vec::new();
         let mut published = false;
         let Some(service) = self.services.get_mut(&end) else { return };
@@ -300,6 +330,12 @@ impl Services {
             self.request(end, clove, set);
         }
         if published {
+            if let Some(service) = self.services.get_mut(&end)
+                && let Some(at) = &mut service.leaving
+            {
+                // Half of the records are there: the others are on their way.
+                *at = now.time + LEAVE_MIN;
+            }
             self.save(end);
         }
     }

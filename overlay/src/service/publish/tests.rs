@@ -198,6 +198,25 @@ fn a_change_is_out_within_five_seconds_in_every_set() {
 }
 
 #[test]
+fn a_withdrawal_replaces_every_record_at_once_and_names_no_gateway() {
+    let mut bench = bench(800);
+    bench.input(Input::Descriptor(descriptor(2)));
+    bench.run_until(600_000);
+    let before = bench.publisher.version();
+    bench.input(Input::Withdraw(descriptor(2)));
+    bench.run_until(601_000);
+    let version = bench.publisher.version();
+    assert!(version > before);
+    for day in [Day(20_000), Day(20_001)] {
+        assert_eq!(bench.readable(day), BTreeMap::from([(version, 6)]));
+    }
+    let (_, _, record) = bench.puts.last().unwrap();
+    let sets = [Day(20_000), Day(20_001)].map(|day| places(&name(), NETWORK, day));
+    let opened = sets.iter().flatten().find_map(|place| open(&name(), NETWORK, place, record).ok());
+    assert_eq!(opened.unwrap().leases, []);
+}
+
+#[test]
 fn changes_at_one_time_go_out_together() {
     let mut bench = bench(100);
     for leases in 1..=5 {
