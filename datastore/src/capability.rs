@@ -59,6 +59,12 @@ impl ReadCap {
         join(self.root, &self.key)
     }
 
+    /// A second one, for a second reading. Not `Clone`, so that each copy is asked for by name.
+    #[must_use]
+    pub fn duplicate(&self) -> Self {
+        Self { root: self.root, key: Secret::take(&mut self.key.expose_secret().clone()) }
+    }
+
     /// The capability that checks and repairs what this one reads.
     pub fn verify(&self) -> VerifyCap {
         let key = kdf::derive_secret(VERIFY, &[self.key.expose_secret()]);

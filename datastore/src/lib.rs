@@ -24,6 +24,7 @@ mod rocks;
 mod store;
 #[cfg(test)]
 mod testing;
+pub mod transfer;
 pub mod uri;
 
 pub use holder::{

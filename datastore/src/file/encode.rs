@@ -150,6 +150,11 @@ impl Encoder {
         self.layout.as_ref().map_or(0, Layout::blocks) + crate::capability::ROOT_COPIES as u64
     }
 
+    /// What it stores.
+    pub const fn content(&self) -> &Content {
+        &self.content
+    }
+
     /// How many bytes of content it has taken.
     pub const fn taken(&self) -> u64 {
         self.taken

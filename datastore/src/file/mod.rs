@@ -21,7 +21,7 @@ mod spool;
 mod walk;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use encode::{EncodeError, Encoder, Options, Placed};
 pub use hash::{Content, Hasher};

@@ -89,6 +89,11 @@ impl RootSeek {
         }
     }
 
+    pub(crate) fn wants(&self, address: &BlockAddress) -> bool {
+        let mut states = self.places.iter().zip(&self.states);
+        states.any(|(place, state)| place == address && *state != RootState::Found)
+    }
+
     /// Whether every place was answered for.
     pub(crate) fn is_over(&self) -> bool {
         let is_open =
@@ -210,6 +215,15 @@ impl Reader {
                 Ok(new) => **walk = new,
                 Err(error) => self.error = Some(error),
             },
+        }
+    }
+
+    /// Whether a block that was asked for would still be of use.
+    pub fn wants(&self, address: &BlockAddress) -> bool {
+        match &self.stage {
+            Stage::Root(seek) => seek.wants(address),
+            Stage::Inline { .. } => false,
+            Stage::Blocks { walk, .. } => walk.wants(address),
         }
     }
 

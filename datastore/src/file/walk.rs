@@ -233,6 +233,14 @@ impl Walk {
         None
     }
 
+    /// Whether a block that was asked for would still be of use.
+    pub(crate) fn wants(&self, address: &BlockAddress) -> bool {
+        let places = self.asked.get(address).into_iter().flatten();
+        places
+            .filter_map(|place| self.slot(*place))
+            .any(|slot| matches!(slot.state, State::Asked | State::Late | State::Missing))
+    }
+
     pub(crate) fn poll_healed(&mut self) -> Option<Block> {
         let block = self.healed.pop_front();
         if self.healed.is_empty() {
