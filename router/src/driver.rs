@@ -30,6 +30,7 @@ use tokio::{
     net::{TcpListener, TcpStream, UnixListener},
     sync::{Mutex, mpsc, oneshot},
     task::JoinHandle,
+    time::Instant,
 };
 use warren_overlay::{
     id::{EndNo, LinkNo},
@@ -57,7 +58,7 @@ pub(crate) enum Event {
     /// Our dial ended.
     Dialled { link: LinkNo, result: std::io::Result<TcpStream> },
     /// Bytes on a link's socket.
-    Received { link: LinkNo, bytes: Vec<u8> },
+    Received { link: LinkNo, bytes: Vec<u8>, at: Instant },
     /// A link's socket has room again.
     Writable { link: LinkNo },
     /// A link's socket is closed or broken.

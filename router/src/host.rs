@@ -115,6 +115,15 @@ pub struct Host {
     relayed_before: u64,
     /// Lanes and sessions ended for want of memory.
     shed: u64,
+    /// Why tunnels of others are refused, as the node was told last.
+    loaded: Load,
+}
+
+/// What a router can be short of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Load {
+    memory: bool,
+    processor: bool,
 }
 
 impl Host {
@@ -145,6 +154,7 @@ impl Host {
             rng,
             relayed_before: 0,
             shed: 0,
+            loaded: Load::default(),
         };
         this.settle(now);
         this
@@ -295,6 +305,8 @@ impl Host {
             }
         }
         self.settle(now);
+        // What drained without anything new coming is not noticed otherwise.
+        self.look_at_memory(now, self.loaded.memory);
     }
 
     /// When to call `handle_timeout`.
@@ -365,9 +377,29 @@ impl Host {
         })
     }
 
+    /// What comes waits long before it is handled, or does so no more.
+    pub fn late(&mut self, now: Now, late: bool) {
+        self.judge(now, Load { processor: late, ..self.loaded });
+    }
+
+    /// Tells the node when builds of others are to be refused before any costly work, and when not.
+    fn judge(&mut self, now: Now, load: Load) {
+        if self.loaded != load {
+            self.loaded = load;
+            let loaded = load.memory || load.processor;
+            self.node(now, NodeInput::Loaded(loaded));
+        }
+    }
+
     /// Ends what has waited longest, if memory runs short (DESIGN section 6).
     fn look_at_memory(&mut self, now: Now, look: bool) {
-        if !look || self.memory.excess(self.memory_held()) == 0 {
+        if !look {
+            return;
+        }
+        let held = self.memory_held();
+        let memory = self.memory.is_short(held) || self.settings.quota.is_short();
+        self.judge(now, Load { memory, ..self.loaded });
+        if self.memory.excess(held) == 0 {
             return;
         }
         for link in self.links.values_mut() {

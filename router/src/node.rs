@@ -32,7 +32,7 @@ use warren_overlay::{
     time::{Now, Time, Wall},
     tunnel::{
         build::TunnelKeys,
-        guards::Guards,
+        guards::{Guards, Verdict},
         pools::{Pools, PoolsConfig},
         transit::{Transit, TransitConfig},
     },
@@ -157,6 +157,8 @@ pub enum NodeInput {
         /// Which.
         end: EndNo,
     },
+    /// Whether the router has no room for more tunnels of others (processor, memory).
+    Loaded(bool),
     /// Leave the network in order.
     Leave,
 }
@@ -433,6 +435,12 @@ impl Node {
             && pools.stock + pools.held > 0;
         // A path's hops, and somebody else to talk to.
         let others_needed = usize::from(self.hops) + 1;
+        let guard_fails = self
+            .pools
+            .guards()
+            .list()
+            .iter()
+            .any(|guard| self.pools.guards().verdict(guard.id) != Verdict::Well);
         let verdict = if ring.known == 0 {
             "Alone: no other router is known. `warren invite` prints a line for the next router, \
              `warren join LINE` uses one."
@@ -473,6 +481,7 @@ impl Node {
             contexts: count(self.contexts.len()),
             services: count(self.services.len()),
             anonymity_set_small: self.relaxed,
+            guard_fails,
             network: match &self.network.name {
                 NetworkName::Named(name) => name.clone(),
                 NetworkName::Random(_) => "private".into(),

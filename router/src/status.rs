@@ -50,6 +50,9 @@ pub struct Status {
     pub services: u32,
     /// Whether path rules had to be relaxed because too few routers are known.
     pub anonymity_set_small: bool,
+    /// Whether one guard fails builds, or loses tunnels, far more often than the other: it may choose
+    /// which. Under 30 % success the other alone is used, and it is replaced, once in 30 days.
+    pub guard_fails: bool,
     /// Where other routers reach it.
     pub link: String,
     /// Its mixed port.

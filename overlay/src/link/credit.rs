@@ -65,6 +65,11 @@ impl CreditQuota {
         self.free.load(Ordering::Relaxed)
     }
 
+    /// Whether less than an eighth is free: no time for more tunnels.
+    pub fn is_short(&self) -> bool {
+        self.free() < self.total / 8
+    }
+
     /// Takes a start window: clamp(free / (4 x lanes), 4, `wanted`), a multiple of 16 from 16 up.
     fn open(&self, wanted: u32) -> Option<u32> {
         let lanes = self.lanes.load(Ordering::Relaxed) + 1;

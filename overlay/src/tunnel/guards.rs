@@ -10,7 +10,7 @@
 //! ```text
 //!  drawn (5 or more routers known) --> guard --60 to 120 days--> drawn anew
 //!                                        |  gone for 3 days --> drawn anew
-//!                                        '- under 30 % of 100 builds while the other does well
+//!                                        '- under 30 % of 100 builds good while the other does well
 //!                                           --> last choice; drawn anew, once in 30 days
 //!  all out of reach for 10 s --> a stand-in joins (at most 2, at most one swapped a day),
 //!                            used only while no guard is usable
@@ -59,7 +59,7 @@ const VERSION: u8 = 1;
 pub enum Verdict {
     /// Nothing to say.
     Well,
-    /// Under 50 % of 100 builds while the other does well: a person should know.
+    /// Under 50 % of 100 builds came about and lived, while the other does well: a person should know.
     Warn,
     /// Under 30 %: the other guard is used. A guard that fails builds may be choosing which.
     Shunned,
@@ -99,8 +99,10 @@ pub struct Guard {
 impl Guard {
     const LEN: usize = 57;
 
+    /// Builds that brought a tunnel which lived as long as it should, in percent. A guard that lets
+    /// tunnels come about and then kills those it does not like is no better than one that fails them.
     fn percent(&self) -> u32 {
-        self.successes * 100 / self.builds.max(1)
+        self.successes.saturating_sub(self.deaths) * 100 / self.builds.max(1)
     }
 }
 

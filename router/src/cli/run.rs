@@ -232,6 +232,11 @@ pub(super) async fn status(args: Report) -> Result<(), Failure> {
         "  sent {} kbit/s, received {} kbit/s over the last 10 s; limit {} each",
         status.sent_kbps, status.received_kbps, status.bandwidth_kbps
     ))?;
+    if status.guard_fails {
+        print(format_args!(
+            "  a first hop fails far more often than the other; it is used less, or not at all"
+        ))?;
+    }
     print(format_args!(
         "  waiting data takes {} KiB of {} MiB; ended for want of it: {}",
         status.memory_held_kib, status.memory_mib, status.ended_for_memory

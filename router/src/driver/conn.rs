@@ -14,6 +14,7 @@ use tokio::{
     net::{TcpSocket, TcpStream},
     sync::{Notify, mpsc},
     task::JoinHandle,
+    time::Instant,
 };
 use warren_overlay::id::LinkNo;
 
@@ -106,7 +107,11 @@ async fn read(link: LinkNo, stream: Arc<TcpStream>, events: mpsc::Sender<Event>)
         if bytes.is_empty() && alive {
             continue;
         }
-        let event = if alive { Event::Received { link, bytes } } else { Event::Closed { link } };
+        let event = if alive {
+            Event::Received { link, bytes, at: Instant::now() }
+        } else {
+            Event::Closed { link }
+        };
         if events.send(event).await.is_err() || !alive {
             return;
         }

@@ -47,6 +47,10 @@ const LEAVE_LIMIT: Duration = Duration::from_secs(3);
 /// A stream's pump hears of new room in steps of at least this many bytes.
 const ROOM_STEP: usize = 16 * 1_024;
 
+/// What was read from a link and handled only so much later: the router has more to do than it can.
+/// A build gives up after 5 s, so a second at every hop is too much.
+const WAIT_LATE: Duration = Duration::from_secs(1);
+
 type OpenAnswer = oneshot::Sender<Result<StreamHandle, Failure>>;
 
 #[derive(Debug)]
@@ -73,6 +77,8 @@ pub(super) struct Task {
     link_source: std::net::SocketAddr,
     addresses: [String; 3],
     rng: Rng,
+    /// The host knows that it is late.
+    late: bool,
     leaving: Option<tokio::time::Instant>,
 }
 
@@ -123,6 +129,7 @@ impl Task {
             link_source: setup.config.link,
             addresses,
             rng,
+            late: false,
             leaving: None,
         };
         let saved = this.home.as_ref().map(services::load).transpose()?.unwrap_or_default();
@@ -181,7 +188,8 @@ impl Task {
                 }
                 Err(_) => self.host.disconnected(now, link),
             },
-            Event::Received { link, mut bytes } => {
+            Event::Received { link, mut bytes, at } => {
+                self.judge_wait(at.elapsed());
                 // What a connection that was closed still had to say is nobody's.
                 if self.conns.contains_key(&link) {
                     self.host.received(now, link, &mut bytes);
@@ -213,6 +221,15 @@ impl Task {
                     self.host.node(now, NodeInput::Leave);
                 }
             }
+        }
+    }
+
+    /// Bytes that waited so long say that the processor has no time for more tunnels.
+    fn judge_wait(&mut self, waited: Duration) {
+        let late = waited >= if self.late { WAIT_LATE / 4 } else { WAIT_LATE };
+        if late != self.late {
+            self.late = late;
+            self.host.late(self.clock.now(), late);
         }
     }
 

@@ -59,6 +59,11 @@ impl Memory {
         look
     }
 
+    /// Whether over three quarters are used: no time for more tunnels.
+    pub(super) const fn is_short(&self, held: usize) -> bool {
+        held > self.quota / 4 * 3
+    }
+
     /// How much of `held` bytes is too much.
     pub(super) const fn excess(&self, held: usize) -> usize {
         held.saturating_sub(self.limit)

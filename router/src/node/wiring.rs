@@ -53,6 +53,9 @@ impl Node {
             NodeInput::Unexpose { end } => {
                 self.services.handle_input(now, ServicesInput::Unexpose { end });
             }
+            NodeInput::Loaded(loaded) => {
+                self.transit.handle_input(now, TransitInput::Loaded(loaded));
+            }
             NodeInput::Leave => self.ring.handle_input(now, ring::Input::Leave),
         }
         self.wire(now);

@@ -150,6 +150,27 @@ fn a_guard_that_fails_builds_while_the_other_does_well_is_replaced_once_in_30_da
 }
 
 #[test]
+fn a_guard_that_kills_tunnels_after_they_were_built_is_judged_like_one_that_fails_them() {
+    let mut case = Case::new(20);
+    let ids = case.ids();
+    for build in 0..100 {
+        for id in &ids {
+            case.guards.built(*id, true);
+        }
+        if build % 3 > 0 {
+            case.guards.died(ids[0]);
+        }
+    }
+    assert_eq!(case.guards.verdict(ids[0]), Verdict::Warn);
+    assert_eq!(case.pick(0, &Avoid::none()), Some(ids[1]), "the other is preferred");
+    for _ in 0..5 {
+        case.guards.died(ids[0]);
+    }
+    assert_eq!(case.guards.verdict(ids[0]), Verdict::Shunned);
+    assert_eq!(case.guards.verdict(ids[1]), Verdict::Well);
+}
+
+#[test]
 fn nobody_is_blamed_when_all_fail() {
     let mut case = Case::new(20);
     for id in case.ids() {
