@@ -95,6 +95,13 @@ impl fmt::Debug for Scope {
     }
 }
 
+impl IsolationKey {
+    /// Its bytes, to key what is remembered of the context.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
 /// Mute, although nothing follows from it without the secret.
 impl fmt::Debug for IsolationKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

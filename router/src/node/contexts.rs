@@ -203,7 +203,7 @@ impl Contexts {
                 }
             }
             EndEvent::NeedDescriptor => {
-                let floor = self.versions.floor(&context.name);
+                let floor = self.versions.floor(context.key.as_bytes(), &context.name);
                 let name = context.name;
                 let lookup = Lookup::new(now, name, self.network, floor, self.rng.fork());
                 context.requests.clear();
@@ -262,7 +262,7 @@ impl Contexts {
         let Some(binding) = descriptor.binding(&context.name, self.network) else {
             return self.failed(end, Failure::BadDescriptor);
         };
-        self.versions.remember(&context.name, found.version);
+        self.versions.remember(context.key.as_bytes(), &context.name, found.version);
         if descriptor.leases.is_empty() {
             let failure = Failure::NotFound;
             self.out.push_back(ContextsOutput::Failing { end, failure });
