@@ -30,7 +30,7 @@ const TAIL: &str = "warren copy tail 1";
 const SITE_VERIFY: &[u8] = b"site verify";
 
 /// Copies of a root at unrelated places of the ring. One address is lost or censored with one
-/// region; three are not (research D7).
+/// region; three are not.
 pub const ROOT_COPIES: usize = 3;
 
 /// Reads one stored file or directory.

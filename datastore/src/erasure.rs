@@ -16,7 +16,7 @@ pub const SEGMENT_BLOCKS_MAX: usize = 512;
 
 /// How much redundancy a file gets.
 ///
-/// What fails, from exact binomials with blocks lost independently (research 3.3): a 128+64 segment
+/// What fails, from exact binomials with blocks lost independently: a 128+64 segment
 /// with 10 % of blocks gone 3 in 10^19, with 20 % gone 5 in 10^6; a 128+128 one with 30 % gone 7 in
 /// 10^12.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,4 +1,9 @@
-//! What Warren routers keep for others: records and, later, blocks and files.
+//! What Warren routers keep for others, and what a person stores with them.
+//!
+//! Two sides that meet only in the network. **The person's**, pure: capabilities (`capability`) and
+//! their text (`uri`), files to blocks and back (`file`, `manifest`, `erasure`), many files under one
+//! capability (`directory`), and the carrying of blocks through tunnels (`transfer`); in words:
+//! docs/spec/file.md and uri.md. **The holder's**, below:
 //!
 //! Lives here: where records are kept (`store.rs` says what a store is, `memory.rs` and `rocks.rs`
 //! are two), and who decides what is kept, for how long and where else (`holder.rs`). Does not live

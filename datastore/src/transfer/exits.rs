@@ -4,7 +4,7 @@
 //! here: tunnels.
 //!
 //! An exit sees which blocks its tunnel asks for. Few of one segment do not tell it which file that
-//! is, nor who asks; so no exit gets more than 32 of a segment (research 4.2; DESIGN section 8).
+//! is, nor who asks; so no exit gets more than 32 of a segment (DESIGN section 8).
 
 use std::{collections::BTreeMap, time::Duration};
 
