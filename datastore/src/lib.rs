@@ -21,6 +21,7 @@ pub mod capability;
 pub mod directory;
 pub mod erasure;
 pub mod file;
+pub mod blocks;
 mod holder;
 pub mod manifest;
 mod memory;
