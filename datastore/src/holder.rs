@@ -1,7 +1,8 @@
 //! The holder: decides what this router keeps for others, for how long, and who else must have it.
 //!
-//! Lives here: the machine's border, puts and gets, expiry. Does not live here: accounts and quotas
-//! (`holder/books.rs`), copies for other routers (`holder/spread.rs`), bytes on disk (`rocks.rs`),
+//! Lives here: the machine's border; for records puts and gets, expiry. Does not live here: accounts and quotas
+//! (`holder/books.rs`), copies for other routers (`holder/spread.rs`), blocks (`holder/shelf.rs`, `holder/repair.rs`: a
+//! machine of its own inside this one), bytes on disk (`rocks.rs`, `blocks/`),
 //! signatures: whoever brings a record here has checked it (`Record::decode`). In words:
 //! docs/spec/record.md.
 //!
@@ -11,6 +12,8 @@
 //! ```
 
 mod books;
+mod repair;
+mod shelf;
 mod spread;
 #[cfg(test)]
 mod tests;
@@ -29,10 +32,16 @@ use warren_overlay::{
 pub use self::spread::FAR;
 use self::{
     books::{Books, Source},
+    shelf::Blocks,
     spread::Spread,
 };
-use crate::store::{PutOutcome, RecordStore};
+use crate::{
+    blocks::{BlockStore, MemoryBlocks, Shelf},
+    store::{PutOutcome, RecordStore},
+};
 
+/// What repair of blocks may use unless said otherwise, in bytes a second: a tenth of 10 Mbit/s.
+pub const REPAIR_RATE: u64 = 125_000;
 /// Furthest that a record's expiry may lie ahead, in minutes: one day. A service's records live
 /// three hours; what somebody forgets to refresh takes nobody's room for long.
 pub const EXPIRY_AHEAD_MAX: u32 = 24 * 60;
@@ -146,6 +155,16 @@ pub struct HolderStatus {
     pub damaged: u64,
     /// Times that the disk failed since the start.
     pub failures: u64,
+    /// Blocks owned, and bytes that they take with all garbage.
+    pub blocks: u64,
+    /// Bytes that owned blocks take, garbage included.
+    pub block_bytes: u64,
+    /// Most bytes of owned blocks.
+    pub block_bytes_max: u64,
+    /// Blocks in the cache.
+    pub blocks_cached: u64,
+    /// Blocks sent to neighbours that lacked them, and confirmed, since the start.
+    pub blocks_repaired: u64,
 }
 
 /// The record holder of one router.
@@ -157,6 +176,8 @@ pub struct Holder {
     /// Neighbours, by link.
     around: Vec<(LinkNo, Location)>,
     spread: Spread,
+    blocks: Blocks,
+    handed_over: bool,
     sweep_at: Time,
     /// One for each input, and what one timeout may send: bounded as the owner drains it each time.
     out: VecDeque<HolderOutput>,
@@ -166,7 +187,8 @@ pub struct Holder {
 }
 
 impl Holder {
-    /// The holder of the router at `location`, with what `store` kept from last time.
+    /// The holder of the router at `location`, with what `store` kept from last time, and blocks in
+    /// memory ([`Self::with_blocks`] puts them elsewhere).
     pub fn new(store: Box<dyn RecordStore>, location: Location) -> Self {
         let mut holder = Self {
             books: Books::new(location, store.bytes_max()),
@@ -174,6 +196,8 @@ impl Holder {
             own: location,
             around: Vec::new(),
             spread: Spread::Idle,
+            blocks: Blocks::new(Box::new(MemoryBlocks::default()), location, REPAIR_RATE),
+            handed_over: false,
             sweep_at: Time::ZERO,
             out: VecDeque::new(),
             refused: 0,
@@ -182,6 +206,18 @@ impl Holder {
         };
         holder.open_books();
         holder
+    }
+
+    /// The same with blocks in `blocks`, where what was kept last time is kept on. Repair may use so
+    /// many bytes a second: a tenth of the operator's bandwidth (DESIGN section 8).
+    #[must_use]
+    pub fn with_blocks(
+        mut self,
+        blocks: Box<dyn BlockStore>,
+        repair_bytes_per_second: u64,
+    ) -> Self {
+        self.blocks = Blocks::new(blocks, self.own, repair_bytes_per_second);
+        self
     }
 
     fn open_books(&mut self) {
@@ -205,31 +241,54 @@ impl Holder {
     pub fn handle_input(&mut self, now: Now, input: HolderInput) {
         match input {
             HolderInput::Store { ticket, op } => {
-                let held = match op {
-                    StoreOp::Get(UnitKey::Record(key)) => self.get(now, &key),
-                    StoreOp::Put { unit: Unit::Record(record), from } => {
-                        let source = match (from, ticket) {
-                            (None, _) => Source::Own,
-                            (Some(link), Some(_)) => Source::Put(link),
-                            (Some(link), None) => Source::Copy(link),
-                        };
-                        self.put(now, source, &record)
-                    }
-                    StoreOp::Get(UnitKey::Block(_)) => Held::Missing,
-                    StoreOp::Put { unit: Unit::Block(_), .. } | StoreOp::Cache { .. } => {
-                        Held::Refused
-                    }
-                };
-                self.refused += u64::from(held == Held::Refused);
-                if let Some(ticket) = ticket {
+                let held = self.operate(now, ticket, op);
+                if let (Some(ticket), Some(held)) = (ticket, held) {
                     self.out.push_back(HolderOutput::Held { ticket, held });
                 }
             }
             HolderInput::Neighbourhood(around) => self.neighbourhood(now, around),
-            HolderInput::HandOver => self.leave(now.time),
-            HolderInput::Pushed { .. }
-            | HolderInput::Offered { .. }
-            | HolderInput::Wanted { .. } => {}
+            HolderInput::HandOver => {
+                self.blocks.leave(now.time);
+                self.leave(now.time);
+            }
+            HolderInput::Pushed { push, stored } => self.blocks.pushed(now.time, push, stored),
+            HolderInput::Offered { link, blocks } => self.blocks.offered(now.time, link, blocks),
+            HolderInput::Wanted { link, blocks } => self.blocks.wanted(now.time, link, blocks),
+        }
+        self.settle();
+    }
+
+    /// What the ring wants of the store; `None`: the answer follows.
+    fn operate(&mut self, now: Now, ticket: Option<u32>, op: StoreOp) -> Option<Held> {
+        let source = |from: Option<LinkNo>| match (from, ticket) {
+            (None, _) => Source::Own,
+            (Some(link), Some(_)) => Source::Put(link),
+            (Some(link), None) => Source::Copy(link),
+        };
+        match op {
+            StoreOp::Get(UnitKey::Record(key)) => Some(self.get(now, &key)),
+            StoreOp::Get(UnitKey::Block(address)) => Some(self.blocks.get(now.time, &address)),
+            StoreOp::Put { unit: Unit::Record(record), from } => {
+                let held = self.put(now, source(from), &record);
+                self.refused += u64::from(held == Held::Refused);
+                Some(held)
+            }
+            StoreOp::Put { unit: Unit::Block(block), from } => {
+                self.blocks.put(now.time, ticket, source(from), &block)
+            }
+            StoreOp::Cache { block, from } => {
+                self.blocks.cache(now.time, &block, from);
+                None
+            }
+        }
+    }
+
+    /// Passes on what the blocks' part has to say.
+    fn settle(&mut self) {
+        self.out.append(&mut self.blocks.out);
+        let left = matches!(self.spread, Spread::Left) && self.blocks.repair.has_left();
+        if left && !std::mem::replace(&mut self.handed_over, true) {
+            self.out.push_back(HolderOutput::HandedOver);
         }
     }
 
@@ -239,6 +298,8 @@ impl Holder {
             self.sweep(now);
         }
         self.spread_timeout(now);
+        self.blocks.handle_timeout(now.time);
+        self.settle();
     }
 
     /// The next thing to do.
@@ -249,7 +310,8 @@ impl Holder {
     /// When to be woken.
     pub fn poll_timeout(&self) -> Option<Time> {
         let sweep = (self.books.len() > 0).then_some(self.sweep_at);
-        sweep.into_iter().chain(self.spread.next()).min()
+        let parts = [self.spread.next(), self.blocks.poll_timeout()];
+        sweep.into_iter().chain(parts.into_iter().flatten()).min()
     }
 
     /// Records held.
@@ -268,10 +330,15 @@ impl Holder {
             records: self.len(),
             bytes: self.books.bytes(),
             bytes_max: self.store.bytes_max(),
-            refused: self.refused,
-            evicted: self.evicted,
+            refused: self.refused + self.blocks.refused,
+            evicted: self.evicted + self.blocks.evicted,
             damaged: self.store.damaged(),
-            failures: self.failures,
+            failures: self.failures + self.blocks.failures,
+            blocks: self.blocks.usage(Shelf::Owned).blocks,
+            block_bytes: self.blocks.usage(Shelf::Owned).bytes,
+            block_bytes_max: self.blocks.usage(Shelf::Owned).bytes_max,
+            blocks_cached: self.blocks.usage(Shelf::Cache).blocks,
+            blocks_repaired: self.blocks.repair.pushed,
         }
     }
 
@@ -373,6 +440,7 @@ impl Holder {
         if around == self.around {
             return;
         }
+        self.blocks.neighbourhood(now.time, around.clone());
         self.around = around;
         let links = &self.around;
         self.books.keep_links(|link| links.binary_search_by_key(&link, |(it, _)| *it).is_ok());

@@ -34,7 +34,8 @@ pub mod transfer;
 pub mod uri;
 
 pub use holder::{
-    EXPIRY_AHEAD_MAX, FAR, Holder, HolderInput, HolderOutput, HolderStatus, SWEEP_EVERY,
+    EXPIRY_AHEAD_MAX, FAR, Holder, HolderInput, HolderOutput, HolderStatus, REPAIR_RATE,
+    SWEEP_EVERY,
 };
 pub use memory::MemoryRecords;
 #[cfg(feature = "rocks")]

@@ -292,8 +292,8 @@ impl RocksBlocks {
     /// Asks the disk what the shelves really take.
     fn measure(&mut self) {
         let Ok(db) = self.db() else { return };
-        self.measured =
-            [OWNED, PINNED, CLIENT].map(|name| db.cf_handle(name).map_or(0, |it| options::size(db, it)));
+        self.measured = [OWNED, PINNED, CLIENT]
+            .map(|name| db.cf_handle(name).map_or(0, |it| options::size(db, it)));
         self.writes = 0;
     }
 
@@ -318,7 +318,9 @@ impl RocksBlocks {
         if (self.blocks(shelf) + 1) * BLOCK_COST > bytes_max / whole * part {
             return false;
         }
-        let fits = |it: &Self| it.taken(shelf) + BLOCK_COST + options::SLACK.min(bytes_max / 8) <= bytes_max;
+        let fits = |it: &Self| {
+            it.taken(shelf) + BLOCK_COST + options::SLACK.min(bytes_max / 8) <= bytes_max
+        };
         if fits(self) {
             return true;
         }

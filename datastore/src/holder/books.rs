@@ -40,7 +40,7 @@ pub(super) enum Source {
 }
 
 impl Source {
-    const fn link(self) -> Option<LinkNo> {
+    pub(super) const fn link(self) -> Option<LinkNo> {
         match self {
             Self::Gone | Self::Own => None,
             Self::Put(link) | Self::Copy(link) => Some(link),

@@ -126,7 +126,7 @@ impl Holder {
                 self.hand_over(now);
             }
             Spread::Leaving { .. } => {}
-            Spread::Left => self.out.push_back(HolderOutput::HandedOver),
+            Spread::Left => self.handed_over = false, // to be said again
         }
     }
 
@@ -200,7 +200,6 @@ impl Holder {
 
     fn left(&mut self) {
         self.spread = Spread::Left;
-        self.out.push_back(HolderOutput::HandedOver);
     }
 
     /// How many that are closer to `key` than this router have the record as well and will send it.

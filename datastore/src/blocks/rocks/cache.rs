@@ -16,21 +16,14 @@
 //! for each second chance. Without the write-ahead log: after a crash what was in memory is gone, and
 //! nobody misses it but for a fetch.
 
-use std::{
-    collections::VecDeque,
-    num::NonZeroUsize,
-};
+use std::{collections::VecDeque, num::NonZeroUsize};
 
 use lru::LruCache;
 use rocksdb::{DB, ErrorKind};
 use warren_overlay::block::{Block, BlockAddress};
 
 use super::{
-    super::{
-        BLOCK_COST, BlockLimits, Kept, Shelf,
-        admission::Sketch,
-        seal::StoreKey,
-    },
+    super::{BLOCK_COST, BlockLimits, Kept, Shelf, admission::Sketch, seal::StoreKey},
     disk, missing, options,
 };
 use crate::store::StoreError;
@@ -189,7 +182,9 @@ impl Cache {
         let name = key.name(&[Shelf::Cache as u8], address.as_bytes());
         for generation in &self.generations {
             let family = db.cf_handle(&generation.name()).ok_or_else(missing)?;
-            if db.key_may_exist_cf(family, name) && db.get_pinned_cf(family, name).map_err(disk)?.is_some() {
+            if db.key_may_exist_cf(family, name)
+                && db.get_pinned_cf(family, name).map_err(disk)?.is_some()
+            {
                 return Ok(Kept::Same);
             }
         }

@@ -73,7 +73,8 @@ fn a_restart_keeps_all_but_what_was_fetched_for_the_person_here() {
         }
         assert_eq!(store.get(Shelf::Client, &block(n).address()).unwrap(), None);
     }
-    let cached = (0..60).filter(|n| store.get(Shelf::Cache, &block(*n).address()).unwrap().is_some());
+    let cached =
+        (0..60).filter(|n| store.get(Shelf::Cache, &block(*n).address()).unwrap().is_some());
     assert!(cached.count() >= 56, "but for the front, which is in memory");
     assert_eq!(store.note("a").unwrap().as_deref(), Some(&b"note"[..]));
     assert_eq!((store.damaged(), store.usage(Shelf::Owned).blocks), (0, 60));

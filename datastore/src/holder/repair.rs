@@ -1,0 +1,344 @@
+//! Keeping three copies of each owned block on the routers closest to it, while routers come and go.
+//!
+//! Lives here: rounds over what is owned, offers, pushes, handing over; how fast. Does not live here:
+//! copies of a block that was just put, which the ring sends (`ring/holders.rs`).
+//!
+//! ```text
+//!  this router             neighbour among the three closest
+//!     |  Offer (64 addresses) -->|
+//!     |<-- Want (those it lacks) |     what it does not ask for, it has
+//!     |  put, budget 0 --------->|
+//!     |<-- Stored                |
+//!
+//!  a round: 1 s after the neighbourhood changed (for new ones of the three), every 10 min (for all)
+//! ```
+//!
+//! A round of all is 32 bytes for each block and neighbour, and finds whatever was lost unseen. Blocks
+//! go out at a tenth of the operator's bandwidth.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
+
+use warren_overlay::{
+    block::{BLOCK_LEN, Block, BlockAddress},
+    id::{LinkNo, Location},
+    ring::{OFFER_MAX, REPLICAS},
+    time::Time,
+};
+
+use super::{HolderOutput, books::Source, shelf::Blocks, spread::FAR};
+use crate::blocks::Shelf;
+
+/// How long after a change a round begins: changes come in crowds.
+const ROUND_DELAY: Duration = Duration::from_secs(1);
+/// How often all is compared (DESIGN section 8).
+const ROUND_EVERY: Duration = Duration::from_mins(10);
+/// How often a round goes on; each time a neighbour is offered 64 blocks at most.
+const STEP: Duration = Duration::from_secs(1);
+/// Blocks looked at in a step.
+const LOOKS_MAX: usize = 1_024;
+/// Pushes under way at a time, all neighbours together: 512 KiB.
+const PUSHES_MAX: usize = 16;
+/// Pushes that wait: 40 bytes each. What finds no room comes with a later round.
+const WANTED_MAX: usize = 8_192;
+/// Asked for and not yet come: nobody else is asked for it meanwhile.
+const EXPECTED_MAX: usize = 8_192;
+const EXPECTED_FOR: Duration = Duration::from_mins(2);
+/// A push that failed makes another round come soon.
+const AGAIN_AFTER: Duration = Duration::from_secs(20);
+/// Handing over ends then, whatever is left: the other copies are repaired.
+const LEAVE_WAIT: Duration = Duration::from_millis(2_500);
+/// Leaving: a neighbour that wants nothing has so long to say so.
+const LEAVE_QUIET: Duration = Duration::from_millis(700);
+/// Blocks that a leaving router offers at most: what may be pushed in that time and more.
+const LEAVE_OFFERS: usize = 1_024;
+/// The least that repair may use, in bytes a second: one block.
+const RATE_MIN: u64 = BLOCK_LEN as u64;
+
+/// A walk over what is owned.
+#[derive(Clone, Copy, Debug)]
+struct Round {
+    at: Time,
+    after: Option<BlockAddress>,
+    /// Offer also to those who are believed to have it.
+    all: bool,
+}
+
+/// How far leaving has come.
+#[derive(Clone, Copy, Debug)]
+enum Leaving {
+    No,
+    Until { until: Time, quiet_at: Time },
+    Left,
+}
+
+/// The state of repair.
+#[derive(Debug)]
+pub(super) struct Repair {
+    bytes_per_second: u64,
+    /// When all pushes so far are paid for.
+    paid_at: Time,
+    round: Option<Round>,
+    /// When all is compared next.
+    all_at: Time,
+    again_at: Option<Time>,
+    /// What neighbours want, in order.
+    wanted: VecDeque<(LinkNo, BlockAddress)>,
+    pushes: BTreeMap<u32, (LinkNo, BlockAddress)>,
+    next_push: u32,
+    /// What was asked for, and until when nobody else is asked.
+    expected: BTreeMap<BlockAddress, Time>,
+    leaving: Leaving,
+    /// Blocks pushed and confirmed since the start.
+    pub(super) pushed: u64,
+}
+
+impl Repair {
+    pub(super) fn new(own: Location, bytes_per_second: u64) -> Self {
+        // Not all routers at the same minute; the first time soon after the start.
+        let part = u32::try_from(own.0 >> 32).unwrap_or(0);
+        let offset = ROUND_EVERY.mul_f64(f64::from(part) / f64::from(u32::MAX));
+        Self {
+            bytes_per_second: bytes_per_second.max(RATE_MIN),
+            paid_at: Time::ZERO,
+            round: None,
+            all_at: Time::ZERO + offset,
+            again_at: None,
+            wanted: VecDeque::new(),
+            pushes: BTreeMap::new(),
+            next_push: 0,
+            expected: BTreeMap::new(),
+            leaving: Leaving::No,
+            pushed: 0,
+        }
+    }
+
+    pub(super) const fn is_leaving(&self) -> bool {
+        !matches!(self.leaving, Leaving::No)
+    }
+
+    pub(super) const fn has_left(&self) -> bool {
+        matches!(self.leaving, Leaving::Left)
+    }
+
+    /// A block came that may have been asked for.
+    pub(super) fn arrived(&mut self, address: &BlockAddress) {
+        self.expected.remove(address);
+    }
+
+    pub(super) fn next(&self, any: bool) -> Option<Time> {
+        let round = self.round.map(|it| it.at);
+        let push =
+            (!self.wanted.is_empty() && self.pushes.len() < PUSHES_MAX).then_some(self.paid_at);
+        let leave = match self.leaving {
+            Leaving::Until { until, quiet_at } => Some(until.min(quiet_at)),
+            Leaving::No | Leaving::Left => None,
+        };
+        let all = (any && !self.is_leaving()).then_some(self.all_at);
+        [round, push, leave, all, self.again_at].into_iter().flatten().min()
+    }
+}
+
+impl Blocks {
+    /// The neighbourhood changed.
+    pub(super) fn neighbourhood(&mut self, now: Time, around: Vec<(LinkNo, Location)>) {
+        self.around = around;
+        self.keep_links();
+        let around = &self.around;
+        self.repair.wanted.retain(|(link, _)| around.iter().any(|it| it.0 == *link));
+        if !self.entries.is_empty() && !self.repair.is_leaving() {
+            let all = self.repair.round.is_some_and(|it| it.all);
+            self.repair.round = Some(Round { at: now + ROUND_DELAY, after: None, all });
+        }
+    }
+
+    /// Neighbours among the three closest to an address (this router counts, unless it leaves).
+    fn targets(&self, address: &BlockAddress) -> Vec<LinkNo> {
+        let place = address.location();
+        let mine = self.own.distance(place);
+        let mut best: Vec<(u64, LinkNo)> =
+            self.around.iter().map(|(link, it)| (it.distance(place), *link)).collect();
+        best.sort_unstable();
+        let closer = best.iter().filter(|(distance, _)| *distance < mine).count();
+        let own = usize::from(!self.repair.is_leaving() && closer < REPLICAS);
+        best.truncate(REPLICAS - own);
+        best.into_iter().map(|(_, link)| link).collect()
+    }
+
+    /// A step of the round: offers to each neighbour what it may lack, 64 blocks at most.
+    fn step(&mut self, now: Time, looks: usize) {
+        let Some(Round { mut after, all, .. }) = self.repair.round else { return };
+        let mut offers: BTreeMap<LinkNo, Vec<BlockAddress>> = BTreeMap::new();
+        let mut gone = Vec::new();
+        for _ in 0..looks {
+            let from = after.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
+            let next = self.entries.range((from, std::ops::Bound::Unbounded)).next();
+            let Some((address, entry)) = next.map(|(address, entry)| (*address, entry)) else {
+                self.repair.round = None;
+                break;
+            };
+            let targets = self.targets(&address);
+            let known = targets.iter().all(|link| entry.copies.contains(link));
+            let to: Vec<LinkNo> = targets
+                .iter()
+                .filter(|link| all || !entry.copies.contains(link))
+                .copied()
+                .collect();
+            let full =
+                to.iter().any(|link| offers.get(link).is_some_and(|it| it.len() >= OFFER_MAX));
+            if full {
+                break;
+            }
+            after = Some(address);
+            // What is not for here goes once a whole round has passed and nobody wanted it.
+            if all && known && targets.len() == REPLICAS && self.closer(&address) > FAR {
+                gone.push(address);
+                continue;
+            }
+            for link in to {
+                offers.entry(link).or_default().push(address);
+            }
+            if let Some(entry) = self.entries.get_mut(&address) {
+                entry.copies = targets;
+            }
+        }
+        for address in gone {
+            self.drop_block(now, &address);
+        }
+        for (link, blocks) in offers {
+            self.out.push_back(HolderOutput::Offer { link, blocks });
+        }
+        if let Some(round) = &mut self.repair.round {
+            (round.at, round.after) = (now + STEP, after);
+        }
+    }
+
+    /// A neighbour has these blocks: asks for those that belong here and are not.
+    pub(super) fn offered(&mut self, now: Time, link: LinkNo, blocks: Vec<BlockAddress>) {
+        if self.repair.is_leaving() {
+            return;
+        }
+        self.repair.expected.retain(|_, until| *until > now);
+        let mut missing = Vec::new();
+        for address in blocks {
+            if let Some(entry) = self.entries.get_mut(&address) {
+                if !entry.copies.contains(&link) && entry.copies.len() < REPLICAS {
+                    entry.copies.push(link);
+                }
+                continue;
+            }
+            let room = self.repair.expected.len() < EXPECTED_MAX;
+            if self.repair.expected.contains_key(&address) || !room || self.closer(&address) > FAR {
+                continue;
+            }
+            // It may have passed by.
+            if let Ok(Some(block)) = self.store.get(Shelf::Cache, &address) {
+                self.put(now, None, Source::Copy(link), &block);
+                continue;
+            }
+            self.repair.expected.insert(address, now + EXPECTED_FOR);
+            missing.push(address);
+        }
+        if !missing.is_empty() {
+            self.out.push_back(HolderOutput::Want { link, blocks: missing });
+        }
+    }
+
+    /// A neighbour lacks these, which were offered to it.
+    pub(super) fn wanted(&mut self, now: Time, link: LinkNo, blocks: Vec<BlockAddress>) {
+        for address in blocks {
+            let Some(entry) = self.entries.get_mut(&address) else { continue };
+            entry.copies.retain(|it| *it != link);
+            if self.repair.wanted.len() < WANTED_MAX {
+                self.repair.wanted.push_back((link, address));
+            }
+        }
+        self.push_some(now);
+    }
+
+    /// Sends what is wanted, as fast as repair may go.
+    fn push_some(&mut self, now: Time) {
+        let hurry = self.repair.is_leaving();
+        while self.repair.pushes.len() < PUSHES_MAX
+            && (hurry || self.repair.paid_at <= now)
+            && let Some((link, address)) = self.repair.wanted.pop_front()
+        {
+            let block: Option<Block> = match self.store.get(Shelf::Owned, &address) {
+                Ok(block) => block,
+                Err(error) => {
+                    self.failed(now, &error);
+                    None
+                }
+            };
+            let Some(block) = block else { continue };
+            let cost = BLOCK_LEN as u64 * 1_000_000 / self.repair.bytes_per_second;
+            self.repair.paid_at = self.repair.paid_at.max(now) + Duration::from_micros(cost);
+            self.repair.next_push = self.repair.next_push.wrapping_add(1);
+            let push = self.repair.next_push;
+            self.repair.pushes.insert(push, (link, address));
+            self.out.push_back(HolderOutput::Push { push, link, block });
+        }
+    }
+
+    /// What became of a push.
+    pub(super) fn pushed(&mut self, now: Time, push: u32, stored: bool) {
+        let Some((link, address)) = self.repair.pushes.remove(&push) else { return };
+        if !stored {
+            self.repair.again_at.get_or_insert(now + AGAIN_AFTER);
+        } else if let Some(entry) = self.entries.get_mut(&address) {
+            self.repair.pushed += 1;
+            if !entry.copies.contains(&link) {
+                entry.copies.push(link);
+            }
+        }
+        self.push_some(now);
+        self.leave_timeout(now);
+    }
+
+    /// The router leaves: what it has goes to those who are closest then, as far as time allows.
+    pub(super) fn leave(&mut self, now: Time) {
+        if self.repair.is_leaving() {
+            return;
+        }
+        self.commit(now);
+        let until = now + LEAVE_WAIT;
+        self.repair.leaving = Leaving::Until { until, quiet_at: now + LEAVE_QUIET };
+        self.repair.round = Some(Round { at: now, after: None, all: false });
+        if self.entries.is_empty() || self.around.is_empty() {
+            self.repair.leaving = Leaving::Left;
+            return;
+        }
+        self.step(now, LEAVE_OFFERS);
+        self.repair.round = None;
+    }
+
+    fn leave_timeout(&mut self, now: Time) {
+        let Leaving::Until { until, quiet_at } = self.repair.leaving else { return };
+        let idle = self.repair.pushes.is_empty() && self.repair.wanted.is_empty();
+        if now >= until || now >= quiet_at && idle {
+            self.repair.leaving = Leaving::Left;
+        } else if now >= quiet_at {
+            let quiet_at = now + Duration::from_millis(100);
+            self.repair.leaving = Leaving::Until { until, quiet_at };
+        }
+    }
+
+    pub(super) fn repair_timeout(&mut self, now: Time) {
+        self.leave_timeout(now);
+        let again = self.repair.again_at.take_if(|at| *at <= now).is_some();
+        let all = now >= self.repair.all_at;
+        if all {
+            self.repair.all_at = now + ROUND_EVERY;
+        }
+        if (again || all) && !self.repair.is_leaving() && !self.entries.is_empty() {
+            let all = all || self.repair.round.is_some_and(|it| it.all);
+            self.repair.round = Some(Round { at: now, after: None, all });
+        }
+        if self.repair.round.is_some_and(|it| it.at <= now) {
+            self.step(now, LOOKS_MAX);
+        }
+        self.push_some(now);
+    }
+}
