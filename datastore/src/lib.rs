@@ -17,11 +17,11 @@
 //!          Held, Send{Replicate}, HandedOver                                         └ RocksRecords
 //! ```
 
+pub mod blocks;
 pub mod capability;
 pub mod directory;
 pub mod erasure;
 pub mod file;
-pub mod blocks;
 mod holder;
 pub mod manifest;
 mod memory;

@@ -5,25 +5,30 @@
 //!
 //! | column family | key | value |
 //! |---------------|-----|-------|
-//! | `records` | record key 32 | checksum 32, record 2,048 or 4,096 |
-//! | `meta` | `layout` | layout number 4, big-endian: 1 |
+//! | `records` | name of the key 32 | check 32, sealed record, tag 16 |
+//! | `meta` | `layout` | layout number 4, big-endian: 2 |
 //!
 //! Every write goes through the write-ahead log and is synced before `put` returns: neither a killed
-//! process nor a power cut takes back what was acknowledged. Every read compares the checksum, which
-//! covers the key too: a torn, altered or misplaced value is dropped and counted, never served.
-//!
-//! Values are not sealed once more: a service's record is sealed to those who know its name, and its
-//! key is blinded, before it gets here.
+//! process nor a power cut takes back what was acknowledged. Every read is opened under a key that
+//! follows from the record's own: what is torn, altered or misplaced is dropped and counted, never
+//! served. Names and sealing: `blocks/seal.rs`. Layout 1, which did not seal, is emptied: its records
+//! come back from other holders, and from their owners within the hour.
 
-use std::{collections::BTreeMap, fmt, path::Path};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    ops::Bound::{Excluded, Unbounded},
+    path::Path,
+};
 
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType,
-    DBRecoveryMode, Direction, ErrorKind, IteratorMode, LogLevel, Options, WriteOptions,
+    DBRecoveryMode, ErrorKind, IteratorMode, LogLevel, Options, WriteOptions,
 };
-use warren_overlay::{crypto::kdf, id::Key, record::Record};
+use warren_overlay::{crypto::secret::Secret, id::Key, record::Record};
 
 use crate::{
+    blocks::seal::StoreKey,
     memory::encoded_len,
     store::{BYTES_MAX, PutOutcome, RecordStore, StoreError},
 };
@@ -32,9 +37,10 @@ const RECORDS: &str = "records";
 const META: &str = "meta";
 const LAYOUT_KEY: &[u8] = b"layout";
 /// The layout in the table above.
-const LAYOUT: u32 = 1;
-/// Hash context of checksums.
-const CHECKSUM_CONTEXT: &str = "warren stored record 1";
+const LAYOUT: u32 = 2;
+/// The one before.
+const LAYOUT_CLEAR: u32 = 1;
+const SPACE: &[u8] = b"record";
 /// Memory per column family before it is flushed, in bytes; RocksDB holds two of them at most.
 const WRITE_BUFFER: usize = 4 * 1024 * 1024;
 /// Blocks kept in memory, in bytes.
@@ -49,6 +55,7 @@ const WAL_MAX: u64 = 16 * 1024 * 1024;
 /// Keys and lengths are indexed in memory: about 100 bytes a record, 3 MiB at most.
 pub struct RocksRecords {
     db: DB,
+    key: StoreKey,
     /// Encoded length of each record.
     lens: BTreeMap<Key, u64>,
     bytes: u64,
@@ -57,23 +64,29 @@ pub struct RocksRecords {
 }
 
 impl RocksRecords {
-    /// Opens the records in the folder `path`, or begins there, with room for [`BYTES_MAX`].
+    /// Opens the records in the folder `path`, or begins there, with room for [`BYTES_MAX`]. They are
+    /// sealed under what follows from `key`.
     ///
     /// Reads all of them once; damaged ones, and what is too much, are dropped.
     ///
     /// # Errors
     /// When the folder cannot be used: no permission, no space, another process, an unknown layout.
-    pub fn open(path: &Path) -> Result<Self, StoreError> {
-        Self::with_bytes_max(path, BYTES_MAX)
+    pub fn open(path: &Path, key: Secret<32>) -> Result<Self, StoreError> {
+        Self::with_bytes_max(path, key, BYTES_MAX)
     }
 
     /// The same, with room for `bytes_max` bytes of encoded records.
     ///
     /// # Errors
     /// As `open`.
-    pub fn with_bytes_max(path: &Path, bytes_max: u64) -> Result<Self, StoreError> {
+    pub fn with_bytes_max(
+        path: &Path,
+        key: Secret<32>,
+        bytes_max: u64,
+    ) -> Result<Self, StoreError> {
         let db = open_db(path)?;
-        let mut store = Self { db, lens: BTreeMap::new(), bytes: 0, bytes_max, damaged: 0 };
+        let key = StoreKey::new(key);
+        let mut store = Self { db, key, lens: BTreeMap::new(), bytes: 0, bytes_max, damaged: 0 };
         store.check_layout()?;
         store.load()?;
         Ok(store)
@@ -88,6 +101,14 @@ impl RocksRecords {
             }
             Some(bytes) => match bytes.try_into().map(u32::from_be_bytes) {
                 Ok(LAYOUT) => Ok(()),
+                Ok(LAYOUT_CLEAR) => {
+                    let records = self.family(RECORDS)?;
+                    for item in self.db.iterator_cf(records, IteratorMode::Start) {
+                        self.db.delete_cf(records, item.map_err(disk)?.0).map_err(disk)?;
+                    }
+                    let layout = LAYOUT.to_be_bytes();
+                    self.db.put_cf_opt(meta, LAYOUT_KEY, layout, &synced()).map_err(disk)
+                }
                 found => Err(StoreError::Layout { found: found.unwrap_or(0), known: LAYOUT }),
             },
         }
@@ -97,9 +118,7 @@ impl RocksRecords {
         let mut bad = Vec::new();
         for item in self.db.iterator_cf(self.family(RECORDS)?, IteratorMode::Start) {
             let (key, value) = item.map_err(disk)?;
-            let record =
-                <[u8; 32]>::try_from(&key[..]).ok().and_then(|key| open(&Key(key), &value));
-            match record {
+            match unsealed(&self.key, &key, &value) {
                 Some(record) if self.bytes + encoded_len(&record) <= self.bytes_max => {
                     self.bytes += encoded_len(&record);
                     self.lens.insert(record.key(), encoded_len(&record));
@@ -119,6 +138,10 @@ impl RocksRecords {
         self.db.cf_handle(name).ok_or_else(|| StoreError::Disk("a column family is missing".into()))
     }
 
+    fn name(&self, key: &Key) -> [u8; 32] {
+        self.key.name(SPACE, key.as_bytes())
+    }
+
     fn forget(&mut self, key: &Key) {
         self.bytes -= self.lens.remove(key).unwrap_or(0);
     }
@@ -127,12 +150,12 @@ impl RocksRecords {
     fn drop_damaged(&mut self, key: &Key) -> Result<(), StoreError> {
         self.damaged += 1;
         self.forget(key);
-        self.db.delete_cf(self.family(RECORDS)?, key.as_bytes()).map_err(disk)
+        self.db.delete_cf(self.family(RECORDS)?, self.name(key)).map_err(disk)
     }
 
     #[cfg(test)]
     fn overwrite(&self, key: &Key, value: &[u8]) {
-        self.db.put_cf(self.family(RECORDS).unwrap(), key.as_bytes(), value).unwrap();
+        self.db.put_cf(self.family(RECORDS).unwrap(), self.name(key), value).unwrap();
     }
 }
 
@@ -147,8 +170,9 @@ impl RecordStore for RocksRecords {
         if !self.lens.contains_key(key) {
             return Ok(None);
         }
-        let record = match self.db.get_cf(self.family(RECORDS)?, key.as_bytes()) {
-            Ok(value) => value.and_then(|value| open(key, &value)),
+        let name = self.name(key);
+        let record = match self.db.get_cf(self.family(RECORDS)?, name) {
+            Ok(value) => value.and_then(|value| unsealed(&self.key, &name, &value)),
             // RocksDB's own checksum of the block failed.
             Err(error) if error.kind() == ErrorKind::Corruption => None,
             Err(error) => return Err(disk(error)),
@@ -169,9 +193,10 @@ impl RecordStore for RocksRecords {
         if bytes > self.bytes_max {
             return Err(StoreError::Full { bytes_max: self.bytes_max });
         }
-        let value = seal(&key, record);
+        let name = self.name(&key);
+        let value = self.key.seal(&name, record.encode());
         let records = self.family(RECORDS)?;
-        self.db.put_cf_opt(records, key.as_bytes(), value, &synced()).map_err(disk)?;
+        self.db.put_cf_opt(records, name, value, &synced()).map_err(disk)?;
         self.lens.insert(key, len);
         self.bytes = bytes;
         Ok(PutOutcome::Stored)
@@ -182,34 +207,20 @@ impl RecordStore for RocksRecords {
             return Ok(false);
         }
         // Not synced: a record that comes back after a power cut has expired or is dropped again.
-        self.db.delete_cf(self.family(RECORDS)?, key.as_bytes()).map_err(disk)?;
+        self.db.delete_cf(self.family(RECORDS)?, self.name(key)).map_err(disk)?;
         self.forget(key);
         Ok(true)
     }
 
     fn range(&mut self, after: Option<&Key>, limit: usize) -> Result<Vec<Record>, StoreError> {
+        let from = after.map_or(Unbounded, |key| Excluded(*key));
         let mut some = Vec::new();
-        let mut bad = Vec::new();
-        let mode = match after {
-            Some(key) => IteratorMode::From(key.as_bytes(), Direction::Forward),
-            None => IteratorMode::Start,
-        };
-        for item in self.db.iterator_cf(self.family(RECORDS)?, mode) {
+        let keys: Vec<Key> = self.lens.range((from, Unbounded)).map(|(key, _)| *key).collect();
+        for key in keys {
             if some.len() >= limit {
                 break;
             }
-            let (key, value) = item.map_err(disk)?;
-            let Ok(key) = <[u8; 32]>::try_from(&key[..]).map(Key) else { continue };
-            if Some(&key) == after || !self.lens.contains_key(&key) {
-                continue;
-            }
-            match open(&key, &value) {
-                Some(record) => some.push(record),
-                None => bad.push(key),
-            }
-        }
-        for key in bad {
-            self.drop_damaged(&key)?;
+            some.extend(self.get(&key)?);
         }
         Ok(some)
     }
@@ -268,21 +279,11 @@ fn disk(error: rocksdb::Error) -> StoreError {
     StoreError::Disk(Box::new(error))
 }
 
-/// What is stored for a record.
-fn seal(key: &Key, record: &Record) -> Vec<u8> {
-    let bytes = record.encode();
-    [&kdf::hash(CHECKSUM_CONTEXT, &[key.as_bytes(), bytes])[..], bytes].concat()
-}
-
-/// Undoes `seal`; `None` for anything that `seal` did not make of a record with this key.
-fn open(key: &Key, value: &[u8]) -> Option<Record> {
-    let (checksum, bytes) = value.split_first_chunk::<32>()?;
-    if bytes.len() > Record::LEN_MAX
-        || *checksum != kdf::hash(CHECKSUM_CONTEXT, &[key.as_bytes(), bytes])
-    {
-        return None;
-    }
-    Record::restore(bytes).ok().filter(|record| record.key() == *key)
+/// The record stored under `name`; `None` for anything that was not sealed for it.
+fn unsealed(key: &StoreKey, name: &[u8], sealed: &[u8]) -> Option<Record> {
+    let bytes = key.open(name, sealed)?;
+    let record = Record::restore(&bytes).ok()?;
+    (key.name(SPACE, record.key().as_bytes())[..] == *name).then_some(record)
 }
 
 #[cfg(test)]
@@ -316,6 +317,10 @@ mod tests {
         }
     }
 
+    fn secret() -> Secret<32> {
+        Secret::take(&mut [7; 32])
+    }
+
     fn it(owner: u32) -> Record {
         record(owner, 5, Wall::default())
     }
@@ -327,20 +332,20 @@ mod tests {
         suite::run(|bytes_max| {
             let path = folder.0.join(next.fetch_add(1, Ordering::Relaxed).to_string());
             std::fs::create_dir_all(&path).unwrap();
-            Box::new(RocksRecords::with_bytes_max(&path, bytes_max).unwrap())
+            Box::new(RocksRecords::with_bytes_max(&path, secret(), bytes_max).unwrap())
         });
     }
 
     #[test]
     fn what_was_put_is_there_after_a_restart() {
         let folder = Folder::new();
-        let mut store = RocksRecords::open(&folder.0).unwrap();
+        let mut store = RocksRecords::open(&folder.0, secret()).unwrap();
         for owner in 0..3 {
             store.put(&it(owner)).unwrap();
         }
         store.remove(&key(2)).unwrap();
         drop(store);
-        let mut store = RocksRecords::open(&folder.0).unwrap();
+        let mut store = RocksRecords::open(&folder.0, secret()).unwrap();
         assert_eq!((store.len(), store.bytes(), store.damaged()), (2, 4_096, 0));
         assert_eq!(store.get(&key(1)).unwrap(), Some(it(1)));
         assert_eq!(store.get(&key(2)).unwrap(), None);
@@ -351,12 +356,12 @@ mod tests {
     #[test]
     fn a_smaller_bound_than_last_time_holds() {
         let folder = Folder::new();
-        let mut store = RocksRecords::open(&folder.0).unwrap();
+        let mut store = RocksRecords::open(&folder.0, secret()).unwrap();
         for owner in 0..3 {
             store.put(&it(owner)).unwrap();
         }
         drop(store);
-        let mut store = RocksRecords::with_bytes_max(&folder.0, 4_096).unwrap();
+        let mut store = RocksRecords::with_bytes_max(&folder.0, secret(), 4_096).unwrap();
         assert_eq!((store.len(), store.bytes()), (2, 4_096));
         assert_eq!(store.range(None, 9).unwrap().len(), 2);
     }
@@ -364,28 +369,29 @@ mod tests {
     #[test]
     fn one_process_at_a_time() {
         let folder = Folder::new();
-        let _store = RocksRecords::open(&folder.0).unwrap();
-        assert!(matches!(RocksRecords::open(&folder.0), Err(StoreError::Disk(_))));
+        let _store = RocksRecords::open(&folder.0, secret()).unwrap();
+        assert!(matches!(RocksRecords::open(&folder.0, secret()), Err(StoreError::Disk(_))));
     }
 
     #[test]
     fn a_layout_from_the_future_is_not_touched() {
         let folder = Folder::new();
-        let store = RocksRecords::open(&folder.0).unwrap();
-        store.db.put_cf(store.family(META).unwrap(), LAYOUT_KEY, 2u32.to_be_bytes()).unwrap();
+        let store = RocksRecords::open(&folder.0, secret()).unwrap();
+        store.db.put_cf(store.family(META).unwrap(), LAYOUT_KEY, 3u32.to_be_bytes()).unwrap();
         drop(store);
-        let opened = RocksRecords::open(&folder.0);
-        assert!(matches!(opened, Err(StoreError::Layout { found: 2, known: 1 })));
+        let opened = RocksRecords::open(&folder.0, secret());
+        assert!(matches!(opened, Err(StoreError::Layout { found: 3, known: 2 })));
     }
 
     /// A good value under another's key would be a record that its holder never asked for.
     #[test]
     fn a_misplaced_value_is_dropped() {
         let folder = Folder::new();
-        let mut store = RocksRecords::open(&folder.0).unwrap();
+        let mut store = RocksRecords::open(&folder.0, secret()).unwrap();
         store.put(&it(1)).unwrap();
         store.put(&it(2)).unwrap();
-        store.overwrite(&key(1), &seal(&key(2), &it(2)));
+        let value = store.key.seal(&store.name(&key(2)), it(2).encode());
+        store.overwrite(&key(1), &value);
         assert_eq!(store.get(&key(1)).unwrap(), None);
         assert_eq!((store.len(), store.bytes(), store.damaged()), (1, 2_048, 1));
     }
@@ -393,7 +399,7 @@ mod tests {
     #[test]
     fn damage_is_mended_by_the_same_version() {
         let folder = Folder::new();
-        let mut store = RocksRecords::open(&folder.0).unwrap();
+        let mut store = RocksRecords::open(&folder.0, secret()).unwrap();
         store.put(&it(1)).unwrap();
         store.overwrite(&key(1), b"torn");
         assert_eq!(store.put(&it(1)).unwrap(), PutOutcome::Stored);
@@ -409,16 +415,16 @@ mod tests {
             at: prop::sample::Index, with in 1u8.., tear: bool, reopen: bool, by_range: bool,
         ) {
             let folder = Folder::new();
-            let mut store = RocksRecords::open(&folder.0).unwrap();
+            let mut store = RocksRecords::open(&folder.0, secret()).unwrap();
             store.put(&it(1)).unwrap();
             store.put(&it(2)).unwrap();
-            let mut value = seal(&key(1), &it(1));
+            let mut value = store.key.seal(&store.name(&key(1)), it(1).encode());
             let at = at.index(value.len());
             if tear { value.truncate(at) } else { value[at] ^= with }
             store.overwrite(&key(1), &value);
             if reopen {
                 drop(store);
-                store = RocksRecords::open(&folder.0).unwrap();
+                store = RocksRecords::open(&folder.0, secret()).unwrap();
             }
             if by_range {
                 prop_assert_eq!(store.range(None, 9).unwrap(), vec![it(2)]);

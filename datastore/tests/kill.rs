@@ -1,4 +1,4 @@
-//! `kill -9` while records are put: whatever was acknowledged is there afterwards.
+//! `kill -9` while records and blocks are put: whatever was acknowledged is there afterwards.
 #![cfg(feature = "rocks")]
 #![expect(clippy::unwrap_used, reason = "a test, helpers included")]
 
@@ -23,6 +23,10 @@ const FOLDER: &str = "WARREN_KILL_TEST_FOLDER";
 const KILLS: u64 = 4;
 const PUTS: usize = 150;
 
+fn secret() -> Secret<32> {
+    Secret::take(&mut [7; 32])
+}
+
 fn record(owner: u32, version: u64) -> Record {
     let key = ServiceKey::from_seed(Secret::take(&mut [1; 32])).blind(&[&owner.to_be_bytes()]);
     let (network, expiry) = (NetworkId([9; 32]), Wall::default());
@@ -39,7 +43,7 @@ fn a_killed_process_loses_no_record_that_it_acknowledged() {
     for round in 1..=KILLS {
         let acknowledged = kill_after(&folder, PUTS);
         assert!(acknowledged.len() >= PUTS);
-        let mut store = RocksRecords::open(&folder).unwrap();
+        let mut store = RocksRecords::open(&folder, secret()).unwrap();
         assert_eq!(store.damaged(), 0, "what is torn lies beyond what was acknowledged");
         for (key, version) in acknowledged {
             let held = store.get(&key).unwrap().map(|it| it.version());
@@ -77,7 +81,7 @@ fn kill_after(folder: &Path, puts: usize) -> Vec<(Key, u64)> {
 
 /// The child: puts and says so, each owner in turn, each time with a higher version.
 fn put_until_killed(folder: &Path) {
-    let mut store = RocksRecords::open(folder).unwrap();
+    let mut store = RocksRecords::open(folder, secret()).unwrap();
     let first = store.range(None, 100).unwrap().iter().map(Record::version).max().unwrap_or(0) + 1;
     for version in first.. {
         for owner in 0..40 {

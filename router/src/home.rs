@@ -13,7 +13,9 @@
 //! | `peers` | descriptors of other routers | a new invite is needed |
 //! | `guards` | first hops of own tunnels | new guards |
 //! | `services/LABEL` | a hidden service: key, target | its name |
+//! | `store.key` | seals `records/` and `blocks/` | what is in them |
 //! | `records/` | records held for others (RocksDB) | other replicas serve |
+//! | `blocks/` | blocks held for others (RocksDB) | other replicas serve |
 //! | `api.token`, `control.sock` | made anew at each start | nothing |
 
 use std::{

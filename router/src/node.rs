@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use warren_datastore::{Holder, RecordStore};
+use warren_datastore::{Holder, RecordStore, blocks::BlockStore};
 use warren_overlay::{
     crypto::sign::IdentityKey,
     id::{EndNo, LinkNo, NetworkId, RouterId},
@@ -83,6 +83,8 @@ pub struct NodeSettings {
     pub guards: Vec<u8>,
     /// Where records are held.
     pub store: Box<dyn RecordStore>,
+    /// Where blocks are held.
+    pub blocks: Box<dyn BlockStore>,
 }
 
 /// Something to keep for the next start.
@@ -252,6 +254,11 @@ pub struct Node {
     out: VecDeque<NodeOutput>,
 }
 
+/// What repair of blocks may use: a tenth of the operator's bandwidth, in bytes a second.
+fn repair_rate(bandwidth_kbps: u32) -> u64 {
+    u64::from(bandwidth_kbps) * 1_000 / 8 / 10
+}
+
 impl Node {
     /// A node that knows the routers in its settings.
     pub fn new(now: Now, settings: NodeSettings, mut rng: Rng) -> Self {
@@ -291,7 +298,8 @@ impl Node {
             started: now.time,
             links: Links::new(me, settings.network.local),
             ring: Ring::new(config, rng.fork()),
-            holder: Holder::new(settings.store, descriptor.location()),
+            holder: Holder::new(settings.store, descriptor.location())
+                .with_blocks(settings.blocks, repair_rate(settings.bandwidth_kbps)),
             transit: Transit::new(TransitConfig::default(), keys, rng.fork()),
             exits: Exits::new(rng.fork()),
             pools: Pools::new(pools, guards, rng.fork()),
@@ -478,6 +486,7 @@ impl Node {
             builds_refused: transit.refused_early + transit.refused_unopened,
             bandwidth_kbps: self.descriptor.fields().bandwidth_kbps,
             records_held: self.holder.len(),
+            blocks_held: self.holder.status().blocks,
             contexts: count(self.contexts.len()),
             services: count(self.services.len()),
             anonymity_set_small: self.relaxed,

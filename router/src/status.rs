@@ -44,6 +44,8 @@ pub struct Status {
     pub ended_for_memory: u64,
     /// Records held for others.
     pub records_held: u64,
+    /// Blocks held for others, because this router is among the closest to them.
+    pub blocks_held: u64,
     /// Conversations with services under way.
     pub contexts: u32,
     /// Hidden services published here.

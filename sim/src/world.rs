@@ -11,7 +11,9 @@ use std::{
     time::Duration,
 };
 
-use warren_datastore::{MemoryRecords, PutOutcome, RecordStore, StoreError};
+use warren_datastore::{
+    MemoryRecords, PutOutcome, RecordStore, StoreError, blocks::MemoryBlocks,
+};
 use warren_overlay::{
     crypto::{kem::DhSecret, puzzle::Difficulty, sign::IdentityKey},
     id::{EndNo, Key},
@@ -203,6 +205,7 @@ impl World {
             peers,
             guards: disk.guards.clone(),
             store: Box::new(Shelf(Arc::clone(&disk.records))),
+            blocks: Box::new(MemoryBlocks::default()),
         };
         let rng = streams.of("router", u64::from(disk.starts) << 32 | u64::from(no));
         let mut host = Host::new(now, settings, link_secret, rng);

@@ -11,7 +11,7 @@ use crate::status::Status;
 /// `status` in Prometheus' text format 0.0.4.
 pub(super) fn render(status: &Status) -> Vec<u8> {
     let registry = Registry::new();
-    let gauges: [(&str, &str, u64); 13] = [
+    let gauges: [(&str, &str, u64); 14] = [
         ("warren_ready", "Whether the router is ready", u64::from(status.ready)),
         ("warren_uptime_seconds", "Seconds since the start", status.uptime_s),
         ("warren_neighbours", "Ring neighbours", status.neighbours.into()),
@@ -25,6 +25,7 @@ pub(super) fn render(status: &Status) -> Vec<u8> {
         ("warren_bandwidth_kbps", "Limit for either", status.bandwidth_kbps.into()),
         ("warren_memory_held_kib", "Memory of what waits, KiB", status.memory_held_kib),
         ("warren_records", "Records held for others", status.records_held),
+        ("warren_blocks", "Blocks held for others", status.blocks_held),
     ];
     for (name, help, value) in gauges {
         if let Ok(gauge) = IntGauge::new(name, help) {

@@ -8,7 +8,10 @@ use std::{
     sync::Arc,
 };
 
-use warren_datastore::{MemoryRecords, RecordStore};
+use warren_datastore::{
+    MemoryRecords, RecordStore,
+    blocks::{BlockStore, MemoryBlocks},
+};
 use warren_overlay::{
     crypto::{kem::DhSecret, secret::Secret, sign::IdentityKey},
     ring::admission::{Network, ProofWork},
@@ -235,18 +238,62 @@ pub(crate) fn load_port(home: &Home) -> Result<Option<u16>, StartError> {
     Ok(Some(text.trim().parse().map_err(|_| home.damaged("port"))?))
 }
 
-/// Where records are held: on disk in the router's folder; in memory for routers that keep nothing.
-#[cfg(feature = "rocks")]
-pub(super) fn open_store(home: Option<&Home>) -> Result<Box<dyn RecordStore>, StartError> {
-    let Some(home) = home else { return Ok(Box::new(MemoryRecords::default())) };
-    let records = warren_datastore::RocksRecords::open(&home.dir().join("records"))
-        .map_err(|error| StartError::Setup(format!("records: {error}")))?;
-    Ok(Box::new(records))
+/// Where records and blocks are held.
+#[derive(Debug)]
+pub(super) struct Stores {
+    pub(super) records: Box<dyn RecordStore>,
+    pub(super) blocks: Box<dyn BlockStore>,
 }
 
-/// Where records are held: in memory, in a program built without RocksDB.
+impl Stores {
+    fn in_memory() -> Self {
+        let records = Box::new(MemoryRecords::default());
+        Self { records, blocks: Box::new(MemoryBlocks::default()) }
+    }
+}
+
+/// The stores: on disk in the router's folder; in memory for routers that keep nothing.
+#[cfg(feature = "rocks")]
+pub(super) fn open_stores(home: Option<&Home>) -> Result<Stores, StartError> {
+    use warren_datastore::{
+        RocksRecords,
+        blocks::{BlockLimits, RocksBlocks},
+    };
+
+    let Some(home) = home else { return Ok(Stores::in_memory()) };
+    let mut rng = entropy::generator();
+    let key = load_store_key(home, &mut rng)?;
+    let records = RocksRecords::open(&home.dir().join("records"), copy(&key))
+        .map_err(|error| StartError::Setup(format!("records: {error}")))?;
+    let client_key = Secret::random(&mut rng);
+    let path = home.dir().join("blocks");
+    let blocks = RocksBlocks::open(&path, key, client_key, BlockLimits::default())
+        .map_err(|error| StartError::Setup(format!("blocks: {error}")))?;
+    Ok(Stores { records: Box::new(records), blocks: Box::new(blocks) })
+}
+
+/// The stores: in memory, in a program built without RocksDB.
 #[cfg(not(feature = "rocks"))]
 #[expect(clippy::unnecessary_wraps, reason = "RocksDB can fail to open")]
-pub(super) fn open_store(_: Option<&Home>) -> Result<Box<dyn RecordStore>, StartError> {
-    Ok(Box::new(MemoryRecords::default()))
+pub(super) fn open_stores(_: Option<&Home>) -> Result<Stores, StartError> {
+    Ok(Stores::in_memory())
+}
+
+/// Two stores, one key: they derive what they use under names of their own.
+#[cfg(feature = "rocks")]
+fn copy(key: &Secret<32>) -> Secret<32> {
+    Secret::take(&mut { *key.expose_secret() })
+}
+
+/// What seals everything that is held for others. Who has the disk without this file reads nothing.
+#[cfg(feature = "rocks")]
+fn load_store_key(home: &Home, rng: &mut Rng) -> Result<Secret<32>, StartError> {
+    if let Some(bytes) = home.read("store.key")? {
+        let mut key: [u8; 32] =
+            bytes.as_slice().try_into().map_err(|_| home.damaged("store.key"))?;
+        return Ok(Secret::take(&mut key));
+    }
+    let key = Secret::random(rng);
+    home.write("store.key", key.expose_secret())?;
+    Ok(key)
 }

@@ -99,6 +99,7 @@ impl Task {
             Some(home) => home.read("guards")?.map(|bytes| bytes.to_vec()).unwrap_or_default(),
             None => Vec::new(),
         };
+        let stores = setup::open_stores(setup.home.as_ref())?;
         let settings = NodeSettings {
             network: setup.network,
             identity: setup.identity,
@@ -111,7 +112,8 @@ impl Task {
             memory_bytes: u64::from(setup.config.memory_mib) << 20,
             peers: setup.peers,
             guards,
-            store: setup::open_store(setup.home.as_ref())?,
+            store: stores.records,
+            blocks: stores.blocks,
         };
         let host = Host::new(now, settings, link_secret, rng.fork());
         let mut this = Self {
