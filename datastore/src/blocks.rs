@@ -80,8 +80,8 @@ impl Default for BlockLimits {
 
 impl BlockLimits {
     /// Room on one shelf.
-    pub const fn of(&self, shelf: Shelf) -> u64 {
-        match shelf {
+    pub const fn of(&self, on: Shelf) -> u64 {
+        match on {
             Shelf::Owned => self.owned,
             Shelf::Cache => self.cache,
             Shelf::Pinned => self.pinned,
@@ -122,14 +122,14 @@ pub trait BlockStore: fmt::Debug + Send {
     ///
     /// # Errors
     /// When the disk fails. A damaged block is no error: it is dropped, and then there is none.
-    fn get(&mut self, shelf: Shelf, address: &BlockAddress) -> Result<Option<Block>, StoreError>;
+    fn get(&mut self, on: Shelf, address: &BlockAddress) -> Result<Option<Block>, StoreError>;
 
     /// Puts a block on a shelf.
     ///
     /// # Errors
     /// [`StoreError::Full`] when it does not fit (the cache and the client's shelf make room instead),
     /// [`StoreError::Disk`] when the disk fails.
-    fn put(&mut self, shelf: Shelf, block: &Block) -> Result<Kept, StoreError>;
+    fn put(&mut self, on: Shelf, block: &Block) -> Result<Kept, StoreError>;
 
     /// Makes sure of all that was put and not yet committed: one sync for all of it.
     ///
@@ -141,21 +141,17 @@ pub trait BlockStore: fmt::Debug + Send {
     ///
     /// # Errors
     /// When the disk fails.
-    fn remove(&mut self, shelf: Shelf, address: &BlockAddress) -> Result<bool, StoreError>;
+    fn remove(&mut self, on: Shelf, address: &BlockAddress) -> Result<bool, StoreError>;
 
     /// Whether a block is on a shelf other than the cache (of which nobody keeps a list).
-    fn holds(&self, shelf: Shelf, address: &BlockAddress) -> bool;
+    fn holds(&self, on: Shelf, address: &BlockAddress) -> bool;
 
     /// Up to `limit` addresses above `after` on a shelf other than the cache, in order.
-    fn addresses(
-        &self,
-        shelf: Shelf,
-        after: Option<&BlockAddress>,
-        limit: usize,
-    ) -> Vec<BlockAddress>;
+    fn addresses(&self, on: Shelf, after: Option<&BlockAddress>, limit: usize)
+    -> Vec<BlockAddress>;
 
     /// What lies on a shelf.
-    fn usage(&self, shelf: Shelf) -> Usage;
+    fn usage(&self, on: Shelf) -> Usage;
 
     /// Blocks that were found damaged and dropped, since the store was opened.
     fn damaged(&self) -> u64;

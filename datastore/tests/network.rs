@@ -87,31 +87,31 @@ impl Router {
 struct Shared(Arc<Mutex<MemoryBlocks>>);
 
 impl BlockStore for Shared {
-    fn get(&mut self, shelf: Shelf, address: &BlockAddress) -> Result<Option<Block>, StoreError> {
-        self.0.lock().unwrap().get(shelf, address)
+    fn get(&mut self, on: Shelf, address: &BlockAddress) -> Result<Option<Block>, StoreError> {
+        self.0.lock().unwrap().get(on, address)
     }
-    fn put(&mut self, shelf: Shelf, block: &Block) -> Result<Kept, StoreError> {
-        self.0.lock().unwrap().put(shelf, block)
+    fn put(&mut self, on: Shelf, block: &Block) -> Result<Kept, StoreError> {
+        self.0.lock().unwrap().put(on, block)
     }
     fn commit(&mut self) -> Result<(), StoreError> {
         self.0.lock().unwrap().commit()
     }
-    fn remove(&mut self, shelf: Shelf, address: &BlockAddress) -> Result<bool, StoreError> {
-        self.0.lock().unwrap().remove(shelf, address)
+    fn remove(&mut self, on: Shelf, address: &BlockAddress) -> Result<bool, StoreError> {
+        self.0.lock().unwrap().remove(on, address)
     }
-    fn holds(&self, shelf: Shelf, address: &BlockAddress) -> bool {
-        self.0.lock().unwrap().holds(shelf, address)
+    fn holds(&self, on: Shelf, address: &BlockAddress) -> bool {
+        self.0.lock().unwrap().holds(on, address)
     }
     fn addresses(
         &self,
-        shelf: Shelf,
+        on: Shelf,
         after: Option<&BlockAddress>,
         limit: usize,
     ) -> Vec<BlockAddress> {
-        self.0.lock().unwrap().addresses(shelf, after, limit)
+        self.0.lock().unwrap().addresses(on, after, limit)
     }
-    fn usage(&self, shelf: Shelf) -> Usage {
-        self.0.lock().unwrap().usage(shelf)
+    fn usage(&self, on: Shelf) -> Usage {
+        self.0.lock().unwrap().usage(on)
     }
     fn damaged(&self) -> u64 {
         0
@@ -337,9 +337,9 @@ impl Net {
     }
 
     /// How many of `asked` blocks are found, each asked for by another router, all at once.
-    fn found(&mut self, asked: &[u32]) -> usize {
+    fn found(&mut self, blocks: &[u32]) -> usize {
         let alive = self.alive();
-        for n in asked {
+        for n in blocks {
             let asker = alive[(*n as usize * 7 + 3) % alive.len()];
             let request = Request::Get(UnitKey::Block(block(*n).address()));
             let input = Input::Query { query: *n, request, class: Class::Interactive };
@@ -347,7 +347,7 @@ impl Net {
         }
         self.run(60);
         let good = |n: &&u32| self.answers.remove(n) == Some(Answer::Found(block(**n).into()));
-        asked.iter().filter(good).count()
+        blocks.iter().filter(good).count()
     }
 
     /// How many living routers own a block.

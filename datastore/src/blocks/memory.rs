@@ -39,16 +39,16 @@ impl MemoryBlocks {
         }
     }
 
-    fn map(&self, shelf: Shelf) -> Option<&BTreeMap<BlockAddress, Block>> {
-        match shelf {
+    fn map(&self, on: Shelf) -> Option<&BTreeMap<BlockAddress, Block>> {
+        match on {
             Shelf::Owned => Some(&self.owned),
             Shelf::Pinned => Some(&self.pinned),
             Shelf::Cache | Shelf::Client => None,
         }
     }
 
-    fn blocks(&self, shelf: Shelf) -> usize {
-        match shelf {
+    fn blocks(&self, on: Shelf) -> usize {
+        match on {
             Shelf::Owned => self.owned.len(),
             Shelf::Pinned => self.pinned.len(),
             Shelf::Cache => self.cache.len(),
@@ -56,8 +56,8 @@ impl MemoryBlocks {
         }
     }
 
-    fn has_room(&self, shelf: Shelf) -> bool {
-        (self.blocks(shelf) as u64 + 1) * BLOCK_COST <= self.limits.of(shelf)
+    fn has_room(&self, on: Shelf) -> bool {
+        (self.blocks(on) as u64 + 1) * BLOCK_COST <= self.limits.of(on)
     }
 }
 
@@ -76,8 +76,8 @@ impl fmt::Debug for MemoryBlocks {
 }
 
 impl BlockStore for MemoryBlocks {
-    fn get(&mut self, shelf: Shelf, address: &BlockAddress) -> Result<Option<Block>, StoreError> {
-        Ok(match shelf {
+    fn get(&mut self, on: Shelf, address: &BlockAddress) -> Result<Option<Block>, StoreError> {
+        Ok(match on {
             Shelf::Owned => self.owned.get(address).cloned(),
             Shelf::Pinned => self.pinned.get(address).cloned(),
             Shelf::Client => self.client.get(address).cloned(),
@@ -88,25 +88,25 @@ impl BlockStore for MemoryBlocks {
         })
     }
 
-    fn put(&mut self, shelf: Shelf, block: &Block) -> Result<Kept, StoreError> {
+    fn put(&mut self, on: Shelf, block: &Block) -> Result<Kept, StoreError> {
         let address = block.address();
-        let bytes_max = self.limits.of(shelf);
-        match shelf {
+        let bytes_max = self.limits.of(on);
+        match on {
             Shelf::Owned | Shelf::Pinned => {
-                if self.holds(shelf, &address) {
+                if self.holds(on, &address) {
                     return Ok(Kept::Same);
                 }
-                if !self.has_room(shelf) {
+                if !self.has_room(on) {
                     return Err(StoreError::Full { bytes_max });
                 }
-                let map = if shelf == Shelf::Owned { &mut self.owned } else { &mut self.pinned };
+                let map = if on == Shelf::Owned { &mut self.owned } else { &mut self.pinned };
                 map.insert(address, block.clone());
             }
             Shelf::Client => {
                 if self.client.contains(&address) {
                     return Ok(Kept::Same);
                 }
-                while !self.has_room(shelf) {
+                while !self.has_room(on) {
                     if self.client.pop_lru().is_none() {
                         return Err(StoreError::Full { bytes_max });
                     }
@@ -118,7 +118,7 @@ impl BlockStore for MemoryBlocks {
                 if self.cache.contains(&address) {
                     return Ok(Kept::Same);
                 }
-                if !self.has_room(shelf) {
+                if !self.has_room(on) {
                     match self.cache.peek_lru() {
                         Some((victim, _)) if self.sketch.prefers(&address, victim) => {
                             self.cache.pop_lru();
@@ -136,8 +136,8 @@ impl BlockStore for MemoryBlocks {
         Ok(())
     }
 
-    fn remove(&mut self, shelf: Shelf, address: &BlockAddress) -> Result<bool, StoreError> {
-        Ok(match shelf {
+    fn remove(&mut self, on: Shelf, address: &BlockAddress) -> Result<bool, StoreError> {
+        Ok(match on {
             Shelf::Owned => self.owned.remove(address).is_some(),
             Shelf::Pinned => self.pinned.remove(address).is_some(),
             Shelf::Cache => self.cache.pop(address).is_some(),
@@ -145,8 +145,8 @@ impl BlockStore for MemoryBlocks {
         })
     }
 
-    fn holds(&self, shelf: Shelf, address: &BlockAddress) -> bool {
-        match shelf {
+    fn holds(&self, on: Shelf, address: &BlockAddress) -> bool {
+        match on {
             Shelf::Owned => self.owned.contains_key(address),
             Shelf::Pinned => self.pinned.contains_key(address),
             Shelf::Client => self.client.contains(address),
@@ -156,15 +156,15 @@ impl BlockStore for MemoryBlocks {
 
     fn addresses(
         &self,
-        shelf: Shelf,
+        on: Shelf,
         after: Option<&BlockAddress>,
         limit: usize,
     ) -> Vec<BlockAddress> {
         let from = after.map_or(Unbounded, |address| Excluded(*address));
-        if let Some(map) = self.map(shelf) {
+        if let Some(map) = self.map(on) {
             return map.range((from, Unbounded)).take(limit).map(|(address, _)| *address).collect();
         }
-        if shelf == Shelf::Cache {
+        if on == Shelf::Cache {
             return Vec::new();
         }
         let above = |address: &&BlockAddress| after.is_none_or(|after| *address > after);
@@ -174,9 +174,9 @@ impl BlockStore for MemoryBlocks {
         all
     }
 
-    fn usage(&self, shelf: Shelf) -> Usage {
-        let blocks = self.blocks(shelf) as u64;
-        Usage { blocks, bytes: blocks * BLOCK_COST, bytes_max: self.limits.of(shelf) }
+    fn usage(&self, on: Shelf) -> Usage {
+        let blocks = self.blocks(on) as u64;
+        Usage { blocks, bytes: blocks * BLOCK_COST, bytes_max: self.limits.of(on) }
     }
 
     fn damaged(&self) -> u64 {

@@ -88,16 +88,16 @@ fn missing() -> StoreError {
     StoreError::Disk("a column family is missing".into())
 }
 
-const fn family_of(shelf: Shelf) -> &'static str {
-    match shelf {
+const fn family_of(on: Shelf) -> &'static str {
+    match on {
         Shelf::Owned => OWNED,
         Shelf::Pinned => PINNED,
         Shelf::Client | Shelf::Cache => CLIENT,
     }
 }
 
-const fn index_prefix(shelf: Shelf) -> Option<u8> {
-    match shelf {
+const fn index_prefix(on: Shelf) -> Option<u8> {
+    match on {
         Shelf::Owned => Some(b'o'),
         Shelf::Pinned => Some(b'p'),
         Shelf::Client | Shelf::Cache => None,
@@ -159,10 +159,10 @@ impl RocksBlocks {
     }
 
     /// The addresses on a shelf, and how many entries cannot be read (they are taken out).
-    fn load(&self, db: &DB, shelf: Shelf) -> Result<(BTreeSet<BlockAddress>, u64), StoreError> {
-        let Some(prefix) = index_prefix(shelf) else { return Ok((BTreeSet::new(), 0)) };
+    fn load(&self, db: &DB, on: Shelf) -> Result<(BTreeSet<BlockAddress>, u64), StoreError> {
+        let Some(prefix) = index_prefix(on) else { return Ok((BTreeSet::new(), 0)) };
         let meta = db.cf_handle(META).ok_or_else(missing)?;
-        let blocks = db.cf_handle(family_of(shelf)).ok_or_else(missing)?;
+        let blocks = db.cf_handle(family_of(on)).ok_or_else(missing)?;
         let (mut all, mut bad) = (BTreeSet::new(), Vec::new());
         for item in db.iterator_cf(meta, IteratorMode::From(&[prefix], Direction::Forward)) {
             let (name, sealed) = item.map_err(disk)?;
@@ -186,15 +186,15 @@ impl RocksBlocks {
         self.db.as_ref().ok_or_else(|| StoreError::Disk("the block store is closed".into()))
     }
 
-    const fn key_of(&self, shelf: Shelf) -> &StoreKey {
-        match shelf {
+    const fn key_of(&self, on: Shelf) -> &StoreKey {
+        match on {
             Shelf::Client => &self.client_key,
             Shelf::Owned | Shelf::Cache | Shelf::Pinned => &self.key,
         }
     }
 
-    fn name(&self, shelf: Shelf, address: &BlockAddress) -> [u8; 32] {
-        self.key_of(shelf).name(&[shelf as u8], address.as_bytes())
+    fn name(&self, on: Shelf, address: &BlockAddress) -> [u8; 32] {
+        self.key_of(on).name(&[on as u8], address.as_bytes())
     }
 
     /// Takes note of what went wrong: `mend` will see to it.
@@ -203,13 +203,13 @@ impl RocksBlocks {
         result
     }
 
-    fn read(&mut self, shelf: Shelf, address: &BlockAddress) -> Result<Option<Block>, StoreError> {
-        let name = self.name(shelf, address);
+    fn read(&mut self, on: Shelf, address: &BlockAddress) -> Result<Option<Block>, StoreError> {
+        let name = self.name(on, address);
         let db = self.db()?;
-        let family = db.cf_handle(family_of(shelf)).ok_or_else(missing)?;
+        let family = db.cf_handle(family_of(on)).ok_or_else(missing)?;
         let block = match db.get_pinned_cf(family, name) {
             Ok(sealed) => {
-                sealed.and_then(|sealed| self.key_of(shelf).open_block(shelf, address, &sealed))
+                sealed.and_then(|sealed| self.key_of(on).open_block(on, address, &sealed))
             }
             // RocksDB's own checksum failed.
             Err(error) if error.kind() == ErrorKind::Corruption => None,
@@ -218,45 +218,45 @@ impl RocksBlocks {
         if block.is_none() {
             self.damaged += 1;
             // If even that fails, it is at least not served any more in this run.
-            self.forget(shelf, address);
-            self.erase(shelf, address)?;
+            self.forget(on, address);
+            self.erase(on, address)?;
         }
         Ok(block)
     }
 
-    fn write(&mut self, shelf: Shelf, block: &Block) -> Result<(), StoreError> {
+    fn write(&mut self, on: Shelf, block: &Block) -> Result<(), StoreError> {
         let address = block.address();
-        let name = self.name(shelf, &address);
-        let sealed = self.key_of(shelf).seal_block(shelf, block);
+        let name = self.name(on, &address);
+        let sealed = self.key_of(on).seal_block(on, block);
         let mut batch = WriteBatch::default();
         let db = self.db()?;
-        batch.put_cf(db.cf_handle(family_of(shelf)).ok_or_else(missing)?, name, sealed);
-        if let Some(prefix) = index_prefix(shelf) {
+        batch.put_cf(db.cf_handle(family_of(on)).ok_or_else(missing)?, name, sealed);
+        if let Some(prefix) = index_prefix(on) {
             let name = [&[prefix][..], &name].concat();
             let entry = self.key.seal(&name, address.as_bytes());
             batch.put_cf(db.cf_handle(META).ok_or_else(missing)?, name, entry);
         }
-        let logged = shelf != Shelf::Client;
+        let logged = on != Shelf::Client;
         db.write_opt(batch, &options::write(logged)).map_err(disk)?;
         self.unsynced |= logged;
         Ok(())
     }
 
     /// Not synced: a block that comes back after a power cut is dropped again.
-    fn erase(&mut self, shelf: Shelf, address: &BlockAddress) -> Result<(), StoreError> {
-        let name = self.name(shelf, address);
+    fn erase(&mut self, on: Shelf, address: &BlockAddress) -> Result<(), StoreError> {
+        let name = self.name(on, address);
         let mut batch = WriteBatch::default();
         let db = self.db()?;
-        batch.delete_cf(db.cf_handle(family_of(shelf)).ok_or_else(missing)?, name);
-        if let Some(prefix) = index_prefix(shelf) {
+        batch.delete_cf(db.cf_handle(family_of(on)).ok_or_else(missing)?, name);
+        if let Some(prefix) = index_prefix(on) {
             let name = [&[prefix][..], &name].concat();
             batch.delete_cf(db.cf_handle(META).ok_or_else(missing)?, name);
         }
-        db.write_opt(batch, &options::write(shelf != Shelf::Client)).map_err(disk)
+        db.write_opt(batch, &options::write(on != Shelf::Client)).map_err(disk)
     }
 
-    fn forget(&mut self, shelf: Shelf, address: &BlockAddress) {
-        match shelf {
+    fn forget(&mut self, on: Shelf, address: &BlockAddress) {
+        match on {
             Shelf::Owned => drop(self.owned.remove(address)),
             Shelf::Pinned => drop(self.pinned.remove(address)),
             Shelf::Client => {
@@ -268,8 +268,8 @@ impl RocksBlocks {
         }
     }
 
-    fn note_put(&mut self, shelf: Shelf, address: BlockAddress) {
-        match shelf {
+    fn note_put(&mut self, on: Shelf, address: BlockAddress) {
+        match on {
             Shelf::Owned => drop(self.owned.insert(address)),
             Shelf::Pinned => drop(self.pinned.insert(address)),
             Shelf::Client => {
@@ -280,8 +280,8 @@ impl RocksBlocks {
         }
     }
 
-    fn blocks(&self, shelf: Shelf) -> u64 {
-        match shelf {
+    fn blocks(&self, on: Shelf) -> u64 {
+        match on {
             Shelf::Owned => self.owned.len() as u64,
             Shelf::Pinned => self.pinned.len() as u64,
             Shelf::Client => self.client_set.len() as u64,
@@ -298,29 +298,28 @@ impl RocksBlocks {
     }
 
     /// What a shelf takes, never less than its blocks.
-    fn taken(&self, shelf: Shelf) -> u64 {
+    fn taken(&self, on: Shelf) -> u64 {
         let [owned, pinned, client] = self.measured;
-        let measured = match shelf {
+        let measured = match on {
             Shelf::Owned => owned,
             Shelf::Pinned => pinned,
             Shelf::Client => client,
             Shelf::Cache => return self.cache.bytes(),
         };
         let since = u64::from(self.writes) * BLOCK_COST;
-        (measured + since).max(self.blocks(shelf) * BLOCK_COST)
+        (measured + since).max(self.blocks(on) * BLOCK_COST)
     }
 
     /// Whether another block fits: among the blocks, and with all garbage on the disk. Clears the
     /// garbage away if need be.
-    fn has_room(&mut self, shelf: Shelf) -> bool {
-        let bytes_max = self.limits.of(shelf);
+    fn has_room(&mut self, on: Shelf) -> bool {
+        let bytes_max = self.limits.of(on);
         let (part, whole) = LIVE_PART;
-        if (self.blocks(shelf) + 1) * BLOCK_COST > bytes_max / whole * part {
+        if (self.blocks(on) + 1) * BLOCK_COST > bytes_max / whole * part {
             return false;
         }
-        let fits = |it: &Self| {
-            it.taken(shelf) + BLOCK_COST + options::SLACK.min(bytes_max / 8) <= bytes_max
-        };
+        let fits =
+            |it: &Self| it.taken(on) + BLOCK_COST + options::SLACK.min(bytes_max / 8) <= bytes_max;
         if fits(self) {
             return true;
         }
@@ -329,7 +328,7 @@ impl RocksBlocks {
             return true;
         }
         if let Ok(db) = self.db()
-            && let Some(family) = db.cf_handle(family_of(shelf))
+            && let Some(family) = db.cf_handle(family_of(on))
         {
             options::collect_garbage(db, family);
         }
@@ -337,21 +336,21 @@ impl RocksBlocks {
         fits(self)
     }
 
-    fn put_here(&mut self, shelf: Shelf, block: &Block) -> Result<Kept, StoreError> {
+    fn put_here(&mut self, on: Shelf, block: &Block) -> Result<Kept, StoreError> {
         let address = block.address();
-        if self.holds(shelf, &address) {
+        if self.holds(on, &address) {
             return Ok(Kept::Same);
         }
-        while !self.has_room(shelf) {
-            let oldest = if shelf == Shelf::Client { self.client.front().copied() } else { None };
+        while !self.has_room(on) {
+            let oldest = if on == Shelf::Client { self.client.front().copied() } else { None };
             let Some(oldest) = oldest else {
-                return Err(StoreError::Full { bytes_max: self.limits.of(shelf) });
+                return Err(StoreError::Full { bytes_max: self.limits.of(on) });
             };
-            self.forget(shelf, &oldest);
-            self.erase(shelf, &oldest)?;
+            self.forget(on, &oldest);
+            self.erase(on, &oldest)?;
         }
-        self.write(shelf, block)?;
-        self.note_put(shelf, address);
+        self.write(on, block)?;
+        self.note_put(on, address);
         self.writes += 1;
         if self.writes >= MEASURE_EVERY {
             self.measure();
@@ -394,21 +393,21 @@ impl fmt::Debug for RocksBlocks {
 }
 
 impl BlockStore for RocksBlocks {
-    fn get(&mut self, shelf: Shelf, address: &BlockAddress) -> Result<Option<Block>, StoreError> {
-        let got = match shelf {
+    fn get(&mut self, on: Shelf, address: &BlockAddress) -> Result<Option<Block>, StoreError> {
+        let got = match on {
             Shelf::Cache => self.get_cached(address),
-            Shelf::Owned | Shelf::Pinned | Shelf::Client if self.holds(shelf, address) => {
-                self.read(shelf, address)
+            Shelf::Owned | Shelf::Pinned | Shelf::Client if self.holds(on, address) => {
+                self.read(on, address)
             }
             Shelf::Owned | Shelf::Pinned | Shelf::Client => Ok(None),
         };
         self.checked(got)
     }
 
-    fn put(&mut self, shelf: Shelf, block: &Block) -> Result<Kept, StoreError> {
-        let put = match shelf {
+    fn put(&mut self, on: Shelf, block: &Block) -> Result<Kept, StoreError> {
+        let put = match on {
             Shelf::Cache => self.put_cached(block),
-            Shelf::Owned | Shelf::Pinned | Shelf::Client => self.put_here(shelf, block),
+            Shelf::Owned | Shelf::Pinned | Shelf::Client => self.put_here(on, block),
         };
         self.checked(put)
     }
@@ -422,17 +421,17 @@ impl BlockStore for RocksBlocks {
         self.checked(synced)
     }
 
-    fn remove(&mut self, shelf: Shelf, address: &BlockAddress) -> Result<bool, StoreError> {
-        if !self.holds(shelf, address) {
+    fn remove(&mut self, on: Shelf, address: &BlockAddress) -> Result<bool, StoreError> {
+        if !self.holds(on, address) {
             return Ok(false);
         }
-        self.forget(shelf, address);
-        let erased = self.erase(shelf, address);
+        self.forget(on, address);
+        let erased = self.erase(on, address);
         self.checked(erased).map(|()| true)
     }
 
-    fn holds(&self, shelf: Shelf, address: &BlockAddress) -> bool {
-        match shelf {
+    fn holds(&self, on: Shelf, address: &BlockAddress) -> bool {
+        match on {
             Shelf::Owned => self.owned.contains(address),
             Shelf::Pinned => self.pinned.contains(address),
             Shelf::Client => self.client_set.contains(address),
@@ -442,11 +441,11 @@ impl BlockStore for RocksBlocks {
 
     fn addresses(
         &self,
-        shelf: Shelf,
+        on: Shelf,
         after: Option<&BlockAddress>,
         limit: usize,
     ) -> Vec<BlockAddress> {
-        let set = match shelf {
+        let set = match on {
             Shelf::Owned => &self.owned,
             Shelf::Pinned => &self.pinned,
             Shelf::Client => &self.client_set,
@@ -456,9 +455,9 @@ impl BlockStore for RocksBlocks {
         set.range((from, Unbounded)).take(limit).copied().collect()
     }
 
-    fn usage(&self, shelf: Shelf) -> Usage {
-        let (blocks, bytes) = (self.blocks(shelf), self.taken(shelf));
-        Usage { blocks, bytes, bytes_max: self.limits.of(shelf) }
+    fn usage(&self, on: Shelf) -> Usage {
+        let (blocks, bytes) = (self.blocks(on), self.taken(on));
+        Usage { blocks, bytes, bytes_max: self.limits.of(on) }
     }
 
     fn damaged(&self) -> u64 {

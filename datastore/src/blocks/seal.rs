@@ -45,17 +45,17 @@ impl StoreKey {
         kdf::derive(NAME_CONTEXT, &[self.0.expose_secret(), space, address])
     }
 
-    fn block_aead(&self, shelf: Shelf, address: &BlockAddress) -> Aead {
-        let shelf = [shelf as u8];
-        let parts: [&[u8]; 3] = [self.0.expose_secret(), &shelf, address.as_bytes()];
+    fn block_aead(&self, on: Shelf, address: &BlockAddress) -> Aead {
+        let on = [on as u8];
+        let parts: [&[u8]; 3] = [self.0.expose_secret(), &on, address.as_bytes()];
         Aead::new(&kdf::derive_secret(BLOCK_CONTEXT, &parts))
     }
 
     /// A block as it is stored. Its key follows from its address, which stands for its bytes.
-    pub(crate) fn seal_block(&self, shelf: Shelf, block: &Block) -> Vec<u8> {
+    pub(crate) fn seal_block(&self, on: Shelf, block: &Block) -> Vec<u8> {
         let mut sealed = Vec::with_capacity(SEALED_BLOCK_LEN);
         sealed.extend_from_slice(block.as_bytes());
-        let tag = self.block_aead(shelf, &block.address()).seal_in_place(0, &[], &mut sealed);
+        let tag = self.block_aead(on, &block.address()).seal_in_place(0, &[], &mut sealed);
         sealed.extend_from_slice(&tag);
         sealed
     }
@@ -63,13 +63,13 @@ impl StoreKey {
     /// Undoes `seal_block`; `None` for anything else, whatever the disk did to it.
     pub(crate) fn open_block(
         &self,
-        shelf: Shelf,
+        on: Shelf,
         address: &BlockAddress,
         sealed: &[u8],
     ) -> Option<Block> {
         let (bytes, tag) = sealed.split_last_chunk::<TAG_LEN>()?;
         let mut bytes = (bytes.len() == BLOCK_LEN).then(|| bytes.to_vec())?;
-        self.block_aead(shelf, address).open_in_place(0, &[], &mut bytes, tag).ok()?;
+        self.block_aead(on, address).open_in_place(0, &[], &mut bytes, tag).ok()?;
         Block::verified(*address, &bytes)
     }
 
@@ -123,7 +123,7 @@ mod tests {
         ) {
             let it = block(1);
             let sealed = key(1).seal_block(Shelf::Owned, &it);
-            let open = |key: &StoreKey, shelf, address, sealed: &[u8]| key.open_block(shelf, &address, sealed);
+            let open = |key: &StoreKey, on, address, sealed: &[u8]| key.open_block(on, &address, sealed);
             let address = it.address();
             prop_assert_eq!(open(&key(1), Shelf::Owned, address, &sealed), Some(it));
             prop_assert_eq!(open(&key(2), Shelf::Owned, address, &sealed), None);

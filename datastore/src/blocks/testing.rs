@@ -40,62 +40,62 @@ const LISTED: [Shelf; 3] = [Shelf::Owned, Shelf::Pinned, Shelf::Client];
 
 fn what_was_put_is_got_from_its_shelf_and_no_other(make: &impl Make) {
     let mut store = make(limits(200));
-    for (n, shelf) in (0..).zip(Shelf::ALL) {
+    for (n, on) in (0..).zip(Shelf::ALL) {
         let it = block(n);
-        assert_eq!(store.get(shelf, &it.address()).unwrap(), None);
-        assert_eq!(store.put(shelf, &it).unwrap(), Kept::Stored);
-        assert_eq!(store.put(shelf, &it).unwrap(), Kept::Same);
+        assert_eq!(store.get(on, &it.address()).unwrap(), None);
+        assert_eq!(store.put(on, &it).unwrap(), Kept::Stored);
+        assert_eq!(store.put(on, &it).unwrap(), Kept::Same);
         store.commit().unwrap();
         for other in Shelf::ALL {
             let got = store.get(other, &it.address()).unwrap();
-            assert_eq!(got, (other == shelf).then(|| it.clone()), "{shelf:?} {other:?}");
+            assert_eq!(got, (other == on).then(|| it.clone()), "{on:?} {other:?}");
         }
-        assert_eq!(store.holds(shelf, &it.address()), shelf != Shelf::Cache);
+        assert_eq!(store.holds(on, &it.address()), on != Shelf::Cache);
     }
-    for (n, shelf) in (0..).zip(Shelf::ALL).filter(|(_, shelf)| *shelf != Shelf::Cache) {
+    for (n, on) in (0..).zip(Shelf::ALL).filter(|(_, on)| *on != Shelf::Cache) {
         let address = block(n).address();
-        assert!(store.remove(shelf, &address).unwrap());
-        assert!(!store.remove(shelf, &address).unwrap());
-        assert_eq!(store.get(shelf, &address).unwrap(), None);
-        assert_eq!(store.usage(shelf).blocks, 0);
+        assert!(store.remove(on, &address).unwrap());
+        assert!(!store.remove(on, &address).unwrap());
+        assert_eq!(store.get(on, &address).unwrap(), None);
+        assert_eq!(store.usage(on).blocks, 0);
     }
     assert_eq!(store.damaged(), 0);
 }
 
 fn addresses_walk_in_order(make: &impl Make) {
     let mut store = make(limits(200));
-    for shelf in LISTED {
+    for on in LISTED {
         let mut all: Vec<BlockAddress> = (0..10).map(|n| block(n).address()).collect();
         all.sort();
         for n in 0..10 {
-            store.put(shelf, &block(n)).unwrap();
+            store.put(on, &block(n)).unwrap();
         }
         let mut walked: Vec<BlockAddress> = Vec::new();
         loop {
-            let some = store.addresses(shelf, walked.last(), 3);
+            let some = store.addresses(on, walked.last(), 3);
             walked.extend(&some);
             if some.len() < 3 {
                 break;
             }
         }
         assert_eq!(walked, all);
-        assert!(store.addresses(shelf, None, 0).is_empty());
+        assert!(store.addresses(on, None, 0).is_empty());
     }
 }
 
 fn a_full_shelf_refuses_or_makes_room(make: &impl Make) {
     let mut store = make(limits(40));
-    for shelf in [Shelf::Owned, Shelf::Pinned] {
-        let first = (0..400).find(|n| store.put(shelf, &block(*n)).is_err()).unwrap();
-        assert!(first >= 40, "{shelf:?}: {first}");
-        let refused = store.put(shelf, &block(900));
+    for on in [Shelf::Owned, Shelf::Pinned] {
+        let first = (0..400).find(|n| store.put(on, &block(*n)).is_err()).unwrap();
+        assert!(first >= 40, "{on:?}: {first}");
+        let refused = store.put(on, &block(900));
         assert!(matches!(refused, Err(StoreError::Full { .. })));
         store.commit().unwrap();
         for n in 0..first {
-            assert_eq!(store.get(shelf, &block(n).address()).unwrap(), Some(block(n)));
+            assert_eq!(store.get(on, &block(n).address()).unwrap(), Some(block(n)));
         }
-        assert!(store.remove(shelf, &block(1).address()).unwrap());
-        assert_eq!(store.put(shelf, &block(900)).unwrap(), Kept::Stored);
+        assert!(store.remove(on, &block(1).address()).unwrap());
+        assert_eq!(store.put(on, &block(900)).unwrap(), Kept::Stored);
     }
     for n in 0..400 {
         assert_eq!(store.put(Shelf::Client, &block(n)).unwrap(), Kept::Stored);
@@ -148,28 +148,28 @@ fn a_store_is_a_bounded_map_per_shelf(make: &impl Make) {
         .run(&prop::collection::vec(action, 0..60), |actions| {
             let mut store = make(limits(200));
             let mut model: BTreeMap<(Shelf, BlockAddress), Block> = BTreeMap::new();
-            for (shelf, n, act) in actions {
-                let (shelf, it) = (LISTED[shelf], block(n));
-                let entry = (shelf, it.address());
+            for (on, n, act) in actions {
+                let (on, it) = (LISTED[on], block(n));
+                let entry = (on, it.address());
                 match act {
                     0 => {
-                        let removed = store.remove(shelf, &it.address()).unwrap();
+                        let removed = store.remove(on, &it.address()).unwrap();
                         prop_assert_eq!(removed, model.remove(&entry).is_some());
                     }
                     1 => store.commit().unwrap(),
                     2 => {
-                        let got = store.get(shelf, &it.address()).unwrap();
+                        let got = store.get(on, &it.address()).unwrap();
                         prop_assert_eq!(got.as_ref(), model.get(&entry));
                     }
                     _ => {
-                        let kept = store.put(shelf, &it).unwrap();
+                        let kept = store.put(on, &it).unwrap();
                         let old = model.insert(entry, it);
                         prop_assert_eq!(kept == Kept::Same, old.is_some());
                     }
                 }
-                for shelf in LISTED {
-                    let count = model.keys().filter(|(other, _)| *other == shelf).count();
-                    prop_assert_eq!(store.usage(shelf).blocks, count as u64);
+                for on in LISTED {
+                    let count = model.keys().filter(|(other, _)| *other == on).count();
+                    prop_assert_eq!(store.usage(on).blocks, count as u64);
                 }
             }
             Ok(())

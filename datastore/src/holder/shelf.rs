@@ -109,8 +109,8 @@ impl Blocks {
     }
 
     /// What lies on a shelf.
-    pub(super) fn usage(&self, shelf: Shelf) -> Usage {
-        self.store.usage(shelf)
+    pub(super) fn usage(&self, on: Shelf) -> Usage {
+        self.store.usage(on)
     }
 
     fn enter(&mut self, source: Source, address: BlockAddress) {
@@ -171,8 +171,8 @@ impl Blocks {
     }
 
     pub(super) fn read(&mut self, now: Time, address: &BlockAddress) -> Option<Block> {
-        for shelf in [Shelf::Owned, Shelf::Cache] {
-            match self.store.get(shelf, address) {
+        for on in [Shelf::Owned, Shelf::Cache] {
+            match self.store.get(on, address) {
                 Ok(Some(block)) => return Some(block),
                 Ok(None) => {}
                 Err(error) => self.failed(now, &error),

@@ -59,8 +59,8 @@ fn a_restart_keeps_all_but_what_was_fetched_for_the_person_here() {
     let folder = Folder::new();
     let mut store = folder.open(limits(500));
     for n in 0..60 {
-        for shelf in Shelf::ALL {
-            store.put(shelf, &block(n)).unwrap();
+        for on in Shelf::ALL {
+            store.put(on, &block(n)).unwrap();
         }
     }
     store.set_note("a", b"note").unwrap();
@@ -68,8 +68,8 @@ fn a_restart_keeps_all_but_what_was_fetched_for_the_person_here() {
     drop(store);
     let mut store = folder.open(limits(500));
     for n in 0..60 {
-        for shelf in [Shelf::Owned, Shelf::Pinned] {
-            assert_eq!(store.get(shelf, &block(n).address()).unwrap(), Some(block(n)));
+        for on in [Shelf::Owned, Shelf::Pinned] {
+            assert_eq!(store.get(on, &block(n).address()).unwrap(), Some(block(n)));
         }
         assert_eq!(store.get(Shelf::Client, &block(n).address()).unwrap(), None);
     }
@@ -84,9 +84,9 @@ fn a_restart_keeps_all_but_what_was_fetched_for_the_person_here() {
 fn another_key_reads_nothing_and_nothing_on_the_disk_is_in_the_clear() {
     let folder = Folder::new();
     let mut store = folder.open(limits(100));
-    for shelf in Shelf::ALL {
+    for on in Shelf::ALL {
         for n in 0..8 {
-            store.put(shelf, &block(n)).unwrap();
+            store.put(on, &block(n)).unwrap();
         }
     }
     store.commit().unwrap();
@@ -132,12 +132,9 @@ proptest! {
         if let Ok(mut store) = RocksBlocks::open(&folder.0, key, client, limits(300)) {
             let mut good = 0;
             for n in 0..40 {
-                match store.get(Shelf::Owned, &block(n).address()) {
-                    Ok(Some(got)) => {
-                        prop_assert_eq!(got, block(n));
-                        good += 1;
-                    }
-                    Ok(None) | Err(_) => {}
+                if let Ok(Some(got)) = store.get(Shelf::Owned, &block(n).address()) {
+                    prop_assert_eq!(got, block(n));
+                    good += 1;
                 }
             }
             prop_assert!(good >= 40 - 12);
