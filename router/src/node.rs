@@ -20,7 +20,7 @@ use std::{
 use warren_datastore::{Holder, RecordStore, blocks::BlockStore};
 use warren_overlay::{
     crypto::sign::IdentityKey,
-    id::{EndNo, LinkNo, NetworkId, RouterId},
+    id::{EndNo, LinkNo, NetworkId},
     plane::{LinkCommand, LinkEvent},
     ring::{
         Ring, RingConfig,
@@ -51,6 +51,10 @@ use crate::{
 const TIDY_EVERY: Duration = Duration::from_secs(1);
 /// How often what should survive a restart is given to the driver, when it changed.
 const SAVE_EVERY: Duration = Duration::from_secs(10);
+/// And how soon after a neighbour came or went.
+const SAVE_SOON: Duration = Duration::from_secs(1);
+/// Routers remembered for the next start: neighbours, then those that were.
+const PEERS_MAX: usize = 64;
 /// How long a descriptor holds; it is renewed at half of it.
 const DESCRIPTOR_MINUTES: u32 = 24 * 60;
 /// How often the tunnel keys change; the ones before are accepted for as long again.
@@ -250,7 +254,7 @@ pub struct Node {
     relaxed: bool,
     tidy_at: Time,
     save_at: Time,
-    saved_peers: Vec<RouterId>,
+    saved_peers: Vec<Arc<RouterDescriptor>>,
     out: VecDeque<NodeOutput>,
 }
 
@@ -316,7 +320,7 @@ impl Node {
             relaxed: false,
             tidy_at: now.time + TIDY_EVERY,
             save_at: now.time + SAVE_EVERY,
-            saved_peers: Vec::new(),
+            saved_peers: settings.peers.clone(),
             out: VecDeque::new(),
         };
         this.ring.handle_input(
@@ -420,11 +424,25 @@ impl Node {
         }
     }
 
+    fn save_soon(&mut self, now: Now) {
+        self.save_at = self.save_at.min(now.time + SAVE_SOON);
+    }
+
+    /// Those who were neighbours stay on the list behind those who are: a router that has lost all of
+    /// them, because its own network was gone, still knows whom to ask.
     fn save(&mut self) {
-        let peers: Vec<_> = self.ring.neighbours().cloned().collect();
-        let ids: Vec<_> = peers.iter().map(|peer| peer.id()).collect();
-        if ids != self.saved_peers && !ids.is_empty() {
-            self.saved_peers = ids;
+        let mut peers: Vec<_> = self.ring.neighbours().cloned().collect();
+        for old in &self.saved_peers {
+            let known = peers.iter().any(|peer| peer.id() == old.id());
+            if !known && peers.len() < PEERS_MAX {
+                peers.push(Arc::clone(old));
+            }
+        }
+        let same = |(a, b): (&Arc<RouterDescriptor>, &Arc<RouterDescriptor>)| {
+            a.id() == b.id() && a.fields().published == b.fields().published
+        };
+        if peers.len() != self.saved_peers.len() || !peers.iter().zip(&self.saved_peers).all(same) {
+            self.saved_peers.clone_from(&peers);
             self.out.push_back(NodeOutput::Save(Saved::Peers(peers)));
         }
     }

@@ -53,6 +53,8 @@ const GOSSIP_EVERY: Duration = Duration::from_secs(30);
 /// The table is looked at this often while something is missing, and this often otherwise.
 const TEND_SOON: Duration = Duration::from_secs(1);
 const TEND_LATER: Duration = Duration::from_secs(10);
+/// Gossip messages to a new neighbour at once.
+const GREETING: usize = 2;
 /// How soon after joining a small network is taken for what it is.
 const MESH_AFTER: Duration = Duration::from_secs(1);
 /// The own place is looked up this often: first soon, to heal joins at the same time, then rarely.
@@ -511,11 +513,15 @@ impl Ring {
         self.keep.dirty = true;
     }
 
-    /// Tells a new neighbour who is around it, and the near ones (in a small network all) about it.
+    /// Tells a new neighbour who is around it, and the near ones (in a small network everybody about
+    /// everybody) about it.
     pub(super) fn greet(&mut self, id: &RouterId) {
-        self.gossip_to(id);
-        self.gossip_to(id);
         let small = self.view.len() <= self.neighbours.degree();
+        let messages =
+            if small { self.neighbours.degree().div_ceil(DESCRIPTORS_MAX) } else { GREETING };
+        for _ in 0..messages {
+            self.gossip_to(id);
+        }
         let others: Vec<_> = if small {
             self.neighbours.iter().map(|it| it.peer.id()).collect()
         } else if self.neighbours.is_near(id) {

@@ -312,6 +312,7 @@ impl Node {
             }
             ring::Output::Neighbourhood(neighbours) => {
                 self.holder.handle_input(now, HolderInput::Neighbourhood(neighbours));
+                self.save_soon(now);
             }
             ring::Output::HandOver => self.holder.handle_input(now, HolderInput::HandOver),
             ring::Output::Left => {
