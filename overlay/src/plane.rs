@@ -165,8 +165,8 @@ pub enum LinkCommand {
 /// What a link tells the control plane.
 #[derive(Debug)]
 pub enum LinkEvent {
-    /// A control message that is not the link's own business: `Padding`, `Credit`, `Teardown` and
-    /// `Goodbye` never appear here.
+    /// A control message that is not the link's own business: `Padding`, `Credit`, `Teardown`,
+    /// `Ping`, `Pong` and `Goodbye` never appear here.
     Message(LinkMessage),
     /// A lane ended: teardown by the peer, an unrecognised cell, a stuck queue, or no quota for it.
     /// It is gone here, and the peer knows. Also for a lane that was never opened here and that the
@@ -182,6 +182,9 @@ pub enum LinkEvent {
         /// What happened.
         event: EndHopEvent,
     },
+    /// The peer owes an answer and gives no sign of life (true), or speaks again (false). A hint:
+    /// what can go another way should.
+    Quiet(bool),
     /// The link is over, and with it all its lanes; nothing follows. Once what the last
     /// `poll_transmit` gave is written, the socket is to be closed.
     Closed(CloseReason),
@@ -195,7 +198,7 @@ pub enum CloseReason {
     PeerGoodbye,
     /// This side said goodbye, or shut the link.
     Local,
-    /// Nothing came for 15 s.
+    /// Nothing came for 15 s, or no answer for 5 s.
     Silent,
     /// The peer sent what no router sends: not sealed, malformed, or with reserved bits.
     Garbage,

@@ -147,6 +147,16 @@ pub enum Clove {
         /// What became of it.
         answer: BlockAnswer,
     },
+    /// Kind 7, owner to end hop: are you there? Body: request 4.
+    Probe {
+        /// Chosen by the owner; unique among its open requests.
+        request: u32,
+    },
+    /// Kind 8, end hop to owner: yes. Body: request 4.
+    Probed {
+        /// Which request.
+        request: u32,
+    },
     /// Kind 16, owner to end hop: join this tunnel to a gateway. Body: splice 4, contact 87,
     /// sealed lease 64.
     SpliceOpen {
@@ -217,6 +227,8 @@ pub(crate) mod kind {
     pub(super) const BLOCK_GET: u8 = 4;
     pub(super) const BLOCK_PUT: u8 = 5;
     pub(super) const BLOCK_ANSWER: u8 = 6;
+    pub(super) const PROBE: u8 = 7;
+    pub(super) const PROBED: u8 = 8;
     pub(super) const SPLICE_OPEN: u8 = 16;
     pub(super) const SPLICE_OPENED: u8 = 17;
     pub(super) const SPLICE_CLOSED: u8 = 18;
@@ -242,9 +254,12 @@ pub(crate) fn check_head(kind: u8, len: usize) -> Result<(), WireError> {
         kind::BLOCK_PUT => len == 5 + BLOCK_LEN,
         kind::BLOCK_ANSWER => (6..=8).contains(&len) || len == 6 + BLOCK_LEN,
         kind::SPLICE_OPEN => len == 4 + Contact::LEN + SEALED_LEASE_LEN,
-        kind::SPLICE_OPENED | kind::SPLICE_CLOSED | kind::SPLICE_INCOMING | kind::LEASE_REFUSED => {
-            len == 4
-        }
+        kind::PROBE
+        | kind::PROBED
+        | kind::SPLICE_OPENED
+        | kind::SPLICE_CLOSED
+        | kind::SPLICE_INCOMING
+        | kind::LEASE_REFUSED => len == 4,
         kind::SPLICE_DATA => (5..=4 + DATA_MAX).contains(&len),
         kind::SPLICE_CREDIT => len == 6,
         kind::LEASE_REQUEST => len == 20,
@@ -289,7 +304,9 @@ impl Clove {
             Self::SpliceCredit { splice, cells } => w.u32(splice.0).u16(*cells),
             Self::LeaseRequest { request, lease } => w.u32(*request).bytes(lease),
             Self::LeaseGranted { request, splice_key } => w.u32(*request).bytes(splice_key),
-            Self::LeaseRefused { request } => w.u32(*request),
+            Self::Probe { request } | Self::Probed { request } | Self::LeaseRefused { request } => {
+                w.u32(*request)
+            }
         };
     }
 
@@ -339,6 +356,8 @@ impl Clove {
                 contact: Contact::decode(&mut r)?,
                 sealed: r.array("sealed lease")?,
             },
+            kind::PROBE => Self::Probe { request: r.u32("request")? },
+            kind::PROBED => Self::Probed { request: r.u32("request")? },
             kind::SPLICE_OPENED => Self::SpliceOpened { splice: splice(&mut r)? },
             kind::SPLICE_CLOSED => Self::SpliceClosed { splice: splice(&mut r)? },
             kind::SPLICE_DATA => {
@@ -370,6 +389,8 @@ impl Clove {
             Self::BlockGet { .. } => kind::BLOCK_GET,
             Self::BlockPut { .. } => kind::BLOCK_PUT,
             Self::BlockAnswer { .. } => kind::BLOCK_ANSWER,
+            Self::Probe { .. } => kind::PROBE,
+            Self::Probed { .. } => kind::PROBED,
             Self::SpliceOpen { .. } => kind::SPLICE_OPEN,
             Self::SpliceOpened { .. } => kind::SPLICE_OPENED,
             Self::SpliceClosed { .. } => kind::SPLICE_CLOSED,
@@ -391,7 +412,9 @@ impl Clove {
             Self::BlockPut { .. } => 5 + BLOCK_LEN,
             Self::BlockAnswer { answer, .. } => 5 + answer.encoded_len(|_| BLOCK_LEN),
             Self::SpliceOpen { .. } => 4 + Contact::LEN + SEALED_LEASE_LEN,
-            Self::SpliceOpened { .. }
+            Self::Probe { .. }
+            | Self::Probed { .. }
+            | Self::SpliceOpened { .. }
             | Self::SpliceClosed { .. }
             | Self::SpliceIncoming { .. }
             | Self::LeaseRefused { .. } => 4,
@@ -411,6 +434,8 @@ impl Clove {
             | Self::BlockGet { request, .. }
             | Self::BlockPut { request, .. }
             | Self::BlockAnswer { request, .. }
+            | Self::Probe { request }
+            | Self::Probed { request }
             | Self::LeaseRequest { request, .. }
             | Self::LeaseGranted { request, .. }
             | Self::LeaseRefused { request } => Some(*request),
@@ -420,8 +445,13 @@ impl Clove {
 
     /// Whether an owner asks this and an end hop answers it.
     pub(crate) const fn asks(&self) -> bool {
-        matches!(self, Self::RecordGet { .. } | Self::RecordPut { .. } | Self::LeaseRequest { .. })
-            || self.is_block()
+        matches!(
+            self,
+            Self::RecordGet { .. }
+                | Self::RecordPut { .. }
+                | Self::Probe { .. }
+                | Self::LeaseRequest { .. }
+        ) || self.is_block()
     }
 
     /// Whether it is a request for a block.
@@ -435,6 +465,7 @@ impl Clove {
             self,
             Self::RecordAnswer { .. }
                 | Self::BlockAnswer { .. }
+                | Self::Probed { .. }
                 | Self::LeaseGranted { .. }
                 | Self::LeaseRefused { .. }
         )
@@ -474,6 +505,8 @@ impl fmt::Debug for Clove {
             Self::BlockGet { .. } => "BlockGet",
             Self::BlockPut { .. } => "BlockPut",
             Self::BlockAnswer { .. } => "BlockAnswer",
+            Self::Probe { .. } => "Probe",
+            Self::Probed { .. } => "Probed",
             Self::SpliceOpen { .. } => "SpliceOpen",
             Self::SpliceOpened { .. } => "SpliceOpened",
             Self::SpliceClosed { .. } => "SpliceClosed",

@@ -98,6 +98,8 @@ pub(crate) fn any_clove() -> impl Strategy<Value = Clove> {
         (any::<u32>(), any::<[u8; 32]>())
             .prop_map(|(request, splice_key)| Clove::LeaseGranted { request, splice_key }),
         any::<u32>().prop_map(|request| Clove::LeaseRefused { request }),
+        any::<u32>().prop_map(|request| Clove::Probe { request }),
+        any::<u32>().prop_map(|request| Clove::Probed { request }),
     ]
 }
 
@@ -148,7 +150,7 @@ proptest! {
 fn cloves_have_the_documented_bytes() {
     let splice = SpliceId(0x0102_0304);
     let request = 0x0a0b_0c0d;
-    let vectors: [(Clove, &[u8]); 12] = [
+    let vectors: [(Clove, &[u8]); 14] = [
         (
             Clove::RecordAnswer { request, asked: 2, answer: RecordAnswer::Stored { copies: 3 } },
             &[3, 0, 7, 10, 11, 12, 13, 2, 1, 3],
@@ -183,6 +185,8 @@ fn cloves_have_the_documented_bytes() {
         (Clove::SpliceCredit { splice, cells: 272 }, &[20, 0, 6, 1, 2, 3, 4, 1, 16]),
         (Clove::SpliceIncoming { splice }, &[21, 0, 4, 1, 2, 3, 4]),
         (Clove::LeaseRefused { request }, &[34, 0, 4, 10, 11, 12, 13]),
+        (Clove::Probe { request }, &[7, 0, 4, 10, 11, 12, 13]),
+        (Clove::Probed { request }, &[8, 0, 4, 10, 11, 12, 13]),
     ];
     for (clove, bytes) in vectors {
         assert_eq!(encoded(&clove), bytes, "{clove:?}");

@@ -166,6 +166,14 @@ impl EndHop {
                 }
                 Ok(())
             }
+            // Answered here and at once: it asks whether this is here.
+            Clove::Probe { request } => {
+                if self.requests.len() + self.writer.len() >= REQUESTS_MAX {
+                    return Err(EndHopError::Overstepped("requests"));
+                }
+                self.writer.push(&Clove::Probed { request });
+                Ok(())
+            }
             Clove::SpliceClosed { splice } => self.owner_closed(splice),
             Clove::SpliceCredit { splice: id, cells } => {
                 let Some(splice) = self.splices.get_mut(&id) else { return self.late(id) };
@@ -180,6 +188,7 @@ impl EndHop {
             Clove::SpliceData { .. }
             | Clove::RecordAnswer { .. }
             | Clove::BlockAnswer { .. }
+            | Clove::Probed { .. }
             | Clove::SpliceOpened { .. }
             | Clove::SpliceIncoming { .. }
             | Clove::LeaseGranted { .. }

@@ -200,6 +200,7 @@ impl OwnTunnel {
         match clove {
             Clove::RecordAnswer { request, .. }
             | Clove::BlockAnswer { request, .. }
+            | Clove::Probed { request }
             | Clove::LeaseGranted { request, .. }
             | Clove::LeaseRefused { request } => {
                 let ask = self.requests.remove(&request);
@@ -256,7 +257,8 @@ impl OwnTunnel {
                     self.blocked.push_back(id);
                 }
             }
-            Clove::RecordGet { .. }
+            Clove::Probe { .. }
+            | Clove::RecordGet { .. }
             | Clove::RecordPut { .. }
             | Clove::BlockGet { .. }
             | Clove::BlockPut { .. }

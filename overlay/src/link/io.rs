@@ -11,7 +11,7 @@
 //! socket <--poll_transmit-- control, grants, Schedule <-- Egress of each lane <--Part::Cells--
 //!
 //! Open --Goodbye command--> Leaving --written, or 5 s--> Closed
-//!   '--goodbye, garbage, over-grant, 15 s of silence, Shut--> Closed
+//!   '--goodbye, garbage, over-grant, silence (`pulse.rs`), Shut--> Closed
 //! ```
 //!
 //! The driver's loop: give bytes and messages, drain `poll_output`; whenever the socket takes bytes
@@ -37,6 +37,7 @@ use crate::{
         frame::{self, Frame, WireCell},
         handshake::Established,
         lane::{self, LaneCounters, LaneState},
+        pulse::{Pulse, Sign},
         rate::Pacer,
         receive::{FrameReader, Pieces},
         schedule::Schedule,
@@ -50,8 +51,6 @@ use crate::{
 /// Most bytes that one `poll_transmit` gives: four full frames.
 pub const TRANSMIT_MAX: usize = 64 * 1024;
 
-/// A peer that is silent so long is gone: an idle one pads at least every 9.5 s.
-const SILENCE_MAX: Duration = Duration::from_secs(15);
 /// A queue that has not moved for so long kills its tunnel (PROTOCOL P5).
 const STUCK_MAX: Duration = Duration::from_mins(1);
 /// How often queues are looked at.
@@ -113,7 +112,7 @@ pub(super) struct Core {
     early: BTreeMap<TunnelId, (u32, Time)>,
     closed: VecDeque<TunnelId>,
     pub(super) outputs: VecDeque<LinkOutput>,
-    heard_at: Time,
+    pub(super) pulse: Pulse,
     pub(super) sent_at: Time,
     /// How long the link may be idle before it pads.
     pub(super) pad_after: Duration,
@@ -167,7 +166,7 @@ impl LinkIo {
             early: BTreeMap::new(),
             closed: VecDeque::new(),
             outputs: VecDeque::new(),
-            heard_at: now,
+            pulse: Pulse::new(now),
             sent_at: now,
             pad_after,
             pad_due: false,
@@ -201,8 +200,11 @@ impl LinkIo {
             State::Leaving(until) if until <= now => return core.close(CloseReason::Local),
             State::Leaving(_) | State::Open => {}
         }
-        if now >= core.heard_at + SILENCE_MAX {
-            return core.close(CloseReason::Silent);
+        match core.pulse.judge(now) {
+            Sign::Fine => {}
+            Sign::Ask => core.send(&LinkMessage::Ping),
+            Sign::Quiet => core.event(LinkEvent::Quiet(true)),
+            Sign::Gone => return core.close(CloseReason::Silent),
         }
         if now >= core.sent_at + core.pad_after {
             core.pad_due = true;
@@ -230,7 +232,7 @@ impl LinkIo {
         let mut next = match core.state {
             State::Closed => return None,
             State::Leaving(until) => until,
-            State::Open => core.heard_at + SILENCE_MAX,
+            State::Open => core.pulse.poll_timeout(),
         };
         if !core.pad_due {
             next = next.min(core.sent_at + core.pad_after);
@@ -337,7 +339,9 @@ impl LinkIo {
 
 impl Core {
     fn frame(&mut self, now: Time, plain: &mut [u8]) -> Result<(), CloseReason> {
-        self.heard_at = now;
+        if self.pulse.heard(now) {
+            self.event(LinkEvent::Quiet(false));
+        }
         self.counters.frames_in += 1;
         let len = plain.len();
         let frame = Frame::split(plain).map_err(|_| CloseReason::Garbage)?;
@@ -369,7 +373,8 @@ impl Core {
 
     fn message(&mut self, now: Time, message: LinkMessage) {
         match message {
-            LinkMessage::Padding(_) => {}
+            LinkMessage::Padding(_) | LinkMessage::Pong => {}
+            LinkMessage::Ping => self.send(&LinkMessage::Pong),
             LinkMessage::Goodbye => self.close(CloseReason::PeerGoodbye),
             LinkMessage::Credit { tunnel, cells } => self.credit(now, tunnel, u32::from(cells)),
             LinkMessage::Teardown { tunnel } => {

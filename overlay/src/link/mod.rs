@@ -14,6 +14,7 @@ mod handshake;
 mod io;
 mod lane;
 mod masking;
+mod pulse;
 mod rate;
 mod receive;
 mod replay;

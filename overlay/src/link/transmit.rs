@@ -71,6 +71,9 @@ impl Core {
     pub(super) fn frame_out(&mut self, now: Time, buffer: &mut Vec<u8>) -> usize {
         let mut frame = FrameWriter::begin(buffer);
         while let Some(message) = self.control.pop(frame.control_room()) {
+            if LinkMessage::is_answered(&message) {
+                self.pulse.spoke(now);
+            }
             frame.control(&message);
         }
         self.grants_out(now, &mut frame);
@@ -94,6 +97,9 @@ impl Core {
         }
         let cells = frame.cell_count();
         self.counters.cells_out += cells as u64;
+        if cells + parts > 0 {
+            self.pulse.spoke(now);
+        }
         let bytes = frame.finish(now, &mut self.sealer);
         if bytes > 0 {
             self.pace_out.used(now, bytes, cells + parts > 0);

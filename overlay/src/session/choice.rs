@@ -3,12 +3,19 @@
 //! Lives here: what a client knows of its tunnels and of the service's leases, and the choice
 //! between them. Does not live here: building tunnels (`tunnel/`), reading descriptors (`service/`).
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
-use crate::{garlic::OwnTunnelName, id::RouterId, rng::Rng, service::Lease, wire::Address};
+use crate::{
+    garlic::OwnTunnelName, id::RouterId, rng::Rng, service::Lease, time::Time, wire::Address,
+};
 
 /// Tunnels of one client: what it uses, a spare, and those that are being replaced.
 const TUNNELS_MAX: usize = 16;
+/// How long its answer is believed.
+const PROBE_HOLDS: Duration = Duration::from_secs(1);
+/// How long an end hop may take to say that it is there, before other tunnels are preferred: three
+/// hops and back.
+const PROBE_TIME: Duration = Duration::from_millis(600);
 
 /// The routers of a tunnel, first hop first; so that no path runs through its own gateway.
 #[derive(Clone, Default)]
@@ -41,6 +48,29 @@ struct Tunnel {
     route: Route,
     retiring: bool,
     suspect: bool,
+    /// Its first hop gives no sign of life.
+    quiet: bool,
+    probe: Probe,
+}
+
+/// What its end hop says to the question whether it is there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Probe {
+    /// It was not asked yet.
+    #[default]
+    None,
+    /// It was asked then.
+    Asked(Time),
+    /// It answered then.
+    Answered(Time),
+}
+
+impl Tunnel {
+    /// Taken only if there is no other.
+    fn doubtful(&self, now: Time) -> bool {
+        let mute = matches!(self.probe, Probe::Asked(at) if now.since(at) >= PROBE_TIME);
+        self.suspect || self.quiet || mute
+    }
 }
 
 /// The tunnels of one client.
@@ -53,7 +83,10 @@ impl Tunnels {
         if self.0.len() >= TUNNELS_MAX {
             return false;
         }
-        self.0.insert(name, Tunnel { route, retiring: false, suspect: false });
+        self.0.insert(
+            name,
+            Tunnel { route, retiring: false, suspect: false, quiet: false, probe: Probe::None },
+        );
         true
     }
 
@@ -67,6 +100,44 @@ impl Tunnels {
         if let Some(tunnel) = self.0.get_mut(&name) {
             tunnel.retiring = true;
         }
+    }
+
+    /// Its first hop gives no sign of life, or does again.
+    pub(super) fn quiet(&mut self, name: OwnTunnelName, quiet: bool) {
+        if let Some(tunnel) = self.0.get_mut(&name) {
+            tunnel.quiet = quiet;
+        }
+    }
+
+    /// Those whose end hops are to be asked now: all of which that is not known, or not any more.
+    pub(super) fn probe(&mut self, now: Time) -> Vec<OwnTunnelName> {
+        let open = self.0.iter_mut().filter(|(_, it)| match it.probe {
+            Probe::None => true,
+            Probe::Asked(_) => false,
+            Probe::Answered(at) => now.since(at) >= PROBE_HOLDS,
+        });
+        open.map(|(name, tunnel)| {
+            tunnel.probe = Probe::Asked(now);
+            *name
+        })
+        .collect()
+    }
+
+    /// Its end hop answered.
+    pub(super) fn answered(&mut self, now: Time, name: OwnTunnelName) {
+        if let Some(tunnel) = self.0.get_mut(&name) {
+            tunnel.probe = Probe::Answered(now);
+        }
+    }
+
+    /// Whether its end hop was asked and has not answered.
+    pub(super) fn is_mute(&self, name: OwnTunnelName) -> bool {
+        self.0.get(&name).is_some_and(|tunnel| matches!(tunnel.probe, Probe::Asked(_)))
+    }
+
+    /// Whether it is taken only if there is no other.
+    pub(super) fn is_doubtful(&self, now: Time, name: OwnTunnelName) -> bool {
+        self.0.get(&name).is_some_and(|tunnel| tunnel.doubtful(now))
     }
 
     /// Whether a path should leave it.
@@ -87,8 +158,13 @@ impl Tunnels {
     }
 
     /// How many may be counted on.
-    pub(super) fn good(&self) -> usize {
-        self.0.values().filter(|tunnel| !tunnel.retiring && !tunnel.suspect).count()
+    pub(super) fn good(&self, now: Time) -> usize {
+        self.0.values().filter(|tunnel| !tunnel.retiring && !tunnel.doubtful(now)).count()
+    }
+
+    /// How many are the last choice.
+    pub(super) fn doubtful(&self, now: Time) -> usize {
+        self.0.values().filter(|tunnel| !tunnel.retiring && tunnel.doubtful(now)).count()
     }
 
     /// Retiring ones that nobody uses; they are forgotten here.
@@ -105,11 +181,11 @@ impl Tunnels {
     }
 
     /// Some tunnel for a request; the trusted first.
-    pub(super) fn any(&self, rng: &mut Rng) -> Option<OwnTunnelName> {
+    pub(super) fn any(&self, now: Time, rng: &mut Rng) -> Option<OwnTunnelName> {
         least(
             rng,
             self.0.iter().map(|(name, tunnel)| {
-                (u32::from(tunnel.retiring) * 2 + u32::from(tunnel.suspect), *name)
+                (u32::from(tunnel.retiring) * 2 + u32::from(tunnel.doubtful(now)), *name)
             }),
         )
     }
@@ -163,9 +239,10 @@ pub(super) struct Avoid {
 ///
 /// Never a tunnel through the gateway, nor a pair that an attempt in `running` has. Then, worst
 /// first: a hop in the gateway's address range (a network may be too small for that rule), a
-/// retiring tunnel, a suspect one, the very pair to be avoided; then each use of the gateway, of
-/// the tunnel to be avoided, of the tunnel by another attempt.
+/// retiring tunnel, a doubtful one, the very pair to be avoided; then each use of the gateway, and of
+/// the tunnel.
 pub(super) fn choose(
+    now: Time,
     rng: &mut Rng,
     tunnels: &Tunnels,
     leases: &Leases,
@@ -173,21 +250,22 @@ pub(super) fn choose(
     running: &[Avoid],
 ) -> Option<(OwnTunnelName, Lease)> {
     let pairs = leases.0.iter().filter(|(_, failed)| !failed).flat_map(|(lease, _)| {
-        let gateway = running.iter().chain(&avoid).filter(|via| via.gateway == lease.gateway);
-        let gateway: u32 = gateway.map(|_| 4).sum();
+        // What went through a tunnel that does not answer says nothing of the gateway.
+        let told = |via: &&Avoid| !tunnels.is_doubtful(now, via.tunnel);
+        let uses = running.iter().filter(told).chain(&avoid);
+        let gateway: u32 = uses.filter(|via| via.gateway == lease.gateway).map(|_| 4).sum();
         let usable = tunnels.0.iter().filter(|(name, tunnel)| {
             let via = Avoid { tunnel: **name, gateway: lease.gateway };
             !tunnel.route.holds(lease) && !running.contains(&via)
         });
         usable.map(move |(name, tunnel)| {
-            let others = running.iter().filter(|via| via.tunnel == *name).map(|_| 2);
+            let uses = running.iter().chain(&avoid).filter(|via| via.tunnel == *name).map(|_| 2);
             let via = Avoid { tunnel: *name, gateway: lease.gateway };
             let cost = u32::from(tunnel.route.is_near(lease)) * 256
                 + u32::from(tunnel.retiring) * 128
-                + u32::from(tunnel.suspect) * 64
+                + u32::from(tunnel.doubtful(now)) * 64
                 + u32::from(avoid == Some(via)) * 32
-                + u32::from(avoid.is_some_and(|avoid| avoid.tunnel == *name)) * 3
-                + others.sum::<u32>()
+                + uses.sum::<u32>()
                 + gateway;
             (cost, (*name, *lease))
         })

@@ -58,6 +58,8 @@ pub(super) enum ClientOutput {
     NeedTunnels { want: usize },
     /// A descriptor, or a newer one.
     NeedDescriptor,
+    /// Ask the end hop of a tunnel whether it is there.
+    Probe { tunnel: OwnTunnelName },
     /// A tunnel went silent.
     TunnelFailed { tunnel: OwnTunnelName },
     /// A retired tunnel is not in use any more.
@@ -437,7 +439,7 @@ impl Client {
             self.timer = earlier(self.timer, Some(attempt.deadline));
         }
         self.give_up_or_rest(time, wanted);
-        self.ask_for_tunnels(wanted, requests);
+        self.ask_for_tunnels(time, wanted, requests);
         let live = self.live.iter().map(|live| live.via.tunnel);
         let in_use: Vec<_> =
             live.chain(self.attempts.iter().map(|attempt| attempt.via.tunnel)).collect();
@@ -450,7 +452,8 @@ impl Client {
     fn judge_live(&mut self, now: Time) -> bool {
         let Some(live) = &mut self.live else { return false };
         let mut sign = live.watch.judge(now, live.path.heard, &self.conversation);
-        if sign == Sign::Ask {
+        let ask = sign == Sign::Ask;
+        if ask {
             self.conversation.ping(now, &mut live.path);
             sign = live.watch.judge(now, live.path.heard, &self.conversation);
         }
@@ -461,6 +464,9 @@ impl Client {
             // It spoke again: attempts that its silence caused are not needed, unless the service
             // may have gone over to them.
             self.close_attempts(|attempt| !attempt.for_silence || attempt.shown());
+        }
+        if ask {
+            self.probe(now);
         }
         let old = self.session.as_ref().is_some_and(|s| now.since(s.since) >= REKEY_AFTER);
         leave || old
@@ -492,12 +498,13 @@ impl Client {
         }
     }
 
-    fn ask_for_tunnels(&mut self, wanted: bool, requests: bool) {
-        let good = self.tunnels.good();
+    fn ask_for_tunnels(&mut self, now: Time, wanted: bool, requests: bool) {
+        let good = self.tunnels.good(now);
         let mut want = match (wanted || self.live.is_some(), requests) {
             // A silent router may be in both.
             (true, _) => {
-                TUNNELS_WANTED + usize::from(self.live.as_ref().is_some_and(|live| live.silent))
+                let silent = self.live.as_ref().is_some_and(|live| live.silent);
+                TUNNELS_WANTED + usize::from(silent) + self.tunnels.doubtful(now)
             }
             (false, requests) => usize::from(requests),
         };

@@ -16,7 +16,7 @@ use super::{
     choice::Route,
     client::{Client, ClientOutput},
     frame::ResetReason,
-    gateways::Gateways,
+    gateways::{Gateways, OWN_REQUEST},
     handshake::{SessionSecret, SessionTarget},
     path::PathNo,
     record::UNIT_MAX,
@@ -70,6 +70,13 @@ pub enum EndInput {
     RetireTunnel {
         /// Which.
         tunnel: OwnTunnelName,
+    },
+    /// The tunnel's first hop gives no sign of life, or does again.
+    TunnelQuiet {
+        /// Which.
+        tunnel: OwnTunnelName,
+        /// Whether it is.
+        quiet: bool,
     },
     /// The tunnel is gone.
     TunnelClosed {
@@ -186,6 +193,8 @@ pub struct End {
     /// Tunnels over which requests may go, at a service.
     tunnels: BTreeSet<OwnTunnelName>,
     waiting: VecDeque<Clove>,
+    /// Number of the next probe.
+    probes: u32,
     /// Requests under way, and whether they are about blocks.
     open: BTreeMap<(OwnTunnelName, u32), bool>,
     dirty: bool,
@@ -218,6 +227,7 @@ impl End {
             next_path: 0,
             tunnels: BTreeSet::new(),
             waiting: VecDeque::new(),
+            probes: 0,
             open: BTreeMap::new(),
             dirty: false,
             outputs: VecDeque::new(),
@@ -240,6 +250,11 @@ impl End {
                     self.tunnels.remove(&tunnel);
                 }
             },
+            EndInput::TunnelQuiet { tunnel, quiet } => {
+                if let Machine::Client(client) = &mut self.machine {
+                    client.tunnels.quiet(tunnel, quiet);
+                }
+            }
             EndInput::TunnelClosed { tunnel } => self.tunnel_closed(tunnel),
             EndInput::Request { tunnel, clove } => self.request(tunnel, clove),
             EndInput::Descriptor { target, leases } => {
@@ -383,7 +398,7 @@ impl End {
             _ => return,
         };
         let any = match &self.machine {
-            Machine::Client(client) => client.tunnels.any(&mut self.rng),
+            Machine::Client(client) => client.tunnels.any(self.now.time, &mut self.rng),
             Machine::Service(..) => {
                 let count = u64::try_from(self.tunnels.len()).unwrap_or(0);
                 let at = usize::try_from(self.rng.below(count)).unwrap_or(0);
@@ -519,6 +534,9 @@ impl End {
             (Clove::LeaseGranted { request, splice_key }, Machine::Service(_, gateways)) => {
                 gateways.granted(tunnel, request, splice_key);
             }
+            (Clove::Probed { .. }, Machine::Client(client)) => {
+                client.tunnels.answered(self.now.time, tunnel)
+            }
             (Clove::LeaseRefused { .. }, Machine::Service(_, gateways)) => {
                 gateways.remove(tunnel);
                 self.event(EndEvent::TunnelFailed { tunnel });
@@ -576,6 +594,12 @@ impl End {
                 }
                 ClientOutput::NeedTunnels { want } => self.event(EndEvent::NeedTunnels { want }),
                 ClientOutput::NeedDescriptor => self.event(EndEvent::NeedDescriptor),
+                ClientOutput::Probe { tunnel } => {
+                    let request = OWN_REQUEST | self.probes;
+                    self.probes = self.probes.wrapping_add(1) & !OWN_REQUEST;
+                    // A tunnel that cannot be asked will not answer either.
+                    let _ = self.carrier.send_clove(tunnel, &Clove::Probe { request });
+                }
                 ClientOutput::TunnelFailed { tunnel } => {
                     self.event(EndEvent::TunnelFailed { tunnel });
                 }

@@ -17,8 +17,8 @@ use crate::{
     wire::Contact,
 };
 
-/// Request numbers of leases have this bit; those of the caller's record requests have not.
-const OWN_REQUEST: u32 = 1 << 31;
+/// Set in the numbers of requests that an `End` makes for itself: leases, probes.
+pub(super) const OWN_REQUEST: u32 = 1 << 31;
 /// Gateway tunnels of one service: those published, and as many that replace them.
 const GATEWAYS_MAX: usize = 2 * LEASES_MAX;
 

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use crate::crypto::{kdf, noise::SessionKeys, secret::Secret};
 
 /// How many tags ahead a service knows, and how many attempts a client has.
-pub(super) const TAGS_AHEAD: u32 = 4;
+pub(super) const TAGS_AHEAD: u32 = 16;
 /// A one-time tag or a continuation mark.
 pub(super) type Tag = [u8; 16];
 
@@ -267,7 +267,7 @@ mod tests {
                     highest = value;
                     numbers.authenticated(value);
                 }
-                prop_assert!(tags.len() <= 5);
+                prop_assert!(tags.len() <= TAGS_AHEAD as usize + 1);
             }
             tags.forget(&secret, highest);
             prop_assert_eq!(tags.len(), 0);

@@ -111,6 +111,8 @@ pub(super) struct Net {
     pub(super) holes: BTreeSet<OwnTunnelName>,
     /// The same for gateways.
     pub(super) dead_gateways: BTreeSet<RouterId>,
+    /// Answers of end hops on their way.
+    probes: VecDeque<(Time, OwnTunnelName)>,
     pub(super) flows: BTreeMap<StreamNo, Flow>,
     echo: BTreeMap<StreamNo, (VecDeque<u8>, bool)>,
     /// Streams whose service application does not read.
@@ -148,6 +150,7 @@ impl Net {
             next_tunnel: 0,
             leases: 3,
             holes: BTreeSet::new(),
+            probes: VecDeque::new(),
             dead_gateways: BTreeSet::new(),
             flows: BTreeMap::new(),
             echo: BTreeMap::new(),
@@ -281,7 +284,7 @@ impl Net {
                 }
             }
             ClientOutput::NeedTunnels { want } => {
-                while self.client.tunnels.good() < want {
+                while self.client.tunnels.good(self.now) < want {
                     let name = tunnel(self.next_tunnel);
                     self.next_tunnel += 1;
                     self.client.tunnels.add(name, Route::default());
@@ -292,6 +295,12 @@ impl Net {
                 if !self.no_descriptor {
                     let leases = (1..=self.leases).map(lease).collect();
                     self.client.descriptor(target(&secret(1)), leases);
+                }
+            }
+            ClientOutput::Probe { tunnel } => {
+                if !self.holes.contains(&tunnel) {
+                    // Half as far as the service, there and back.
+                    self.probes.push_back((self.now + self.delay, tunnel));
                 }
             }
             ClientOutput::TunnelFailed { tunnel } => {
@@ -384,7 +393,8 @@ impl Net {
             .values()
             .flat_map(|pipe| [&pipe.up, &pipe.down].map(|queue| queue.front().map(|(at, _)| *at)));
         let timers = [self.client.poll_timeout(), self.service.poll_timeout()];
-        let next = arrivals.flatten().chain(timers.into_iter().flatten()).min();
+        let probes = self.probes.front().map(|(at, _)| *at);
+        let next = arrivals.flatten().chain(probes).chain(timers.into_iter().flatten()).min();
         let Some(next) = next.filter(|next| *next <= until) else {
             self.now = self.now.max(until);
             return false;
@@ -402,6 +412,11 @@ impl Net {
 
     fn deliver(&mut self) {
         let now = self.clock();
+        while let Some((_, tunnel)) = self.probes.pop_front_if(|(at, _)| *at <= now.time) {
+            if !self.holes.contains(&tunnel) {
+                self.client.tunnels.answered(now.time, tunnel);
+            }
+        }
         let mut gone = Vec::new();
         for (no, pipe) in &mut self.pipes {
             while let Some((_, unit)) = pipe.up.pop_front_if(|(at, _)| *at <= now.time) {

@@ -312,12 +312,12 @@ impl Guards {
 
     /// The guard for the next path: usable, not avoided, well, and least loaded by `load`; a stand-in
     /// only if no guard is usable at all (P11: never a new one because a gateway rules one out).
-    pub fn pick(
+    pub fn pick<L: Ord>(
         &self,
         now: Now,
         view: &[Arc<RouterDescriptor>],
         avoid: &Avoid,
-        load: impl Fn(RouterId) -> usize,
+        load: impl Fn(RouterId) -> L,
     ) -> Option<Arc<RouterDescriptor>> {
         let avoid = avoid.completed(view);
         let usable = |stand_in: bool| {

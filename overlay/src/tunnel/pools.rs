@@ -19,7 +19,7 @@ mod retry;
 mod stock;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -129,6 +129,13 @@ pub enum PoolsInput {
         /// Which.
         link: LinkNo,
     },
+    /// A link's peer gives no sign of life, or does again: what runs there is the last choice.
+    LinkQuiet {
+        /// Which.
+        link: LinkNo,
+        /// Whether it is.
+        quiet: bool,
+    },
     /// A client `End` needs one more tunnel: `Ready` follows, and again whenever one is lost.
     TakeClient {
         /// Who.
@@ -204,6 +211,17 @@ pub enum PoolsOutput {
         link: LinkNo,
         /// Its number.
         tunnel: TunnelId,
+    },
+    /// The first hop of a tunnel gives no sign of life, or does again.
+    Quiet {
+        /// Whose.
+        end: EndNo,
+        /// Its link.
+        link: LinkNo,
+        /// Its number.
+        tunnel: TunnelId,
+        /// Whether it is.
+        quiet: bool,
     },
     /// A tunnel is gone; its replacement is on the way.
     Lost {
@@ -299,6 +317,8 @@ pub struct Pools {
     wants: BTreeMap<EndNo, Want>,
     tunnels: BTreeMap<Side, Own>,
     attempts: BTreeMap<u64, Attempt>,
+    /// Links whose peer gives no sign of life.
+    quiet: BTreeSet<LinkNo>,
     next_ask: u64,
     limit: Limit,
     back_off: BackOff,
@@ -328,6 +348,7 @@ impl Pools {
             wants: BTreeMap::new(),
             tunnels: BTreeMap::new(),
             attempts: BTreeMap::new(),
+            quiet: BTreeSet::new(),
             next_ask: 1,
             limit: Limit::default(),
             back_off: BackOff::default(),
@@ -385,6 +406,7 @@ impl Pools {
             }
             PoolsInput::LaneClosed { link, tunnel } => self.gone(now.time, (link, tunnel)),
             PoolsInput::LinkDown { link } => self.link_down(now.time, link),
+            PoolsInput::LinkQuiet { link, quiet } => self.link_quiet(link, quiet),
             PoolsInput::TakeClient { end, avoid } => self.take(now.time, end, &avoid),
             PoolsInput::WantService { end, count } => self.want_service(end, count),
             PoolsInput::Failed { link, tunnel } => self.dead(now.time, (link, tunnel)),

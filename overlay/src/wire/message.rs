@@ -87,6 +87,10 @@ pub enum LinkMessage {
         /// [`Self::PART_LEN`] bytes, or fewer in the last one, at least 1.
         bytes: Vec<u8>,
     },
+    /// Kind 11: asks for a sign of life.
+    Ping,
+    /// Kind 12: the sign.
+    Pong,
 }
 
 impl LinkMessage {
@@ -99,6 +103,11 @@ impl LinkMessage {
     pub const LARGE_MAX: usize = 34 * 1_024;
     /// The most zero bytes one padding message holds.
     pub const PADDING_MAX: u16 = 1_024;
+
+    /// Whether this encoded message asks for something in return: a build, a splice, a question.
+    pub(crate) fn is_answered(encoded: &[u8]) -> bool {
+        matches!(encoded.first(), Some(4 | 6 | 9))
+    }
 
     /// Appends head and body.
     pub fn encode(&self, w: &mut Writer) {
@@ -146,6 +155,8 @@ impl LinkMessage {
                 w.u8(u8::from(*class == Class::Bulk) | u8::from(*last) << 1).bytes(bytes);
                 10
             }
+            Self::Ping => 11,
+            Self::Pong => 12,
         };
         let len = u16::try_from(w.len() - start - 3).expect("the longest message has under 34 KiB");
         let [high, low] = len.to_be_bytes();
@@ -211,6 +222,8 @@ impl LinkMessage {
                 }
                 Self::Part { class, last, bytes }
             }
+            11 => Self::Ping,
+            12 => Self::Pong,
             _ => return Err(WireError::Bad("message kind")),
         };
         r.finish()?;
@@ -253,6 +266,8 @@ mod tests {
         prop_oneof![
             (0..=LinkMessage::PADDING_MAX).prop_map(LinkMessage::Padding),
             Just(LinkMessage::Goodbye),
+            Just(LinkMessage::Ping),
+            Just(LinkMessage::Pong),
             (tunnel.clone(), 1u16..=4_096)
                 .prop_map(|(tunnel, cells)| LinkMessage::Credit { tunnel, cells }),
             tunnel.clone().prop_map(|tunnel| LinkMessage::Teardown { tunnel }),

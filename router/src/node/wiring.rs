@@ -94,6 +94,9 @@ impl Node {
                 self.exits.handle_input(now, ExitsInput::EndHop { at: (link, tunnel), event });
             }
             // The host turns it into LinkDown.
+            LinkEvent::Quiet(quiet) => {
+                self.pools.handle_input(now, PoolsInput::LinkQuiet { link, quiet });
+            }
             LinkEvent::Closed(_) => {}
         }
     }
@@ -139,6 +142,8 @@ impl Node {
             }
             // The link's own business.
             LinkMessage::Padding(_)
+            | LinkMessage::Ping
+            | LinkMessage::Pong
             | LinkMessage::Goodbye
             | LinkMessage::Credit { .. }
             | LinkMessage::Teardown { .. }
@@ -400,6 +405,9 @@ impl Node {
                 let tunnel = (link, tunnel);
                 self.services.handle_input(now, ServicesInput::TunnelGone { end, tunnel });
                 self.tell_end(end, EndInput::RetireTunnel { tunnel });
+            }
+            PoolsOutput::Quiet { end, link, tunnel, quiet } => {
+                self.tell_end(end, EndInput::TunnelQuiet { tunnel: (link, tunnel), quiet });
             }
             PoolsOutput::Lost { end, link, tunnel } => {
                 self.tunnel_gone(now, end, (link, tunnel));

@@ -1,11 +1,11 @@
-//! Attempts to get a path: up to three at once, each on another tunnel and gateway.
+//! Attempts to get a path: up to six at once, each on another tunnel and gateway.
 //!
 //! Lives here: when an attempt starts, joins others or is given up, and when a fresh descriptor is
 //! asked for. Does not live here: what its units say (`client.rs`), which pair it takes
 //! (`choice.rs`).
 //!
 //! ```text
-//!  none --no path, silence--> first --RACE_AFTER without an answer--> second --> third
+//!  none --no path, silence--> first --RACE_AFTER without an answer--> second --> ...
 //!                               '---- one answers: it is live, lower numbers are closed,
 //!                                     higher ones run on: the service may be there already
 //! ```
@@ -28,9 +28,9 @@ use crate::{
 pub(super) const RESUME_TIME: Duration = Duration::from_secs(3);
 /// How long a full handshake may take: two routers may have to be dialled on the way.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(5);
-/// Attempts that run at the same time: two of three pairs of tunnel and gateway may share a bad
-/// router. Less than the numbers that a service looks ahead.
-pub(super) const ATTEMPTS_MAX: usize = 3;
+/// Attempts that run at the same time: a silent router may be in most pairs of tunnel and gateway,
+/// and nobody says in which. Less than the numbers that a service looks ahead.
+pub(super) const ATTEMPTS_MAX: usize = 6;
 /// How long an attempt is alone. Not zero even if the cause is silence: of two that arrive, the
 /// service drops the lower number, and what it sent there goes again.
 pub(super) const RACE_AFTER: Duration = Duration::from_millis(200);
@@ -104,13 +104,24 @@ impl Client {
                 return;
             }
             let running: Vec<_> = self.attempts.iter().map(|attempt| attempt.via).collect();
-            let pair = choose(&mut self.rng, &self.tunnels, &self.leases, live, &running);
+            let pair = choose(now, &mut self.rng, &self.tunnels, &self.leases, live, &running);
             // Rotation must not go to another tunnel that is leaving.
             let pair = pair.filter(|(tunnel, _)| racing || !self.tunnels.is_retiring(*tunnel));
             let Some((tunnel, lease)) = pair else {
                 self.starved = self.attempts.is_empty();
                 return;
             };
+            // Of two that arrive the service drops the lower number: a gateway that is being asked
+            // through a tunnel that works is asked again only when it had time to answer.
+            let rtt = self.conversation.rtt.get();
+            let asked = |via: &Avoid| {
+                via.gateway == lease.gateway && !self.tunnels.is_doubtful(now, via.tunnel)
+            };
+            let again = self.race_at + 2 * rtt;
+            if now < again && running.iter().any(asked) {
+                self.timer = earlier(self.timer, Some(again));
+                return;
+            }
             let (step, time) = self.first_step(now);
             let no = PathNo(self.next_path);
             self.next_path = self.next_path.wrapping_add(1);
@@ -118,10 +129,17 @@ impl Client {
             let deadline = now + time;
             self.attempts.push(Attempt { no, via, step, deadline, for_silence: silent });
             self.outputs.push_back(ClientOutput::OpenPath { path: no, tunnel, lease });
-            let rtt = self.conversation.rtt.get();
+            self.probe(now);
             let alone = if silent { RACE_AFTER } else { rtt.clamp(RACE_AFTER, RACE_AFTER_RESET) };
             self.race_at = now + alone;
         }
+    }
+
+    /// Asks the end hops of all tunnels whether they are there: when something does not answer, it is
+    /// known by then whose side is to blame.
+    pub(super) fn probe(&mut self, now: Time) {
+        let wishes = self.tunnels.probe(now).into_iter();
+        self.outputs.extend(wishes.map(|tunnel| ClientOutput::Probe { tunnel }));
     }
 
     /// Whether another attempt may run beside those that do: all by numbers of the same secret, for
@@ -197,15 +215,24 @@ impl Client {
         let tunnel = attempt.via.tunnel;
         let used = self.live.as_ref().is_some_and(|live| !live.silent && live.via.tunnel == tunnel)
             || self.attempts.iter().any(|other| other.via.tunnel == tunnel);
-        if timed_out && !used && self.tunnels.suspect(tunnel) {
+        // Whose fault: the tunnel's end hop answers, or it does not.
+        let mute = timed_out && self.tunnels.is_mute(tunnel);
+        if mute && !used && self.tunnels.suspect(tunnel) {
             self.outputs.push_back(ClientOutput::TunnelFailed { tunnel });
         }
-        self.attempt_broken(now, attempt.no, attempt.via);
+        if !mute {
+            self.leases.failed(attempt.via.gateway);
+        }
+        self.no_path(now, attempt.no);
     }
 
     pub(super) fn attempt_broken(&mut self, now: Time, no: PathNo, via: Avoid) {
-        self.outputs.push_back(ClientOutput::ClosePath { path: no });
         self.leases.failed(via.gateway);
+        self.no_path(now, no);
+    }
+
+    fn no_path(&mut self, now: Time, no: PathNo) {
+        self.outputs.push_back(ClientOutput::ClosePath { path: no });
         self.failures = self.failures.saturating_add(1);
         let doublings = self.failures.saturating_sub(EAGER_ATTEMPTS);
         self.retry_at = if doublings == 0 {

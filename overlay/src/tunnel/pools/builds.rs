@@ -55,20 +55,22 @@ impl Pools {
             Purpose::Client => self.config.client_hops,
             Purpose::Service(_) => self.config.service_hops,
         };
-        let first = match self.first(now, &avoid) {
+        let first = match self.first(now, purpose, &avoid) {
             First::Guard(guard) => Some(guard),
             First::Anyone => None,
             First::Nobody => return None,
         };
         let relaxed_guard = first.is_none();
         let not_last = self.last_hops(purpose);
+        let mut resting = self.resting.at(now.time);
+        resting.extend(self.quiet_hops());
         let wanted = Wanted {
             view: &self.view,
             own: self.config.own,
             hops,
             first: first.as_ref(),
             avoid: &avoid,
-            resting: &self.resting.at(now.time),
+            resting: &resting,
             not_last: &not_last,
         };
         match select::choose(&mut self.rng, now.wall, &wanted) {
@@ -85,12 +87,25 @@ impl Pools {
         }
     }
 
+    /// First hops that give no sign of life.
+    fn quiet_hops(&self) -> BTreeSet<RouterId> {
+        let on_quiet = self.tunnels.iter().filter(|(side, _)| self.quiet.contains(&side.0));
+        on_quiet.filter_map(|(_, own)| first_id(&own.path)).collect()
+    }
+
     /// The first hop to begin with.
-    fn first(&mut self, now: Now, avoid: &Avoid) -> First {
+    ///
+    /// One that gives no sign of life is the last choice; then the load counts, first that of the
+    /// same purpose: so a service's gateways are spread over its guards, and one guard's death or
+    /// silence leaves some.
+    fn first(&mut self, now: Now, purpose: Purpose, avoid: &Avoid) -> First {
+        let quiet = self.quiet_hops();
         let load = |id: RouterId| {
-            let built = self.tunnels.values().map(|own| &own.path);
-            let building = self.attempts.values().map(|attempt| &attempt.path);
-            built.chain(building).filter(|path| first_id(path) == Some(id)).count()
+            let built = self.tunnels.values().map(|own| (own.purpose, &own.path));
+            let building = self.attempts.values().map(|it| (it.purpose, &it.path));
+            let through = built.chain(building).filter(|(_, path)| first_id(path) == Some(id));
+            let (same, others): (Vec<_>, Vec<_>) = through.partition(|(it, _)| *it == purpose);
+            (quiet.contains(&id), same.len(), others.len())
         };
         if let Some(guard) = self.guards.pick(now, &self.view, avoid, load) {
             self.said_no_guard = false;

@@ -87,7 +87,20 @@ impl Pools {
         }
     }
 
+    pub(super) fn link_quiet(&mut self, link: LinkNo, quiet: bool) {
+        let changed = if quiet { self.quiet.insert(link) } else { self.quiet.remove(&link) };
+        let there = self.tunnels.iter().filter(|(side, _)| changed && side.0 == link);
+        let held = there.filter_map(|((link, tunnel), own)| Some((own.held_by()?, *link, *tunnel)));
+        self.outputs.extend(held.map(|(end, link, tunnel)| PoolsOutput::Quiet {
+            end,
+            link,
+            tunnel,
+            quiet,
+        }));
+    }
+
     pub(super) fn link_down(&mut self, now: Time, link: LinkNo) {
+        self.quiet.remove(&link);
         let built = self.tunnels.keys().copied();
         let building = self.attempts.values().filter_map(|attempt| Some(attempt.sent.as_ref()?.0));
         let sides: Vec<Side> = built.chain(building).filter(|side| side.0 == link).collect();
@@ -233,7 +246,10 @@ impl Pools {
             .iter()
             .filter(|(_, own)| own.purpose == purpose && own.is_fresh_stock(now))
             .filter(|(_, own)| (urgent || own.made_for == Some(end)) && own.suits(&want.avoid))
-            .min_by_key(|(side, own)| (by_guard(own), Reverse(own.rotates), **side))
+            .min_by_key(|(side, own)| {
+                let quiet = self.quiet.contains(&side.0);
+                (quiet, by_guard(own), Reverse(own.rotates), **side)
+            })
             .map(|(side, _)| *side)
     }
 

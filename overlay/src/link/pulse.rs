@@ -1,0 +1,161 @@
+//! Does the peer still answer? One link's detector of silence (docs/spec/link.md, "Silence").
+//!
+//! Lives here: when to ask, when a peer counts as quiet, when as gone. Does not live here: the
+//! messages (`io.rs`), what others make of a quiet link (`tunnel/pools.rs`, `session/`).
+//!
+//! ```text
+//!  idle --said something that is answered--> waiting --300 ms--> asked --500 ms--> quiet --5 s--> gone
+//!   ^                                           ^____ a frame ____|_________________|
+//!   '--- 15 s without any frame: gone, for an idle peer pads
+//! ```
+//!
+//! Quiet is a hint and costs nobody anything: other tunnels are preferred for a while. Gone closes
+//! the link, and with it all that runs through it.
+
+use std::time::Duration;
+
+use crate::time::Time;
+
+/// Silence after which a peer that owes an answer is asked for a sign of life.
+const ASK_AFTER: Duration = Duration::from_millis(300);
+/// How long it may take to give one.
+const ANSWER_TIME: Duration = Duration::from_millis(500);
+/// How long it may owe one before it is gone: far more than a busy machine needs.
+const GONE_AFTER: Duration = Duration::from_millis(5_500);
+/// A peer that is silent so long is gone: an idle one pads at least every 9.5 s.
+const SILENCE_MAX: Duration = Duration::from_secs(15);
+/// A timer so late shows that this side slept: what the peer said meanwhile is not yet read.
+const SLEPT: Duration = Duration::from_secs(1);
+
+/// What silence means now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sign {
+    /// Nothing.
+    Fine,
+    /// Send a ping.
+    Ask,
+    /// It does not answer: tell who may care.
+    Quiet,
+    /// Close the link.
+    Gone,
+}
+
+/// The detector.
+#[derive(Debug)]
+pub(super) struct Pulse {
+    heard: Time,
+    /// Since when something is unanswered.
+    waiting: Option<Time>,
+    asked: Option<Time>,
+    quiet: bool,
+}
+
+impl Pulse {
+    /// A link that has just been heard.
+    pub(super) const fn new(now: Time) -> Self {
+        Self { heard: now, waiting: None, asked: None, quiet: false }
+    }
+
+    /// A frame came; true if the peer was quiet.
+    pub(super) const fn heard(&mut self, now: Time) -> bool {
+        self.heard = now;
+        self.waiting = None;
+        self.asked = None;
+        std::mem::replace(&mut self.quiet, false)
+    }
+
+    /// Something left that a peer answers sooner or later: cells with grants, requests with replies.
+    pub(super) const fn spoke(&mut self, now: Time) {
+        if self.waiting.is_none() {
+            self.waiting = Some(now);
+        }
+    }
+
+    /// Time passed.
+    pub(super) fn judge(&mut self, now: Time) -> Sign {
+        let due = self.poll_timeout();
+        if now < due {
+            return Sign::Fine;
+        }
+        if now.since(due) >= SLEPT {
+            // Asked anew: the answer, or the end of the connection, is what counts.
+            self.heard = now;
+            self.waiting = Some(now);
+            self.asked = Some(now);
+            return Sign::Ask;
+        }
+        match self.asked {
+            _ if now.since(self.heard) >= SILENCE_MAX => Sign::Gone,
+            None => {
+                self.asked = Some(now);
+                Sign::Ask
+            }
+            Some(_) if self.quiet => Sign::Gone,
+            Some(_) => {
+                self.quiet = true;
+                Sign::Quiet
+            }
+        }
+    }
+
+    /// When to judge next.
+    pub(super) fn poll_timeout(&self) -> Time {
+        let silence = self.heard + SILENCE_MAX;
+        let owed = match (self.asked, self.waiting) {
+            (Some(asked), _) if self.quiet => asked + GONE_AFTER,
+            (Some(asked), _) => asked + ANSWER_TIME,
+            (None, Some(since)) => since + ASK_AFTER,
+            (None, None) => silence,
+        };
+        owed.min(silence)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ms: u64) -> Time {
+        Time::ZERO + Duration::from_millis(ms)
+    }
+
+    /// Judges every 50 ms up to `until`; what it said, and when.
+    fn signs(pulse: &mut Pulse, from: u64, until: u64) -> Vec<(u64, Sign)> {
+        let times = (from..=until).step_by(50);
+        times.map(|ms| (ms, pulse.judge(at(ms)))).filter(|(_, sign)| *sign != Sign::Fine).collect()
+    }
+
+    #[test]
+    fn who_owes_an_answer_is_asked_then_quiet_then_gone() {
+        let mut pulse = Pulse::new(at(0));
+        pulse.spoke(at(1_000));
+        pulse.spoke(at(1_300));
+        let said = signs(&mut pulse, 1_000, 6_800);
+        assert_eq!(said, [(1_300, Sign::Ask), (1_800, Sign::Quiet), (6_800, Sign::Gone)]);
+    }
+
+    #[test]
+    fn any_frame_is_an_answer() {
+        let mut pulse = Pulse::new(at(0));
+        pulse.spoke(at(0));
+        assert_eq!(signs(&mut pulse, 0, 1_000), [(300, Sign::Ask), (800, Sign::Quiet)]);
+        assert!(pulse.heard(at(1_020)));
+        assert_eq!(signs(&mut pulse, 1_050, 5_000), []);
+        assert!(!pulse.heard(at(5_000)));
+    }
+
+    #[test]
+    fn an_idle_peer_is_not_asked_but_must_pad() {
+        let mut pulse = Pulse::new(at(0));
+        let said = signs(&mut pulse, 0, 15_000);
+        assert_eq!(said.first(), Some(&(15_000, Sign::Gone)));
+    }
+
+    #[test]
+    fn who_slept_itself_asks_before_it_judges() {
+        let mut pulse = Pulse::new(at(0));
+        assert_eq!(pulse.judge(at(60_000)), Sign::Ask);
+        pulse.heard(at(60_010));
+        assert_eq!(pulse.judge(at(60_700)), Sign::Fine);
+    }
+}
