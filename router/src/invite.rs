@@ -95,3 +95,98 @@ impl FromStr for Invite {
         read(&bytes).map_err(|_| InviteError)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use warren_overlay::{
+        crypto::{puzzle::Difficulty, secret::Secret, sign::IdentityKey},
+        ring::admission::{NetworkName, SUITE_HYBRID},
+        time::Wall,
+        wire::{Admission, DescriptorFields},
+    };
+
+    use super::*;
+
+    fn invite(routers: u8) -> Invite {
+        let network = Network {
+            name: NetworkName::Named("ab".into()),
+            difficulty: Difficulty(7),
+            suite: SUITE_HYBRID,
+            local: true,
+        };
+        let router = |n: u8| {
+            let fields = DescriptorFields {
+                network: network.id(),
+                link_key: [1; 32],
+                tunnel_dh: [2; 32],
+                tunnel_kem: Box::new([3; 1184]),
+                addresses: vec![SocketAddr::from(([127, 0, n, 1], 9_000)).into()],
+                capabilities: 0,
+                bandwidth_kbps: 1_000,
+                family: None,
+                admission: Admission { nonce: 5, output: [0; 32] },
+                published: Wall::from_minutes(1_000),
+                expiry: Wall::from_minutes(1_100),
+            };
+            let key = IdentityKey::from_seed(Secret::take(&mut [n; 32]));
+            Arc::new(RouterDescriptor::sign(fields, &key).unwrap())
+        };
+        Invite { routers: (1..=routers).map(router).collect(), network }
+    }
+
+    fn bytes(line: &str) -> Vec<u8> {
+        let text = line.strip_prefix(PREFIX).unwrap().to_ascii_uppercase();
+        BASE32_NOPAD.decode(text.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn a_line_brings_back_its_network_and_routers_spaces_around_it_aside() {
+        for routers in 1..=4 {
+            let invite = invite(routers);
+            assert_eq!(format!(" {}\n", invite.to_line()).parse(), Ok(invite));
+        }
+        assert_eq!(invite(6).to_line().parse(), Ok(invite(4)), "the first four are named");
+    }
+
+    #[test]
+    fn a_line_has_the_documented_bytes() {
+        let invite = invite(1);
+        let bytes = bytes(&invite.to_line());
+        let (network, rest) = bytes.split_at(9);
+        assert_eq!(network, [0, 2, b'a', b'b', 0, 7, 0, 1, 1]);
+        let descriptor = invite.routers[0].encode();
+        let len = u16::try_from(descriptor.len()).unwrap().to_be_bytes();
+        assert_eq!(rest[..3], [1, len[0], len[1]]);
+        assert_eq!(rest[3..3 + descriptor.len()], descriptor[..]);
+        // The last four bytes stand for all before them: the vector of docs/spec/invite.md.
+        assert_eq!(data_encoding::HEXLOWER.encode(&rest[3 + descriptor.len()..]), "3ce16b0b");
+        assert_eq!((bytes.len(), invite.to_line().len()), (1_483, 2_387));
+    }
+
+    #[test]
+    fn one_wrong_letter_anywhere_is_refused() {
+        let line = invite(1).to_line();
+        for at in 0..line.len() {
+            let mut other = line.clone().into_bytes();
+            other[at] = if other[at] == b'a' { b'b' } else { b'a' };
+            let other = String::from_utf8(other).unwrap();
+            assert_eq!(other.parse::<Invite>(), Err(InviteError), "letter {at}");
+        }
+        for len in 0..line.len() {
+            assert_eq!(line[..len].parse::<Invite>(), Err(InviteError), "{len} letters");
+        }
+    }
+
+    #[test]
+    fn a_line_without_routers_or_with_five_is_refused() {
+        for count in [0, 5] {
+            let mut bytes = bytes(&invite(4).to_line());
+            bytes.truncate(bytes.len() - 4);
+            bytes[9] = count;
+            bytes.extend_from_slice(&checksum(&bytes));
+            assert!(read(&bytes).is_err());
+        }
+    }
+}

@@ -539,5 +539,6 @@ pub fn service_status(
     state: Option<(u32, bool)>,
 ) -> ServiceStatus {
     let (gateways, published) = state.unwrap_or_default();
-    ServiceStatus { label, name: name.to_string(), target, gateways, published }
+    let name = name.to_string();
+    ServiceStatus { label, name, target, gateways, published, hops: None }
 }

@@ -80,4 +80,6 @@ pub struct ServiceStatus {
     pub gateways: u32,
     /// Whether its descriptor is in the ring.
     pub published: bool,
+    /// Hops of its tunnels, 1 to 4, where they are not the router's.
+    pub hops: Option<u8>,
 }

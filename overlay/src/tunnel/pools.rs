@@ -149,6 +149,8 @@ pub enum PoolsInput {
         end: EndNo,
         /// How many; zero ends it.
         count: usize,
+        /// Hops of each, 1 to 4; none for [`PoolsConfig::service_hops`].
+        hops: Option<usize>,
     },
     /// An `End` found its tunnel dead (silence, an unrecognised cell). No `Lost` follows.
     Failed {
@@ -303,6 +305,7 @@ struct Want {
     count: usize,
     avoid: Avoid,
     service: bool,
+    hops: Option<usize>,
 }
 
 /// The machine.
@@ -408,7 +411,7 @@ impl Pools {
             PoolsInput::LinkDown { link } => self.link_down(now.time, link),
             PoolsInput::LinkQuiet { link, quiet } => self.link_quiet(link, quiet),
             PoolsInput::TakeClient { end, avoid } => self.take(now.time, end, &avoid),
-            PoolsInput::WantService { end, count } => self.want_service(end, count),
+            PoolsInput::WantService { end, count, hops } => self.want_service(end, count, hops),
             PoolsInput::Failed { link, tunnel } => self.dead(now.time, (link, tunnel)),
             PoolsInput::Drop { link, tunnel } => self.dropped((link, tunnel)),
             PoolsInput::DropEnd { end } => self.drop_end(end),

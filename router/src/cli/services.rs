@@ -15,6 +15,9 @@ pub(super) struct Expose {
     /// What you call it (default: made from HOST:PORT)
     #[arg(long)]
     label: Option<String>,
+    /// Routers per tunnel of this service, 1 to 4 [default: as the router's own]
+    #[arg(long, value_parser = clap::value_parser!(u8).range(1..=4))]
+    hops: Option<u8>,
     #[command(flatten)]
     report: Report,
 }
@@ -29,7 +32,7 @@ pub(super) struct Unexpose {
 }
 
 pub(super) async fn expose(args: Expose) -> Result<(), Failure> {
-    let request = ExposeRequest { target: args.target, label: args.label };
+    let request = ExposeRequest { target: args.target, label: args.label, hops: args.hops };
     let body = serde_json::to_string(&request)?;
     let dir = args.report.place.dir()?;
     let service: ServiceStatus =

@@ -61,6 +61,9 @@ pub(crate) struct ExposeRequest {
     pub(crate) target: String,
     /// What the operator calls it; drawn from the target when absent.
     pub(crate) label: Option<String>,
+    /// Hops of its tunnels, 1 to 4; the router's when absent.
+    #[serde(default)]
+    pub(crate) hops: Option<u8>,
 }
 
 /// `GET /v1/invite`

@@ -7,7 +7,8 @@
 //! | bytes | field |
 //! |-------|-------|
 //! | 32    | key seed, Ed25519 |
-//! | 2 + n | target, HOST:PORT |
+//! | 1     | hops of its tunnels, 1 to 4; 0: the router's |
+//! | 1 + n | target, HOST:PORT |
 //! | m     | state (`Saved::Service`) |
 
 use warren_overlay::{
@@ -29,6 +30,8 @@ pub(super) struct Service {
     pub(super) label: String,
     pub(super) name: Name,
     pub(super) target: String,
+    /// Hops of its tunnels, 1 to 4; none for the router's.
+    pub(super) hops: Option<u8>,
     seed: Secret<32>,
 }
 
@@ -37,11 +40,17 @@ impl Service {
     ///
     /// # Errors
     /// When label or target cannot be used; in words.
-    pub(super) fn new(label: String, target: String, key: &ServiceKey) -> Result<Self, String> {
+    pub(super) fn new(
+        label: String,
+        target: String,
+        hops: Option<u8>,
+        key: &ServiceKey,
+    ) -> Result<Self, String> {
         check_label(&label)?;
         check_target(&target)?;
         let mut seed = *key.seed().expose_secret();
-        Ok(Self { label, name: Name::of_service(key), target, seed: Secret::take(&mut seed) })
+        let (name, seed) = (Name::of_service(key), Secret::take(&mut seed));
+        Ok(Self { label, name, target, hops, seed })
     }
 
     /// Its key, once more.
@@ -54,7 +63,8 @@ impl Service {
     pub(super) fn save(&self, home: &Home, state: &[u8]) -> Result<(), StartError> {
         let mut w = Writer::default();
         w.bytes(self.seed.expose_secret());
-        w.u16(u16::try_from(self.target.len()).unwrap_or(0)).bytes(self.target.as_bytes());
+        w.u8(self.hops.unwrap_or(0));
+        w.u8(u8::try_from(self.target.len()).unwrap_or(0)).bytes(self.target.as_bytes());
         w.bytes(state);
         let bytes = Zeroizing::new(w.into_bytes());
         Ok(home.write(&path(&self.label), &bytes)?)
@@ -88,14 +98,19 @@ pub(super) fn load(home: &Home) -> Result<Vec<Loaded>, StartError> {
 fn decode(label: String, bytes: &[u8]) -> Result<Loaded, WireError> {
     let mut r = Reader::new(bytes);
     let mut seed = r.array("service seed")?;
-    let len = usize::from(r.u16("service target length")?);
+    let hops = match r.u8("service hops")? {
+        0 => None,
+        hops @ 1..=4 => Some(hops),
+        _ => return Err(WireError::Bad("service hops")),
+    };
+    let len = usize::from(r.u8("service target length")?);
     let target = std::str::from_utf8(r.slice(len, "service target")?)
         .map_err(|_| WireError::Bad("service target"))?
         .to_owned();
     let state = Zeroizing::new(r.rest().to_vec());
     let key = ServiceKey::from_seed(Secret::take(&mut seed));
     let service =
-        Service::new(label, target, &key).map_err(|_| WireError::Bad("service target"))?;
+        Service::new(label, target, hops, &key).map_err(|_| WireError::Bad("service target"))?;
     Ok((service, state))
 }
 
@@ -135,7 +150,7 @@ mod tests {
     #[test]
     fn labels_and_targets_are_checked() {
         let key = ServiceKey::generate(&mut Rng::from_seed([1; 32]));
-        let new = |label: &str, target: &str| Service::new(label.into(), target.into(), &key);
+        let new = |label: &str, target: &str| Service::new(label.into(), target.into(), None, &key);
         assert!(new("blog", "127.0.0.1:8080").is_ok());
         assert!(new("../x", "127.0.0.1:8080").unwrap_err().contains("letters"));
         assert!(new("blog", "8080").unwrap_err().contains("HOST:PORT"));

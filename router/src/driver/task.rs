@@ -379,7 +379,7 @@ impl Task {
     fn add_service(&mut self, service: Service, state: Zeroizing<Vec<u8>>) {
         let now = self.clock.now();
         let end = self.host.new_end();
-        let settings = Box::new(ServiceSettings { key: service.key(), state });
+        let settings = Box::new(ServiceSettings { key: service.key(), state, hops: service.hops });
         self.services.insert(end, service);
         self.host.node(now, NodeInput::Expose { end, settings });
     }
@@ -413,17 +413,22 @@ impl Task {
 
     fn service_status(&self, end: EndNo, service: &Service) -> ServiceStatus {
         let state = self.host.node_ref().service(end);
-        service_status(service.label.clone(), &service.name, service.target.clone(), state)
+        let status =
+            service_status(service.label.clone(), &service.name, service.target.clone(), state);
+        ServiceStatus { hops: service.hops, ..status }
     }
 
     fn expose(&mut self, request: ExposeRequest) -> Result<ServiceStatus, String> {
-        let ExposeRequest { target, label } = request;
+        let ExposeRequest { target, label, hops } = request;
+        if hops.is_some_and(|hops| !(1..=4).contains(&hops)) {
+            return Err(format!("hops = {}: use 1 to 4", hops.unwrap_or_default()));
+        }
         let label = label.unwrap_or_else(|| services::label_for(&target));
         if self.services.values().any(|service| service.label == label) {
             return Err(format!("there is a service {label:?} already: choose another --label"));
         }
         let key = ServiceKey::generate(&mut self.rng);
-        let service = Service::new(label.clone(), target, &key)?;
+        let service = Service::new(label.clone(), target, hops, &key)?;
         if let Some(home) = &self.home {
             // Its name must survive from the moment it is printed.
             service.save(home, &[]).map_err(|error| error.to_string())?;

@@ -49,12 +49,14 @@ pub struct ServiceSettings {
     pub key: ServiceKey,
     /// What `Saved::Service` gave last; empty for a new one.
     pub state: Zeroizing<Vec<u8>>,
+    /// Hops of its tunnels, 1 to 4; none for the router's.
+    pub hops: Option<u8>,
 }
 
 impl ServiceSettings {
     /// A service that was never published.
     pub fn new(key: ServiceKey) -> Self {
-        Self { key, state: Zeroizing::default() }
+        Self { key, state: Zeroizing::default(), hops: None }
     }
 }
 
@@ -83,7 +85,7 @@ pub(super) enum ServicesOutput {
     /// Forget this end and its tunnels.
     DropEnd { end: EndNo },
     /// Keep so many gateway tunnels for an end.
-    WantTunnels { end: EndNo, count: usize },
+    WantTunnels { end: EndNo, count: usize, hops: Option<usize> },
     /// Keep this for the next start.
     Save { end: EndNo, state: Zeroizing<Vec<u8>> },
 }
@@ -208,6 +210,7 @@ impl Services {
         let name = Name::of_service(&settings.key);
         let (version, saved) = decode_state(&settings.state).unwrap_or_default();
         let restored = saved.len();
+        let hops = settings.hops.map(usize::from);
         let keys = DailyKeys::new(name, self.rng.fork(), saved, now.wall);
         let publisher = Publisher::new(now, settings.key, self.network, version, self.rng.fork());
         let service = Service {
@@ -227,7 +230,7 @@ impl Services {
         self.keys_at.get_or_insert(now.time + KEYS_EVERY);
         self.give_secrets(end);
         self.save(end);
-        self.out.push_back(ServicesOutput::WantTunnels { end, count: SERVICE_TUNNELS });
+        self.out.push_back(ServicesOutput::WantTunnels { end, count: SERVICE_TUNNELS, hops });
     }
 
     /// Tells clients and readers that the service is no more, then forgets it.

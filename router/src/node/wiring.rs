@@ -486,8 +486,8 @@ impl Node {
                 self.pools.handle_input(now, PoolsInput::DropEnd { end });
                 self.out.push_back(NodeOutput::DropEnd { end });
             }
-            ServicesOutput::WantTunnels { end, count } => {
-                self.pools.handle_input(now, PoolsInput::WantService { end, count });
+            ServicesOutput::WantTunnels { end, count, hops } => {
+                self.pools.handle_input(now, PoolsInput::WantService { end, count, hops });
             }
             ServicesOutput::Save { end, state } => {
                 self.out.push_back(NodeOutput::Save(Saved::Service { end, state }));

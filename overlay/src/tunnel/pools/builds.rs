@@ -53,7 +53,10 @@ impl Pools {
         let avoid = avoid.unwrap_or_default();
         let hops = match purpose {
             Purpose::Client => self.config.client_hops,
-            Purpose::Service(_) => self.config.service_hops,
+            Purpose::Service(end) => {
+                let wanted = self.wants.get(&end).and_then(|want| want.hops);
+                wanted.unwrap_or(self.config.service_hops).clamp(1, build::HOPS_MAX)
+            }
         };
         let first = match self.first(now, purpose, &avoid) {
             First::Guard(guard) => Some(guard),

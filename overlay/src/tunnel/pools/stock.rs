@@ -47,6 +47,7 @@ impl Pools {
             count: 0,
             avoid: Avoid::none(),
             service: false,
+            hops: None,
         });
         want.count = (want.count + 1).min(TUNNELS_PER_END_MAX);
         want.avoid = avoid.completed(&self.view);
@@ -56,9 +57,9 @@ impl Pools {
         self.takes.push_back(now);
     }
 
-    pub(super) fn want_service(&mut self, end: EndNo, count: usize) {
+    pub(super) fn want_service(&mut self, end: EndNo, count: usize, hops: Option<usize>) {
         let count = count.min(TUNNELS_PER_END_MAX);
-        self.wants.insert(end, Want { count, avoid: Avoid::none(), service: true });
+        self.wants.insert(end, Want { count, avoid: Avoid::none(), service: true, hops });
         if count == 0 {
             self.drop_end(end);
         }

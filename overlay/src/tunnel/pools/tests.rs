@@ -226,7 +226,7 @@ fn an_end_that_does_not_move_loses_its_tunnel_at_the_end_of_its_life() {
 #[test]
 fn a_service_gets_five_gateways_that_differ_and_live_longer() {
     let mut fabric = started(16);
-    fabric.input(PoolsInput::WantService { end: END, count: SERVICE_TUNNELS });
+    fabric.input(PoolsInput::WantService { end: END, count: SERVICE_TUNNELS, hops: None });
     fabric.run(seconds(2));
     assert_eq!(fabric.held.len(), SERVICE_TUNNELS);
     let gateways: BTreeSet<_> = fabric.held.values().map(|held| held.gateway).collect();
@@ -236,8 +236,22 @@ fn a_service_gets_five_gateways_that_differ_and_live_longer() {
     assert_eq!(said(&fabric, |out| matches!(out, PoolsOutput::Retire { .. })), 0);
     fabric.run(Duration::from_mins(30));
     assert!(said(&fabric, |out| matches!(out, PoolsOutput::Retire { .. })) >= SERVICE_TUNNELS);
-    fabric.input(PoolsInput::WantService { end: END, count: 0 });
+    fabric.input(PoolsInput::WantService { end: END, count: 0, hops: None });
     assert_eq!(fabric.pools.status().held, 0);
+}
+
+#[test]
+fn a_service_may_want_other_hops_than_the_router_takes() {
+    for hops in 1..=4 {
+        let mut fabric = started(16);
+        let count = SERVICE_TUNNELS;
+        fabric.input(PoolsInput::WantService { end: END, count, hops: Some(hops) });
+        fabric.run(seconds(2));
+        assert_eq!(fabric.held.len(), SERVICE_TUNNELS);
+        for (link, tunnel) in fabric.held.keys() {
+            assert_eq!(fabric.pools.hops(*link, *tunnel).unwrap().len(), hops);
+        }
+    }
 }
 
 #[test]
@@ -341,7 +355,7 @@ fn the_same_seed_gives_the_same_tunnels() {
     let run = || {
         let mut fabric = started(10);
         fabric.moody(Mood::Silent, 2);
-        fabric.input(PoolsInput::WantService { end: END, count: SERVICE_TUNNELS });
+        fabric.input(PoolsInput::WantService { end: END, count: SERVICE_TUNNELS, hops: None });
         fabric.run(Duration::from_hours(1));
         let sides: Vec<_> = fabric.pools.tunnels.keys().copied().collect();
         (fabric.dials, sides, fabric.pools.status())
