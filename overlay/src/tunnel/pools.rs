@@ -51,10 +51,9 @@ pub const VIEW_MAX: usize = 2_048;
 
 const CLIENT_LIFE: Duration = Duration::from_mins(20);
 const SERVICE_LIFE: Duration = Duration::from_hours(1);
-/// What records ask for: the class's longest life and a margin, equal for all tunnels of a class, so
-/// that a hop learns nothing else from it. The owner closes earlier.
-const CLIENT_RECORD_MINUTES: u16 = 30;
-const SERVICE_RECORD_MINUTES: u16 = 90;
+/// What all records ask for: the longest life of any tunnel and a margin, so that no hop learns from
+/// it whether a client or a service built the tunnel. The owner closes earlier.
+const RECORD_MINUTES: u16 = 90;
 /// Takes within this time make the stock grow.
 const DEMAND_MEMORY: Duration = Duration::from_mins(1);
 /// A tunnel that ends so soon is replaced from the stock if its successor is not built yet.

@@ -6,9 +6,8 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
-    Attempt, BUILDS_MAX, CLIENT_LIFE, CLIENT_RECORD_MINUTES, Holder, NO_GUARD_PAUSE, Own, Pools,
-    PoolsOutput, Purpose, RENEWAL_RESERVE, SERVICE_LIFE, SERVICE_RECORD_MINUTES, SMALL_MEMORY,
-    STOCK_END, Side,
+    Attempt, BUILDS_MAX, CLIENT_LIFE, Holder, NO_GUARD_PAUSE, Own, Pools, PoolsOutput, Purpose,
+    RECORD_MINUTES, RENEWAL_RESERVE, SERVICE_LIFE, SMALL_MEMORY, STOCK_END, Side,
 };
 use crate::{
     id::{EndNo, RouterId},
@@ -170,11 +169,7 @@ impl Pools {
         if let Some(first) = first_id(&attempt.path) {
             self.guards.reached(first);
         }
-        let minutes = match attempt.purpose {
-            Purpose::Client => CLIENT_RECORD_MINUTES,
-            Purpose::Service(_) => SERVICE_RECORD_MINUTES,
-        };
-        match build::create(&mut self.rng, now.wall, &attempt.path.hops, minutes) {
+        match build::create(&mut self.rng, now.wall, &attempt.path.hops, RECORD_MINUTES) {
             Ok((message, pending)) => {
                 attempt.sent = Some((side, pending));
                 self.send(side, LinkMessage::Build { tunnel: side.1, message });
