@@ -16,7 +16,7 @@ use std::fmt;
 use warren_overlay::{
     block::{BlockAddress, BodyHash, TAIL_LEN},
     crypto::{
-        blind::{self, ServiceKey},
+        blind::{self, BlindedKey, ServiceKey},
         kdf,
         secret::Secret,
     },
@@ -132,7 +132,12 @@ impl SiteWriteCap {
         Self(ServiceKey::from_seed(seed))
     }
 
-    /// The key that signs.
+    /// The key of the site's verify capability: what signs its records is blinded from it.
+    pub fn verify_key(&self) -> BlindedKey {
+        self.0.blind(&[SITE_VERIFY])
+    }
+
+    /// The key that all others follow from.
     pub const fn key(&self) -> &ServiceKey {
         &self.0
     }

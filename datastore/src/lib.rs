@@ -2,7 +2,7 @@
 //!
 //! Two sides that meet only in the network. **The person's**, pure: capabilities (`capability`) and
 //! their text (`uri`), files to blocks and back (`file`, `manifest`, `erasure`), many files under one
-//! capability (`directory`), and the carrying of blocks through tunnels (`transfer`); in words:
+//! capability (`directory`), what a signed key points to (`site`), and the carrying of blocks through tunnels (`transfer`); in words:
 //! docs/spec/file.md and uri.md. **The holder's**, below:
 //!
 //! Lives here: where records are kept (`store.rs` says what a store is, `memory.rs` and `rocks.rs`
@@ -27,6 +27,7 @@ pub mod manifest;
 mod memory;
 #[cfg(feature = "rocks")]
 mod rocks;
+pub mod site;
 mod store;
 #[cfg(test)]
 mod testing;

@@ -11,8 +11,9 @@ use crate::capability::ReadCap;
 
 /// The only format there is.
 const FORMAT: u8 = 1;
-/// Most blocks that are stored out of order: what can be under way or paused at once.
-const ABOVE_MAX: usize = 512;
+/// Most blocks that are stored out of order, 64 KiB of state. Where one block is stuck, so many later
+/// ones go on, then the store waits for it.
+pub(super) const ABOVE_MAX: usize = 8_192;
 
 /// Where a fetch is.
 ///
@@ -64,7 +65,7 @@ impl FetchState {
 /// | 1     | format, 1 |
 /// | 32    | content hash |
 /// | 8     | all blocks below this number |
-/// | 2     | count n, at most 512 |
+/// | 2     | count n, at most 8,192 |
 /// | 8·n   | and these, ascending, above it |
 #[derive(Clone, PartialEq, Eq)]
 pub struct StoreState {

@@ -8,9 +8,9 @@ use std::{collections::BTreeSet, fmt};
 use warren_overlay::{garlic::BlockAnswer, time::Time};
 
 use super::{
-    courier::{Courier, Event, Op, Output},
+    courier::{Courier, Event, IN_FLIGHT_MAX, Op, Output},
     exits::ExitNo,
-    state::StoreState,
+    state::{ABOVE_MAX, StoreState},
 };
 use crate::{
     capability::ReadCap,
@@ -162,6 +162,7 @@ impl Store {
             }
         }
         while self.courier.has_room()
+            && self.above.len() + 2 * IN_FLIGHT_MAX < ABOVE_MAX
             && let Some(placed) = self.encoder.poll_block()
         {
             let number = self.next;

@@ -68,15 +68,19 @@ impl ServiceKey {
     /// that shared one would sign a message with the same nonce under different scalars, from which
     /// both could be computed.
     pub fn blind(&self, parts: &[&[u8]]) -> BlindedKey {
-        let mut scalar = factor(&self.public, parts) * self.expanded.scalar;
-        let public = EdwardsPoint::mul_base(&scalar).compress().to_bytes();
-        let mut all: Vec<&[u8]> = vec![&self.expanded.hash_prefix, &public];
-        all.extend_from_slice(parts);
-        let hash_prefix = kdf::derive(PREFIX_CONTEXT, &all);
-        let expanded = Box::new(ExpandedSecretKey { scalar, hash_prefix });
-        scalar.zeroize();
-        BlindedKey { expanded, public }
+        blind(&self.expanded, &self.public, parts)
     }
+}
+
+fn blind(key: &ExpandedSecretKey, public: &[u8; 32], parts: &[&[u8]]) -> BlindedKey {
+    let mut scalar = factor(public, parts) * key.scalar;
+    let public = EdwardsPoint::mul_base(&scalar).compress().to_bytes();
+    let mut all: Vec<&[u8]> = vec![&key.hash_prefix, &public];
+    all.extend_from_slice(parts);
+    let hash_prefix = kdf::derive(PREFIX_CONTEXT, &all);
+    let expanded = Box::new(ExpandedSecretKey { scalar, hash_prefix });
+    scalar.zeroize();
+    BlindedKey { expanded, public }
 }
 
 /// The blinded form of a service's public key, for who knows its name.
@@ -120,6 +124,13 @@ impl BlindedKey {
     /// The public half: what [`blind_public`] gives who knows the name.
     pub fn public(&self) -> [u8; 32] {
         self.public
+    }
+
+    /// Blinded once more, as [`ServiceKey::blind`]: whoever was given this public key as if it were
+    /// a name computes the public half by [`blind_public`].
+    #[must_use]
+    pub fn blind(&self, parts: &[&[u8]]) -> Self {
+        blind(&self.expanded, &self.public, parts)
     }
 
     /// Vouches for `message` in the sense of `context`; verify with [`verify_key`]. Deterministic.
@@ -176,6 +187,11 @@ mod tests {
             prop_assert!(valid_public(&blinded.public()));
             let other: [&[u8]; 2] = [&day, &[i + 1]];
             prop_assert_ne!(key.blind(&other).public(), blinded.public());
+            let twice = blinded.blind(&other);
+            prop_assert_eq!(blind_public(&blinded.public(), &other), Some(twice.public()));
+            let signature = twice.sign(CONTEXT, b"text");
+            prop_assert!(verify_key(&twice.public(), CONTEXT, b"text", &signature));
+            prop_assert_ne!(&signature[..32], &blinded.sign(CONTEXT, b"text")[..32]);
         }
 
         #[test]
