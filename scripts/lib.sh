@@ -42,6 +42,12 @@ build_light() {
     -p warren-router --no-default-features --features app
 }
 
+# The simulator, beside the router that calls it.
+build_sim() {
+  [ -x "$light/warren-sim" ] || say "building the simulator (about 2 minutes on 2 cores, once)"
+  CARGO_TARGET_DIR="$target/light" cargo build --release --quiet --manifest-path "$here/Cargo.toml" -p warren-sim
+}
+
 # Points the build at librocksdb.a, which is made once.
 use_rocksdb() {
   "$here/scripts/rocksdb"

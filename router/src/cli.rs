@@ -14,6 +14,7 @@ mod fetch;
 mod page;
 mod run;
 mod services;
+mod sim;
 mod testnet;
 
 use std::{io::Write, path::PathBuf, process::ExitCode};
@@ -54,6 +55,9 @@ enum Command {
     Testnet(testnet::Testnet),
     /// Measure the router on this machine
     Bench(bench::Bench),
+    /// Simulate whole networks on a virtual clock; `warren sim help` lists its verbs
+    #[command(disable_help_flag = true, disable_help_subcommand = true)]
+    Sim(sim::Sim),
 }
 
 /// Flags of every command that talks to a router.
@@ -167,6 +171,7 @@ async fn run_command(command: Command) -> Result<(), Failure> {
         Command::Demo(demo) => demo::demo(demo).await,
         Command::Testnet(testnet) => testnet::testnet(testnet).await,
         Command::Bench(bench) => bench::forward(bench).await,
+        Command::Sim(sim) => Err(sim::become_simulator(&sim)),
     }
 }
 

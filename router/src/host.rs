@@ -117,6 +117,8 @@ pub struct Host {
     shed: u64,
     /// Why tunnels of others are refused, as the node was told last.
     loaded: Load,
+    broken_before: u64,
+    offences: u64,
 }
 
 /// What a router can be short of.
@@ -155,6 +157,8 @@ impl Host {
             relayed_before: 0,
             shed: 0,
             loaded: Load::default(),
+            broken_before: 0,
+            offences: 0,
         };
         this.settle(now);
         this
@@ -349,6 +353,31 @@ impl Host {
         status
     }
 
+    /// The links that stand, with what they carry.
+    pub fn links(&self) -> impl Iterator<Item = (LinkNo, &LinkIo)> {
+        self.links.iter().filter_map(|(no, link)| match link {
+            LinkState::Up { io, .. } => Some((*no, &**io)),
+            LinkState::Dialling(_) | LinkState::Handshake { .. } => None,
+        })
+    }
+
+    /// Cells that the windows of all lanes take of the memory quota.
+    pub fn credits_taken(&self) -> u64 {
+        self.settings.quota.taken()
+    }
+
+    /// Links cut off because the peer sent what no router sends. Honest routers never do.
+    pub const fn offences(&self) -> u64 {
+        self.offences
+    }
+
+    /// Tunnels that ended here and were closed because a cell did not decrypt, or said what no owner
+    /// says. Among honest routers there is none, while no part of one is late.
+    pub fn tunnels_broken(&self) -> u64 {
+        let broken = |(_, io): (LinkNo, &LinkIo)| io.counters().lanes_broken;
+        self.broken_before + self.links().map(broken).sum::<u64>()
+    }
+
     /// Cells moved for others since the start: as a middle hop, as an end hop, over splice legs.
     pub fn cells_relayed(&self) -> u64 {
         let now: u64 = self
@@ -484,6 +513,7 @@ impl Host {
     /// The connection is over, whatever it was.
     fn gone(&mut self, now: Now, link: LinkNo) {
         if let Some(LinkState::Up { io, .. }) = self.links.remove(&link) {
+            self.broken_before += io.counters().lanes_broken;
             self.relayed_before += io.counters().relayed_cells_in;
         }
         self.node.handle_input(now, NodeInput::LinkDown { link });
@@ -558,7 +588,10 @@ impl Host {
                         Letter::Part(Part::Link(link), message),
                     );
                 }
-                Some(LinkOutput::Node(LinkEvent::Closed(_))) => return self.gone(now, link),
+                Some(LinkOutput::Node(LinkEvent::Closed(reason))) => {
+                    self.offences += u64::from(reason.is_offence());
+                    return self.gone(now, link);
+                }
                 Some(LinkOutput::Node(event)) => {
                     self.node.handle_input(now, NodeInput::Link { link, event });
                     self.touched.insert(Address::Node);

@@ -56,6 +56,8 @@ pub(crate) struct Side {
     pub(crate) last: Time,
     /// Until when this side's socket takes nothing more.
     pub(crate) full_until: Time,
+    /// Sent to this side and not yet there.
+    pub(crate) coming: u32,
     /// Kept back: the other side cannot be heard.
     pub(crate) held: VecDeque<Arrival>,
 }
@@ -84,6 +86,7 @@ impl Conns {
             over: false,
             last: Time::ZERO,
             full_until: Time::ZERO,
+            coming: 0,
             held: VecDeque::new(),
         });
         let reused = self.free.pop();
@@ -137,6 +140,15 @@ impl Conns {
             }
         }
         held
+    }
+
+    /// The connections whose sides both are not over, and whether nothing is under way on them.
+    pub(crate) fn standing(&self) -> impl Iterator<Item = ([(HostNo, LinkNo); 2], bool)> {
+        let whole = |conn: &&Conn| conn.sides.iter().all(|side| !side.over);
+        self.places.iter().filter(whole).map(|conn| {
+            let quiet = conn.sides.iter().all(|side| side.coming == 0);
+            (conn.sides.each_ref().map(|side| (side.host, side.link)), quiet)
+        })
     }
 
     /// Every end that something is kept back for, in order.

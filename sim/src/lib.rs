@@ -4,13 +4,21 @@
 //! without sleeping. Does not live here: any protocol logic.
 
 mod apps;
+pub mod batch;
 mod chance;
+mod churn;
+pub mod cli;
 mod conn;
 pub mod graph;
 mod latency;
+pub mod metric;
 mod net;
+mod oracle;
 mod queue;
+pub mod run;
+pub mod scenario;
 mod streams;
+pub mod swarm;
 pub mod validate;
 pub mod world;
 
@@ -19,4 +27,5 @@ pub use chance::Times;
 pub use conn::Uplink;
 pub use latency::{Latency, MATRIX_MAX, Matrix, MatrixError};
 pub use net::{Happened, HostNo, Line, Net, Seat, What, Wires};
+pub use oracle::Violation;
 pub use streams::Streams;

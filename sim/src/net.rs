@@ -371,6 +371,11 @@ impl Net {
         self.lines.drain(..)
     }
 
+    /// The connections that stand: each side's router and link, and whether nothing is under way.
+    pub fn connections(&self) -> impl Iterator<Item = ([(HostNo, LinkNo); 2], bool)> {
+        self.conns.standing()
+    }
+
     /// Runs until `until` or until something happened that is the caller's, whichever is first.
     pub fn run(&mut self, until: Time) -> Option<Happened> {
         loop {
@@ -548,9 +553,11 @@ impl Net {
     }
 
     fn deliver(&mut self, end: EndOf, arrival: Arrival) {
-        let Some((no, link)) = self.conns.side(end).map(|side| (side.host, side.link)) else {
-            return;
-        };
+        let Some(side) = self.conns.side(end) else { return };
+        let (no, link) = (side.host, side.link);
+        if let Arrival::Bytes(_) = arrival {
+            side.coming = side.coming.saturating_sub(1);
+        }
         let now = self.now(no);
         let Some(place) = self.places.get_mut(no as usize) else { return };
         match arrival {
@@ -709,6 +716,7 @@ impl Net {
         }
         if let Some(other) = self.conns.side(end.other()) {
             other.last = other.last.max(left + way + jitter);
+            other.coming += 1;
             let at = other.last;
             let payload = self.flight.add(bytes);
             self.queue.push(at, Event::Bytes { end: end.other(), use_no, payload });

@@ -5,15 +5,12 @@
 //! (`run.rs`).
 
 use std::{
-    collections::BTreeMap,
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use warren_datastore::{
-    MemoryRecords, PutOutcome, RecordStore, StoreError, blocks::MemoryBlocks,
-};
+use warren_datastore::{MemoryRecords, PutOutcome, RecordStore, StoreError, blocks::MemoryBlocks};
 use warren_overlay::{
     crypto::{kem::DhSecret, puzzle::Difficulty, sign::IdentityKey},
     id::{EndNo, Key},
@@ -92,13 +89,8 @@ struct Disk {
     starts: u32,
 }
 
-#[derive(Clone, Copy, Debug)]
-enum Alarm {
-    /// A conversation's next request.
-    Exchange(FetchNo),
-    /// For whoever runs the world.
-    Moment(u32),
-}
+/// Alarms with this bit are a conversation's next request; others belong to whoever runs the world.
+const EXCHANGE: u64 = 1 << 63;
 
 /// A network with applications.
 #[derive(Debug)]
@@ -110,8 +102,6 @@ pub struct World {
     seeds: Vec<Arc<RouterDescriptor>>,
     disks: Vec<Disk>,
     apps: Apps,
-    alarms: BTreeMap<u64, Alarm>,
-    next_alarm: u64,
 }
 
 /// Router `k`'s address: each in another /16.
@@ -137,8 +127,6 @@ impl World {
             seeds: Vec::new(),
             disks: Vec::new(),
             apps: Apps::new(streams),
-            alarms: BTreeMap::new(),
-            next_alarm: 0,
             setup,
         };
         for no in 0..this.setup.routers {
@@ -236,7 +224,7 @@ impl World {
     }
 
     /// Runs to `until`, or to the next moment that was asked for with `at`.
-    pub fn step(&mut self, until: Time) -> Option<u32> {
+    pub fn step(&mut self, until: Time) -> Option<u64> {
         while let Some(happened) = self.net.run(until) {
             match happened {
                 Happened::App { host, output: HostOutput::Save(saved), .. } => {
@@ -244,28 +232,22 @@ impl World {
                 }
                 Happened::App { host, at, output } => {
                     if let Some((at, fetch)) = self.apps.handle(&mut self.net, host, at, output) {
-                        self.alarm(at, Alarm::Exchange(fetch));
+                        self.net.alarm(at, EXCHANGE | fetch as u64);
                     }
                 }
-                Happened::Alarm(token) => match self.alarms.remove(&token) {
-                    Some(Alarm::Exchange(fetch)) => self.apps.exchange(&mut self.net, fetch),
-                    Some(Alarm::Moment(token)) => return Some(token),
-                    None => {}
-                },
+                Happened::Alarm(token) if token & EXCHANGE == 0 => return Some(token),
+                Happened::Alarm(token) => {
+                    let fetch = usize::try_from(token ^ EXCHANGE).unwrap_or(usize::MAX);
+                    self.apps.exchange(&mut self.net, fetch);
+                }
             }
         }
         None
     }
 
-    /// At `at`, `step` gives `token`.
-    pub fn at(&mut self, at: Time, token: u32) {
-        self.alarm(at, Alarm::Moment(token));
-    }
-
-    fn alarm(&mut self, at: Time, alarm: Alarm) {
-        self.next_alarm += 1;
-        self.alarms.insert(self.next_alarm, alarm);
-        self.net.alarm(at, self.next_alarm);
+    /// At `at`, `step` gives `token`, whose top bit is clear.
+    pub fn at(&mut self, at: Time, token: u64) {
+        self.net.alarm(at, token & !EXCHANGE);
     }
 
     fn save(&mut self, no: HostNo, saved: Saved) {

@@ -70,6 +70,11 @@ impl CreditQuota {
         self.free() < self.total / 8
     }
 
+    /// Cells that windows have taken.
+    pub fn taken(&self) -> u64 {
+        self.total - self.free()
+    }
+
     /// Takes a start window: clamp(free / (4 x lanes), 4, `wanted`), a multiple of 16 from 16 up.
     fn open(&self, wanted: u32) -> Option<u32> {
         let lanes = self.lanes.load(Ordering::Relaxed) + 1;
@@ -182,6 +187,11 @@ impl CreditBook {
     /// The window in cells.
     pub const fn window(&self) -> u32 {
         self.window
+    }
+
+    /// Cells granted and not yet come.
+    pub const fn outstanding(&self) -> u32 {
+        self.outstanding
     }
 
     /// Cells come and not yet drained.

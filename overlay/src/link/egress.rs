@@ -102,6 +102,11 @@ impl Egress {
         self.waiting = waiting;
     }
 
+    /// Cells that the peer lets pass.
+    pub(super) const fn allowed(&self) -> u32 {
+        self.credit
+    }
+
     /// Whether the peer lets a cell pass.
     pub(super) const fn has_credit(&self) -> bool {
         self.credit > 0

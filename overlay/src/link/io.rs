@@ -36,7 +36,7 @@ use crate::{
         egress::Egress,
         frame::{self, Frame, WireCell},
         handshake::Established,
-        lane::{self, LaneCounters, LaneState},
+        lane::{self, LaneBalance, LaneCounters, LaneState},
         pulse::{Pulse, Sign},
         rate::Pacer,
         receive::{FrameReader, Pieces},
@@ -306,6 +306,15 @@ impl LinkIo {
         self.core.spares.rest();
     }
 
+    /// The credits of its lanes.
+    pub fn balances(&self) -> impl Iterator<Item = (TunnelId, LaneBalance)> {
+        self.core.lanes.iter().map(|(tunnel, state)| {
+            let LaneState { book, egress, .. } = state;
+            let (granted, window) = (book.outstanding(), book.window());
+            (*tunnel, LaneBalance { granted, allowed: egress.allowed(), window })
+        })
+    }
+
     /// Cells that wait to be sent, over all lanes.
     pub fn queued_cells(&self) -> usize {
         self.core.lanes.values().map(|state| state.egress.queued()).sum()
@@ -379,9 +388,14 @@ impl Core {
             LinkMessage::Credit { tunnel, cells } => self.credit(now, tunnel, u32::from(cells)),
             LinkMessage::Teardown { tunnel } => {
                 self.early.remove(&tunnel);
-                if self.remove(tunnel) || !self.closed.contains(&tunnel) {
-                    self.event(LinkEvent::LaneClosed { tunnel });
+                if !self.remove(tunnel) {
+                    if self.closed.contains(&tunnel) {
+                        return;
+                    }
+                    // It came with the reply that will make this side open the lane.
+                    self.note_closed(tunnel);
                 }
+                self.event(LinkEvent::LaneClosed { tunnel });
             }
             other => self.event(LinkEvent::Message(other)),
         }
@@ -529,6 +543,10 @@ impl Core {
             state.lane = lane;
             return self.pump_end_hop(now, tunnel);
         }
+        // The peer tore it down before; the control plane was told.
+        if self.closed.contains(&tunnel) {
+            return;
+        }
         let Some(book) = CreditBook::open(now, lane::window(&lane), &self.settings.quota) else {
             self.counters.lanes_refused += 1;
             return self.break_lane(tunnel);
@@ -567,11 +585,15 @@ impl Core {
         if state.grant_listed {
             self.grants.retain(|other| *other != tunnel);
         }
+        self.note_closed(tunnel);
+        true
+    }
+
+    fn note_closed(&mut self, tunnel: TunnelId) {
         if self.closed.len() >= CLOSED_MAX {
             self.closed.pop_front();
         }
         self.closed.push_back(tunnel);
-        true
     }
 
     /// Closes a lane from this side: the peer and the control plane are told.

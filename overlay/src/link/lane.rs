@@ -74,6 +74,17 @@ pub struct LaneCounters {
     pub cells_out: u64,
 }
 
+/// A lane's credits, for those who compare both sides of a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LaneBalance {
+    /// Cells the peer may still send.
+    pub granted: u32,
+    /// Cells the peer still takes.
+    pub allowed: u32,
+    /// The lane's window: what it takes of the router's quota.
+    pub window: u32,
+}
+
 /// A lane on this link.
 #[derive(Debug)]
 pub(super) struct LaneState {

@@ -28,6 +28,6 @@ pub use budget::HandshakeBudget;
 pub use credit::CreditQuota;
 pub use handshake::{Established, Handshake, HandshakeOutput, LinkIdentity};
 pub use io::{LinkIo, TRANSMIT_MAX};
-pub use lane::LaneCounters;
+pub use lane::{LaneBalance, LaneCounters};
 pub use rate::{RateLimit, RateLimits};
 pub use replay::{REPLAY_MAX, ReplayFilter};

@@ -180,6 +180,21 @@ fn senseless_grants_and_teardowns_cost_bounded_memory() {
     assert!(pair.b.lane_closed(TunnelId(50_000)), "its build may be waiting for an answer");
 }
 
+/// Found by the simulator's swarm: a hop whose onward link broke as it answered a build.
+#[test]
+fn a_lane_that_was_torn_down_before_it_was_opened_stays_closed() {
+    let mut pair = pair();
+    let reply = LinkMessage::BuildReply { tunnel: TUNNEL, reply: Box::new([0; 256]) };
+    pair.b.command(pair.now, LinkCommand::Send(reply));
+    pair.b.command(pair.now, LinkCommand::Close { tunnel: TUNNEL, tell: true });
+    pair.settle();
+    assert!(pair.a.lane_closed(TUNNEL));
+    // The control plane read the reply first, and its command comes now.
+    let lane = Box::new(Lane::ToEnd { end: EndNo(1) });
+    pair.a.command(pair.now, LinkCommand::Open { tunnel: TUNNEL, lane });
+    assert_eq!(pair.a.io.lanes().count(), 0);
+}
+
 #[test]
 fn a_used_up_quota_refuses_lanes_and_says_so() {
     let small = LinkSettings::new(std::sync::Arc::new(CreditQuota::new(2 * 1_032 * 10)));

@@ -1,0 +1,100 @@
+//! What is measured, by name.
+
+use std::{collections::BTreeMap, fmt};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A number that a run gives. Times are in seconds.
+#[derive(
+    Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq, PartialOrd, Ord, Serialize,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Metric {
+    /// Share of the routers that live which are ready at the end.
+    Ready,
+    /// From a router's first start until it is ready: median.
+    ReadyP50,
+    /// The same: 95th percentile.
+    ReadyP95,
+    /// Wishes that are over and whose router lived.
+    Fetches,
+    /// Share of those that brought everything; of lookups: that found a holder.
+    Success,
+    /// From a wish to the first byte: median, of those that succeeded.
+    FirstP50,
+    /// The same: 95th percentile.
+    FirstP95,
+    /// The same: 99th percentile.
+    FirstP99,
+    /// From a wish to the last byte: median.
+    DoneP50,
+    /// The same: 95th percentile.
+    DoneP95,
+    /// The same: 99th percentile.
+    DoneP99,
+    /// Longest wait within one answer: 99th percentile of the wishes.
+    StallP99,
+    /// The same: the longest of all.
+    StallMax,
+    /// Cells moved for others, all routers that live at the end.
+    CellsRelayed,
+    /// Mean hops of the lookups that succeeded.
+    Hops,
+    /// The same: 99th percentile.
+    HopsP99,
+    /// Mean links of a node.
+    Degree,
+}
+
+impl Metric {
+    /// Whether `wire` runs give it.
+    pub const fn is_of_wire(self) -> bool {
+        !matches!(self, Self::Hops | Self::HopsP99 | Self::Degree)
+    }
+
+    /// Whether `routing` runs give it.
+    pub const fn is_of_routing(self) -> bool {
+        matches!(self, Self::Success | Self::Hops | Self::HopsP99 | Self::Degree)
+    }
+}
+
+impl fmt::Display for Metric {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
+    }
+}
+
+/// The metrics of one run; those without a value are missing.
+pub type Metrics = BTreeMap<Metric, f64>;
+
+/// The value below which this share of `values` lies (nearest rank); they ascend.
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a share of a count"
+)]
+pub(crate) fn quantile(values: &[f64], share: f64) -> Option<f64> {
+    let rank = libm::ceil(share * values.len() as f64) as usize;
+    values.get(rank.clamp(1, values.len().max(1)) - 1).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quantile_is_the_nearest_rank() {
+        let values = [1.0, 2.0, 3.0, 4.0, 5.0];
+        assert_eq!(quantile(&values, 0.5), Some(3.0));
+        assert_eq!(quantile(&values, 0.99), Some(5.0));
+        assert_eq!(quantile(&values, 0.0), Some(1.0));
+        assert_eq!(quantile(&[], 0.5), None);
+    }
+
+    #[test]
+    fn a_metric_is_shown_as_scenarios_write_it() {
+        assert_eq!(Metric::FirstP50.to_string(), "first_p50");
+    }
+}

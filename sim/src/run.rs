@@ -1,0 +1,142 @@
+//! One seed of a scenario, from start to report.
+//!
+//! Lives here: who starts, wishes, fails and heals when; what is measured. Does not live here: how
+//! (`world.rs`), what must never happen (`oracle.rs`), many seeds at once (`batch.rs`).
+
+mod heal;
+mod measure;
+mod wire;
+
+use std::fmt::Write as _;
+
+use warren_overlay::time::Time;
+
+use crate::{
+    graph::Lookups,
+    metric::{Metric, Metrics},
+    net::{HostNo, Line},
+    oracle::Violation,
+    scenario::{Routing, Scenario, ScenarioError},
+    streams::Streams,
+};
+
+pub(crate) use wire::Plan;
+
+/// What came of one seed. No clock but the virtual one has touched it.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// The seed.
+    pub seed: u64,
+    /// The hash of everything that happened.
+    pub hash: [u8; 32],
+    /// Events handled; of graphs, lookups walked.
+    pub events: u64,
+    /// When it ended.
+    pub end: Time,
+    /// What was measured.
+    pub metrics: Metrics,
+    /// One line per wish, for people and their tools; without a heading.
+    pub rows: String,
+    /// What must never happen and did.
+    pub violations: Vec<Violation>,
+}
+
+/// The heading of [`Report::rows`].
+pub const ROWS_HEADING: &str =
+    "seed,wish,kind,router,asked_s,first_s,last_s,stall_s,bytes,outcome\n";
+
+/// How a run is watched.
+pub trait Watcher {
+    /// Now and then: how far it is. False ends the run.
+    fn progress(&mut self, at: Time, events: u64) -> bool;
+
+    /// Something happened at the router that is watched.
+    fn line(&mut self, line: Line);
+}
+
+/// What part of a seed is run.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Part {
+    /// Ends there instead of where the scenario ends.
+    pub until: Option<Time>,
+    /// Whose events are told to the watcher.
+    pub watch: Option<HostNo>,
+}
+
+impl Scenario {
+    /// Where a run of this scenario ends.
+    pub fn end(&self) -> Time {
+        match self {
+            Self::Wire(wire) => Time::ZERO + wire.warmup.0 + wire.duration.0,
+            Self::Routing(_) => Time::ZERO,
+        }
+    }
+
+    /// Runs one seed; `None` if the watcher ended it. Files are looked for in `folder`.
+    ///
+    /// # Errors
+    /// When a file that the scenario names cannot be read.
+    pub fn run(
+        &self,
+        folder: &std::path::Path,
+        seed: u64,
+        part: Part,
+        watcher: &mut dyn Watcher,
+    ) -> Result<Option<Report>, ScenarioError> {
+        match self {
+            Self::Wire(wire) => Ok(Plan::new(wire, folder)?.run(seed, part, watcher)),
+            Self::Routing(routing) => routing.run(seed, watcher),
+        }
+    }
+}
+
+impl Routing {
+    fn run(&self, seed: u64, watcher: &mut dyn Watcher) -> Result<Option<Report>, ScenarioError> {
+        let streams = Streams::new(seed);
+        let network = self.network;
+        let graph =
+            network.rule.graph(network.routers, network.degree, &mut streams.of("links", 0));
+        let mut graph = graph.map_err(|error| ScenarioError::Form(error.to_string()))?;
+        graph.kill(self.dead, &mut streams.of("dead", 0));
+        if !watcher.progress(Time::ZERO, 0) {
+            return Ok(None);
+        }
+        let lookups = Lookups {
+            count: self.lookups.count,
+            budget: self.lookups.budget,
+            holders: self.lookups.holders as usize,
+            backtrack: true,
+        };
+        let tally = graph.look_up(lookups, &mut streams.of("lookups", 0));
+        let mut hasher = blake3::Hasher::new();
+        for count in [&[tally.lookups, tally.found], &tally.hops[..]].concat() {
+            hasher.update(&count.to_le_bytes());
+        }
+        let mut metrics = Metrics::from([
+            (Metric::Success, tally.success()),
+            (Metric::Degree, graph.mean_degree()),
+        ]);
+        if tally.found > 0 {
+            metrics.insert(Metric::Hops, tally.mean_hops().0);
+            metrics.insert(Metric::HopsP99, tally.hops_quantile(0.99).into());
+        }
+        Ok(Some(Report {
+            seed,
+            hash: *hasher.finalize().as_bytes(),
+            events: tally.lookups,
+            end: Time::ZERO,
+            metrics,
+            rows: String::new(),
+            violations: Vec::new(),
+        }))
+    }
+}
+
+/// Seconds with as many digits as microseconds have.
+pub(crate) fn seconds(at: Time) -> String {
+    let micros = at.as_micros();
+    let mut text = String::new();
+    // Writing to text cannot fail.
+    let _ = write!(text, "{}.{:06}", micros / 1_000_000, micros % 1_000_000);
+    text
+}
