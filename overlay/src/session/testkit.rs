@@ -506,6 +506,17 @@ impl Net {
         }
     }
 
+    /// The service is started anew, and of its end nobody is told: the old paths are just silent.
+    pub(super) fn restart_service(&mut self) {
+        self.service = Service::new(Rng::from_seed([77; 32]), NETWORK, QUOTA_DEFAULT);
+        self.service.secrets(vec![secret(1)]);
+        self.echo.clear();
+        for pipe in self.pipes.values_mut() {
+            pipe.silent = true;
+            pipe.service = None;
+        }
+    }
+
     /// Changes one byte of some unit that is on its way.
     pub(super) fn damage(&mut self, up: bool, at: usize) {
         let Some(pipe) = self.client.live_path().and_then(|no| self.pipes.get_mut(&no)) else {

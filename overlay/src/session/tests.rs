@@ -152,6 +152,24 @@ fn a_silent_relay_shared_by_two_of_three_pairs_costs_at_most_three_seconds() {
     }
 }
 
+/// A resumption's tag says nothing to a service that was restarted; the race's handshake does.
+#[test]
+fn a_service_that_has_forgotten_the_session_says_so_within_four_seconds() {
+    for seed in 0..8 {
+        let mut net = Net::new(seed, ms(20));
+        net.leases = 5;
+        let old = net.open(1, 80, 20 * MIB);
+        net.run(ms(700));
+        assert!(net.flows[&old].opened && net.flows[&old].reset.is_none());
+        net.restart_service();
+        net.run(ms(4_000));
+        assert_eq!(net.flows[&old].reset, Some(ResetReason::SessionLost));
+        net.flows.remove(&old);
+        net.open(2, 80, 10_000);
+        net.run_all(ms(1_000));
+    }
+}
+
 #[test]
 fn a_second_silence_does_not_lead_back_to_the_first() {
     let mut net = Net::new(24, ms(50));

@@ -75,6 +75,14 @@ impl Attempt {
         }
     }
 
+    /// Whether it is a handshake that goes on with the session.
+    fn continues(&self) -> bool {
+        match &self.step {
+            Step::Request { continues } | Step::Asked { continues, .. } => *continues,
+            Step::Resuming { fresh, .. } => fresh.is_some(),
+        }
+    }
+
     /// Its tag has been sent: the service may have left every lower number for it.
     pub(super) fn shown(&self) -> bool {
         matches!(&self.step, Step::Resuming { path, .. } if path.shown())
@@ -142,14 +150,14 @@ impl Client {
         self.outputs.extend(wishes.map(|tunnel| ClientOutput::Probe { tunnel }));
     }
 
-    /// Whether another attempt may run beside those that do: all by numbers of the same secret, for
-    /// a handshake that arrives changes the secret.
+    /// Whether another attempt may run beside those that do: all by numbers of the same secret, and
+    /// at the end of the race one handshake that continues.
     fn may_join(&self, now: Time) -> bool {
         let left = |session: &Established| {
             session.numbers.left() && now.since(session.since) < REKEY_AFTER
         };
         self.attempts.len() < ATTEMPTS_MAX
-            && self.attempts.iter().all(|attempt| attempt.number().is_some())
+            && self.attempts.iter().all(|it| it.number().is_some() || it.continues())
             && self.session.as_ref().is_some_and(left)
     }
 
@@ -158,7 +166,11 @@ impl Client {
             return (Step::Request { continues: false }, HANDSHAKE_TIME);
         };
         let young = now.since(session.since) < REKEY_AFTER;
-        match session.numbers.take().filter(|_| young) {
+        // A service that has forgotten the session, because it was restarted, does not know the tag
+        // of a resumption and cannot say so. To a handshake it can.
+        let last = self.attempts.len() + 1 == ATTEMPTS_MAX;
+        let resume = young && !(last && self.attempts.iter().all(|it| it.number().is_some()));
+        match resume.then(|| session.numbers.take()).flatten() {
             Some(number) => {
                 let tag = session.secret.tag(number.value());
                 let keys = session.secret.path(number, Role::Client);
