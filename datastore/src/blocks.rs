@@ -22,7 +22,7 @@ mod rocks;
 #[cfg(feature = "rocks")]
 pub(crate) mod seal;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 use std::fmt;
 

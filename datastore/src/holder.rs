@@ -11,6 +11,8 @@
 //!              │ no: Refused        │ no: Refused            │ no: Stale           │ no: Refused
 //! ```
 
+#[cfg(test)]
+mod block_tests;
 mod books;
 mod repair;
 mod shelf;

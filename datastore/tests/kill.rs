@@ -9,8 +9,12 @@ use std::{
     process::{Command, Stdio},
 };
 
-use warren_datastore::{PutOutcome, RecordStore, RocksRecords};
+use warren_datastore::{
+    PutOutcome, RecordStore, RocksRecords,
+    blocks::{BlockLimits, BlockStore, RocksBlocks, Shelf},
+};
 use warren_overlay::{
+    block::{BLOCK_LEN, Block},
     crypto::{blind::ServiceKey, secret::Secret},
     id::{Key, NetworkId},
     record::{Record, RecordSize},
@@ -90,6 +94,73 @@ fn put_until_killed(folder: &Path) {
             let line = format!("put {} {version}.\n", it.key());
             let mut out = std::io::stdout().lock();
             out.write_all(line.as_bytes()).unwrap();
+            out.flush().unwrap();
+        }
+    }
+}
+
+fn block(n: u32) -> Block {
+    let mut bytes = vec![0x5a; BLOCK_LEN];
+    bytes[..4].copy_from_slice(&n.to_be_bytes());
+    Block::copy_from(&bytes).unwrap()
+}
+
+fn open_blocks(folder: &Path) -> RocksBlocks {
+    RocksBlocks::open(folder, secret(), secret(), BlockLimits::default()).unwrap()
+}
+
+#[test]
+fn a_killed_process_loses_no_block_that_it_acknowledged() {
+    const NAME: &str = "a_killed_process_loses_no_block_that_it_acknowledged";
+    if let Some(folder) = env::var_os(FOLDER) {
+        return put_blocks_until_killed(Path::new(&folder));
+    }
+    let folder = env::temp_dir().join(format!("warren-kill-blocks-{}", std::process::id()));
+    let mut next = 0;
+    for _ in 0..KILLS {
+        let mut child = Command::new(env::current_exe().unwrap())
+            .args([NAME, "--exact", "--nocapture", "--test-threads", "1"])
+            .env(FOLDER, &folder)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let until = next + 250;
+        for line in BufReader::new(child.stdout.take().unwrap()).lines() {
+            let line = line.unwrap();
+            let Some(n) = line.strip_prefix("block ").and_then(|it| it.strip_suffix('.')) else {
+                continue;
+            };
+            next = n.parse().unwrap();
+            if next == until {
+                child.kill().unwrap();
+            }
+        }
+        child.wait().unwrap();
+        assert!(next >= until);
+        let mut store = open_blocks(&folder);
+        assert_eq!(store.damaged(), 0);
+        for n in 0..=next {
+            let got = store.get(Shelf::Owned, &block(n).address()).unwrap();
+            assert_eq!(got, Some(block(n)), "{n} of {next}");
+        }
+    }
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+/// The child: puts ten at a time, syncs, says so.
+fn put_blocks_until_killed(folder: &Path) {
+    let mut store = open_blocks(folder);
+    let first = u32::try_from(store.usage(Shelf::Owned).blocks).unwrap();
+    let mut acknowledged = first;
+    for n in first.. {
+        store.put(Shelf::Owned, &block(n)).unwrap();
+        if n % 10 == 0 {
+            store.commit().unwrap();
+            let mut out = std::io::stdout().lock();
+            while acknowledged <= n {
+                out.write_all(format!("block {acknowledged}.\n").as_bytes()).unwrap();
+                acknowledged += 1;
+            }
             out.flush().unwrap();
         }
     }

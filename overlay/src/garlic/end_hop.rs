@@ -48,6 +48,9 @@ pub const SPLICES_MAX: usize = 1_024;
 /// Splice ids with this bit are numbered by the end hop, those without by the owner.
 pub(crate) const HOP_BIT: u32 = 1 << 31;
 
+/// What a found block that waits counts for, in cells.
+const CELLS_PER_BLOCK: usize = 33;
+
 /// How often stalled splices are looked for, while any waits: they live 30 to 35 s.
 const SWEEP: Duration = Duration::from_secs(5);
 
@@ -492,9 +495,11 @@ impl EndHop {
         self.splices.values().filter_map(|splice| splice.leg)
     }
 
-    /// Cells held for splices, for the router's memory quota. At most 1,024 a splice.
+    /// Cells held for splices, at most 1,024 a splice, and what found blocks that wait come to: for the
+    /// router's memory quota.
     pub fn queued_cells(&self) -> usize {
-        self.splices.values().map(HopSplice::queued).sum()
+        let blocks = self.writer.blocks() * CELLS_PER_BLOCK;
+        self.splices.values().map(HopSplice::queued).sum::<usize>() + blocks
     }
 
     /// Closes a splice on this router's own account: both sides are told.

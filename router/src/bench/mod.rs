@@ -11,9 +11,11 @@ mod load;
 mod memory;
 mod meter;
 mod relay;
+mod store;
 
 pub use figures::{LimitFigures, RelayFigures};
 pub use load::{LoadSettings, run as load};
 pub use memory::MemoryRelay;
 pub use meter::AllocationCount;
 pub use relay::{RelayError, RelaySettings, run as relay};
+pub use store::{StoreFigures, StoreSettings, run as store};

@@ -12,7 +12,7 @@ use clap::{Args, Parser, Subcommand};
 
 use super::{Failure, print, print_json, say, start_log};
 use crate::{
-    bench::{self, AllocationCount, LoadSettings, RelaySettings},
+    bench::{self, AllocationCount, LoadSettings, RelaySettings, StoreSettings},
     invite::Invite,
 };
 
@@ -27,6 +27,8 @@ pub(super) struct Bench {
 enum What {
     /// One router as a middle hop between two load generators: CPU time and allocations per cell
     Relay(Relay),
+    /// The block store on this machine's disk: blocks of 32 KiB put and got in a second
+    Store(Store),
     /// The load generators of `relay`
     #[command(hide = true)]
     Load(Load),
@@ -46,6 +48,19 @@ struct Relay {
     /// Threads of the router
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1_024))]
     workers: u16,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args, Debug)]
+struct Store {
+    /// Blocks in each part: 8,192 are 256 MiB
+    #[arg(long, default_value_t = 8_192, value_parser = clap::value_parser!(u32).range(256..))]
+    blocks: u32,
+    /// The disk to measure: a folder is made there, and removed
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    dir: PathBuf,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -121,6 +136,11 @@ fn run(what: What, allocations: AllocationCount) -> Result<(), Failure> {
             let figures =
                 bench::relay(&settings).map_err(|error| Failure::Other(error.to_string()))?;
             if relay.json { print_json(&figures) } else { print(format_args!("{figures}")) }
+        }
+        What::Store(store) => {
+            let settings = StoreSettings { blocks: store.blocks, dir: store.dir };
+            let figures = bench::store(&settings).map_err(Failure::Other)?;
+            if store.json { print_json(&figures) } else { print(format_args!("{figures}")) }
         }
         What::Load(load) => {
             let settings = LoadSettings { invite: load.invite, tunnels: load.tunnels };
