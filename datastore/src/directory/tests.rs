@@ -183,6 +183,24 @@ fn counts_are_checked_before_memory_is_taken() {
 }
 
 #[test]
+fn types_stand_in_one_order_and_each_is_used() {
+    let good = finished(vec![planned("a.gif", 1), planned("b.png", 1)]).encode().unwrap();
+    let (gif, png): (&[u8], &[u8]) = (b"\x09image/gif", b"\x09image/png");
+    let at = good.windows(20).position(|bytes| bytes == [gif, png].concat()).unwrap();
+    for types in [[png, gif], [gif, gif]] {
+        let mut bad = good.clone();
+        bad[at..at + 20].copy_from_slice(&types.concat());
+        assert!(Directory::decode(&bad).is_err());
+    }
+    // Both files are of the first type: nobody is of the second.
+    let mut bad = good;
+    let at = bad.len() - 22;
+    assert_eq!(bad[at..at + 2], [0, 2]);
+    bad[at + 1] = 1;
+    assert!(Directory::decode(&bad).is_err());
+}
+
+#[test]
 fn a_folder_lists_what_is_directly_in_it() {
     let directory = finished(vec![
         planned("index.html", 5),
