@@ -100,8 +100,7 @@ fn put_until_killed(folder: &Path) {
 }
 
 fn block(n: u32) -> Block {
-    let mut bytes = vec![0x5a; BLOCK_LEN];
-    bytes[..4].copy_from_slice(&n.to_be_bytes());
+    let bytes: Vec<u8> = n.to_be_bytes().into_iter().cycle().take(BLOCK_LEN).collect();
     Block::copy_from(&bytes).unwrap()
 }
 

@@ -535,7 +535,7 @@ impl End {
                 gateways.granted(tunnel, request, splice_key);
             }
             (Clove::Probed { .. }, Machine::Client(client)) => {
-                client.tunnels.answered(self.now.time, tunnel)
+                client.tunnels.answered(self.now.time, tunnel);
             }
             (Clove::LeaseRefused { .. }, Machine::Service(_, gateways)) => {
                 gateways.remove(tunnel);

@@ -220,3 +220,34 @@ fn a_store_that_lost_its_disk_says_so_and_goes_on_when_it_is_back() {
     assert_eq!(store.get(Shelf::Owned, &block(1).address()).unwrap(), Some(block(1)));
     assert_eq!(store.put(Shelf::Owned, &block(2)).unwrap(), Kept::Stored);
 }
+
+/// A disk that is really full: run as root by
+/// `mount -t tmpfs -o size=48m none DIR && WARREN_SMALL_DISK=DIR cargo test -p warren-datastore full_disk`.
+#[test]
+fn a_full_disk_loses_nothing_that_was_committed_and_is_used_again_when_there_is_room() {
+    let Some(dir) = std::env::var_os("WARREN_SMALL_DISK").map(PathBuf::from) else { return };
+    let folder = Folder(dir.join("blocks"));
+    let ballast = dir.join("ballast");
+    fs::write(&ballast, vec![1; 16 << 20]).unwrap();
+    let mut store = folder.open(limits(100_000));
+    let mut committed = 0;
+    for n in 0..10_000 {
+        if store.put(Shelf::Owned, &block(n)).is_err() || store.commit().is_err() {
+            break;
+        }
+        committed = n + 1;
+    }
+    println!("{committed} blocks until the disk was full");
+    assert!((100..2_000).contains(&committed));
+    for n in 0..committed {
+        let got = store.get(Shelf::Owned, &block(n).address());
+        assert!(matches!(got, Ok(Some(it)) if it == block(n)), "{n}");
+    }
+    fs::remove_file(&ballast).unwrap();
+    store.mend().unwrap();
+    for n in 0..committed {
+        assert_eq!(store.get(Shelf::Owned, &block(n).address()).unwrap(), Some(block(n)));
+    }
+    assert_eq!(store.put(Shelf::Owned, &block(20_000)).unwrap(), Kept::Stored);
+    store.commit().unwrap();
+}
