@@ -11,8 +11,6 @@ use crate::{
 
 /// Tunnels of one client: what it uses, a spare, and those that are being replaced.
 const TUNNELS_MAX: usize = 16;
-/// How long its answer is believed.
-const PROBE_HOLDS: Duration = Duration::from_secs(1);
 /// How long an end hop may take to say that it is there, before other tunnels are preferred: three
 /// hops and back.
 const PROBE_TIME: Duration = Duration::from_millis(600);
@@ -109,12 +107,13 @@ impl Tunnels {
         }
     }
 
-    /// Those whose end hops are to be asked now: all of which that is not known, or not any more.
-    pub(super) fn probe(&mut self, now: Time) -> Vec<OwnTunnelName> {
+    /// Those whose end hops are to be asked now: all that have not answered since `known`, nor are
+    /// being asked.
+    pub(super) fn probe(&mut self, now: Time, known: Time) -> Vec<OwnTunnelName> {
         let open = self.0.iter_mut().filter(|(_, it)| match it.probe {
             Probe::None => true,
             Probe::Asked(_) => false,
-            Probe::Answered(at) => now.since(at) >= PROBE_HOLDS,
+            Probe::Answered(at) => at < known,
         });
         open.map(|(name, tunnel)| {
             tunnel.probe = Probe::Asked(now);

@@ -466,7 +466,7 @@ impl Client {
             self.close_attempts(|attempt| !attempt.for_silence || attempt.shown());
         }
         if ask {
-            self.probe(now);
+            self.probe(now, now);
         }
         let old = self.session.as_ref().is_some_and(|s| now.since(s.since) >= REKEY_AFTER);
         leave || old

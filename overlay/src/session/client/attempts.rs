@@ -137,16 +137,16 @@ impl Client {
             let deadline = now + time;
             self.attempts.push(Attempt { no, via, step, deadline, for_silence: silent });
             self.outputs.push_back(ClientOutput::OpenPath { path: no, tunnel, lease });
-            self.probe(now);
+            self.probe(now, self.live.as_ref().map_or(now, |live| live.path.heard));
             let alone = if silent { RACE_AFTER } else { rtt.clamp(RACE_AFTER, RACE_AFTER_RESET) };
             self.race_at = now + alone;
         }
     }
 
-    /// Asks the end hops of all tunnels whether they are there: when something does not answer, it is
-    /// known by then whose side is to blame.
-    pub(super) fn probe(&mut self, now: Time) {
-        let wishes = self.tunnels.probe(now).into_iter();
+    /// Asks the end hops of all tunnels that have not said so since `known` whether they are there: when
+    /// something does not answer, it is known by then whose side is to blame.
+    pub(super) fn probe(&mut self, now: Time, known: Time) {
+        let wishes = self.tunnels.probe(now, known).into_iter();
         self.outputs.extend(wishes.map(|tunnel| ClientOutput::Probe { tunnel }));
     }
 
