@@ -13,6 +13,7 @@
 
 mod encode;
 mod hash;
+mod job;
 mod key;
 mod layout;
 mod read;

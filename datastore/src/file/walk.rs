@@ -5,9 +5,7 @@
 //!
 //! ```text
 //! root's table ─> level 2: jobs ─ bytes of level 1's table ─> level 1: jobs ─ ... ─> level 0: jobs ─> content
-//! job: one segment.  Idle ─want─> Asked ─block─> Have      any k of k + m Have ─> the rest is rebuilt
-//!                                   ├─late────> Late ─missing─> Missing ─block after all─> Have
-//!                                   └─missing─> Missing
+//! job: one segment (`job.rs`)
 //! ```
 //!
 //! Each level is read from front to back; two segments of the content are under way at a time, of each
@@ -25,8 +23,9 @@ use warren_overlay::{
 };
 
 use super::{
+    job::{Job, Slot, State, sample},
     key,
-    layout::{CHUNK_LEN, Layout, Level, Segment},
+    layout::{CHUNK_LEN, Layout, Level},
 };
 use crate::{erasure::Coder, manifest::RootError};
 
@@ -132,32 +131,6 @@ struct LevelWalk {
     jobs: VecDeque<Job>,
     /// Addresses of the next segments, as they came from the level above.
     table: VecDeque<u8>,
-}
-
-struct Job {
-    number: u64,
-    segment: Segment,
-    slots: Vec<Slot>,
-    /// Data blocks to deliver, from the next one on.
-    need: Range<usize>,
-    have: usize,
-    open: usize,
-    late: usize,
-    missing: usize,
-}
-
-struct Slot {
-    address: BlockAddress,
-    state: State,
-}
-
-enum State {
-    Idle,
-    Asked,
-    /// Asked, and taking long: others are asked in its place, and it may still come.
-    Late,
-    Missing,
-    Have(Block),
 }
 
 impl Walk {
@@ -353,18 +326,7 @@ impl Walk {
         }
         let table: Vec<u8> = level.table.drain(..table_len).collect();
         level.segments.start += 1;
-        let slots = table.as_chunks::<{ BlockAddress::LEN }>().0.iter();
-        let slots = slots.map(|a| Slot { address: BlockAddress(*a), state: State::Idle });
-        let mut job = Job {
-            number,
-            segment,
-            slots: slots.collect(),
-            need: needed(&segment, &level.bytes),
-            have: 0,
-            open: 0,
-            late: 0,
-            missing: 0,
-        };
+        let mut job = Job::new(number, segment, &table, &level.bytes);
         let chosen: Vec<usize> = match &mut self.purpose {
             Purpose::Repair => (0..segment.shape.total()).collect(),
             Purpose::Sample(count, rng) if at == 0 => {
@@ -558,95 +520,4 @@ impl Walk {
             self.healed.push_back(block);
         }
     }
-}
-
-impl Slot {
-    const fn block(&self) -> Option<&Block> {
-        match &self.state {
-            State::Have(block) => Some(block),
-            State::Idle | State::Asked | State::Late | State::Missing => None,
-        }
-    }
-}
-
-impl Job {
-    fn ask(&mut self, index: usize) -> Option<(u16, BlockAddress)> {
-        let slot = self.slots.get_mut(index)?;
-        if !matches!(slot.state, State::Idle) {
-            return None;
-        }
-        slot.state = State::Asked;
-        self.open += 1;
-        u16::try_from(index).ok().map(|index| (index, slot.address))
-    }
-
-    fn take(&mut self, index: usize, block: &Block) -> bool {
-        let Some(slot) = self.slots.get_mut(index) else { return false };
-        match slot.state {
-            State::Asked => self.open -= 1,
-            State::Late => self.late -= 1,
-            State::Missing => self.missing -= 1,
-            State::Idle | State::Have(_) => return false,
-        }
-        slot.state = State::Have(block.clone());
-        self.have += 1;
-        true
-    }
-
-    fn miss(&mut self, index: usize, late: bool) -> bool {
-        let Some(slot) = self.slots.get_mut(index) else { return false };
-        match slot.state {
-            State::Asked => self.open -= 1,
-            State::Late if !late => self.late -= 1,
-            State::Idle | State::Late | State::Missing | State::Have(_) => return false,
-        }
-        if late {
-            slot.state = State::Late;
-            self.late += 1;
-        } else {
-            slot.state = State::Missing;
-            self.missing += 1;
-        }
-        true
-    }
-
-    /// What to ask for besides, now that a needed block is missing: so many that, if all come, the
-    /// segment can be rebuilt, and one more for every eight that did not come.
-    fn replace(&mut self) -> Vec<(u16, BlockAddress)> {
-        let goal = self.segment.shape.data + self.missing / 8;
-        let mut more = Vec::new();
-        for index in 0..self.slots.len() {
-            if self.have + self.open >= goal {
-                break;
-            }
-            more.extend(self.ask(index));
-        }
-        more
-    }
-
-    /// Whether a data block that must be delivered is missing.
-    fn needs_more(&self) -> bool {
-        let mut need = self.slots.iter().take(self.need.end).skip(self.need.start);
-        need.any(|slot| matches!(slot.state, State::Missing | State::Late))
-    }
-}
-
-/// The data blocks of a segment that hold some of these bytes.
-fn needed(segment: &Segment, bytes: &Range<u64>) -> Range<usize> {
-    let at = |block: u64| {
-        let within = block.saturating_sub(segment.first);
-        usize::try_from(within).unwrap_or(usize::MAX).min(segment.shape.data)
-    };
-    at(bytes.start / CHUNK_LEN)..at(bytes.end.div_ceil(CHUNK_LEN))
-}
-
-/// `count` different numbers below `total`.
-fn sample(total: usize, count: usize, rng: &mut Rng) -> Vec<usize> {
-    let mut all: Vec<usize> = (0..total).collect();
-    let mut chosen = Vec::new();
-    while chosen.len() < count && !all.is_empty() {
-        let at = usize::try_from(rng.below(all.len() as u64)).unwrap_or(0);
-        chosen.push(all.swap_remove(at));
-    }
-    chosen
 }
