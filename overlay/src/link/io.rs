@@ -32,8 +32,6 @@ use crate::{
         bulk::{BulkQueue, Joiner},
         channel::{HEAD_LEN, Opener, Sealer},
         control::ControlQueue,
-        credit::CreditBook,
-        egress::Egress,
         frame::{self, Frame, WireCell},
         handshake::Established,
         lane::{self, LaneBalance, LaneCounters, LaneState},
@@ -52,17 +50,17 @@ use crate::{
 pub const TRANSMIT_MAX: usize = 64 * 1024;
 
 /// A queue that has not moved for so long kills its tunnel (PROTOCOL P5).
-const STUCK_MAX: Duration = Duration::from_mins(1);
+pub(super) const STUCK_MAX: Duration = Duration::from_mins(1);
 /// How often queues are looked at.
 const CHECK_EVERY: Duration = Duration::from_secs(5);
 /// How long a goodbye may take.
 const GOODBYE_MAX: Duration = Duration::from_secs(5);
 /// Closed lanes that are remembered, to tell late cells from senseless ones.
-const CLOSED_MAX: usize = 64;
+pub(super) const CLOSED_MAX: usize = 64;
 /// Grants that may wait for their lane to be opened here, and how long: a peer's first grant comes
 /// in the same frame as the build that makes this side open.
-const EARLY_MAX: usize = 4_096;
-const EARLY_KEPT: Duration = Duration::from_mins(1);
+pub(super) const EARLY_MAX: usize = 4_096;
+pub(super) const EARLY_KEPT: Duration = Duration::from_mins(1);
 
 /// How far a link's life has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,8 +107,8 @@ pub(super) struct Core {
     /// Lanes of which cells have left, not yet told to the feeder.
     pub(super) drained: Vec<TunnelId>,
     /// Grants that came before their lane: cells, and when.
-    early: BTreeMap<TunnelId, (u32, Time)>,
-    closed: VecDeque<TunnelId>,
+    pub(super) early: BTreeMap<TunnelId, (u32, Time)>,
+    pub(super) closed: VecDeque<TunnelId>,
     pub(super) outputs: VecDeque<LinkOutput>,
     pub(super) pulse: Pulse,
     pub(super) sent_at: Time,
@@ -466,25 +464,6 @@ impl Core {
         }
     }
 
-    fn credit(&mut self, now: Time, tunnel: TunnelId, cells: u32) {
-        if let Some(state) = self.lanes.get_mut(&tunnel) {
-            state.egress.credit(cells);
-            if state.is_ready() {
-                self.schedule.wake(tunnel, &mut state.egress.turn);
-            }
-        } else if !self.closed.contains(&tunnel) {
-            if self.early.len() >= EARLY_MAX {
-                self.early.retain(|_, (_, at)| now.since(*at) < EARLY_KEPT);
-            }
-            if self.early.len() >= EARLY_MAX {
-                self.counters.grants_dropped += 1;
-                return;
-            }
-            let entry = self.early.entry(tunnel).or_insert((0, now));
-            entry.0 = entry.0.saturating_add(cells);
-        }
-    }
-
     fn command(&mut self, now: Time, command: LinkCommand) {
         match command {
             LinkCommand::Send(LinkMessage::Ring(message)) if message.is_large() => {
@@ -538,84 +517,7 @@ impl Core {
         }
     }
 
-    fn open(&mut self, now: Time, tunnel: TunnelId, lane: Box<Lane>) {
-        if let Some(state) = self.lanes.get_mut(&tunnel) {
-            state.lane = lane;
-            return self.pump_end_hop(now, tunnel);
-        }
-        // The peer tore it down before; the control plane was told.
-        if self.closed.contains(&tunnel) {
-            return;
-        }
-        let Some(book) = CreditBook::open(now, lane::window(&lane), &self.settings.quota) else {
-            self.counters.lanes_refused += 1;
-            return self.break_lane(tunnel);
-        };
-        let mut egress = Egress::opened(now);
-        if let Some((cells, _)) = self.early.remove(&tunnel) {
-            egress.credit(cells);
-        }
-        let state = LaneState {
-            lane,
-            book,
-            egress,
-            pending: Vec::new(),
-            left: 0,
-            grant_listed: false,
-            counters: LaneCounters::default(),
-        };
-        self.lanes.insert(tunnel, state);
-        self.list_grant(tunnel);
-    }
-
-    pub(super) fn list_grant(&mut self, tunnel: TunnelId) {
-        if let Some(state) = self.lanes.get_mut(&tunnel)
-            && !state.grant_listed
-            && state.book.due() > 0
-        {
-            state.grant_listed = true;
-            self.grants.push_back(tunnel);
-        }
-    }
-
-    /// Removes a lane; says whether there was one.
-    fn remove(&mut self, tunnel: TunnelId) -> bool {
-        let Some(state) = self.lanes.remove(&tunnel) else { return false };
-        self.schedule.forget(tunnel, state.egress.turn);
-        if state.grant_listed {
-            self.grants.retain(|other| *other != tunnel);
-        }
-        self.note_closed(tunnel);
-        true
-    }
-
-    fn note_closed(&mut self, tunnel: TunnelId) {
-        if self.closed.len() >= CLOSED_MAX {
-            self.closed.pop_front();
-        }
-        self.closed.push_back(tunnel);
-    }
-
-    /// Closes a lane from this side: the peer and the control plane are told.
-    pub(super) fn break_lane(&mut self, tunnel: TunnelId) {
-        self.remove(tunnel);
-        self.send(&LinkMessage::Teardown { tunnel });
-        self.event(LinkEvent::LaneClosed { tunnel });
-    }
-
-    fn close_stuck(&mut self, now: Time) {
-        let stuck = |state: &LaneState| {
-            state.egress.stuck_since().is_some_and(|since| now.since(since) >= STUCK_MAX)
-        };
-        let lanes: Vec<_> =
-            self.lanes.iter().filter(|(_, state)| stuck(state)).map(|(id, _)| *id).collect();
-        for tunnel in lanes {
-            self.counters.lanes_stuck += 1;
-            self.break_lane(tunnel);
-        }
-    }
-
-    fn send(&mut self, message: &LinkMessage) {
+    pub(super) fn send(&mut self, message: &LinkMessage) {
         if self.state == State::Open && self.control.push(message).is_err() {
             self.close(CloseReason::ControlOverflow);
         }
@@ -640,7 +542,7 @@ impl Core {
         self.event(LinkEvent::Closed(reason));
     }
 
-    fn event(&mut self, event: LinkEvent) {
+    pub(super) fn event(&mut self, event: LinkEvent) {
         if self.state != State::Closed || matches!(event, LinkEvent::Closed(_)) {
             self.output(LinkOutput::Node(event));
         }

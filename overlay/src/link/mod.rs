@@ -13,6 +13,7 @@ pub mod frame;
 mod handshake;
 mod io;
 mod lane;
+mod lanes;
 mod masking;
 mod pulse;
 mod rate;

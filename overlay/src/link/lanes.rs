@@ -1,0 +1,115 @@
+//! The lanes of one link: opened, granted, closed.
+//!
+//! Lives here: the life of a lane in the link's table, early grants, stuck queues. Does not live here:
+//! one lane's credits and queue (`credit.rs`, `egress.rs`), where its cells go (`io.rs`, `lane.rs`).
+
+use super::{
+    credit::CreditBook,
+    egress::Egress,
+    io::{CLOSED_MAX, Core, EARLY_KEPT, EARLY_MAX, STUCK_MAX},
+    lane::{self, LaneCounters, LaneState},
+};
+use crate::{
+    id::TunnelId,
+    plane::{Lane, LinkEvent},
+    time::Time,
+    wire::LinkMessage,
+};
+
+impl Core {
+    pub(super) fn credit(&mut self, now: Time, tunnel: TunnelId, cells: u32) {
+        if let Some(state) = self.lanes.get_mut(&tunnel) {
+            state.egress.credit(cells);
+            if state.is_ready() {
+                self.schedule.wake(tunnel, &mut state.egress.turn);
+            }
+        } else if !self.closed.contains(&tunnel) {
+            if self.early.len() >= EARLY_MAX {
+                self.early.retain(|_, (_, at)| now.since(*at) < EARLY_KEPT);
+            }
+            if self.early.len() >= EARLY_MAX {
+                self.counters.grants_dropped += 1;
+                return;
+            }
+            let entry = self.early.entry(tunnel).or_insert((0, now));
+            entry.0 = entry.0.saturating_add(cells);
+        }
+    }
+
+    pub(super) fn open(&mut self, now: Time, tunnel: TunnelId, lane: Box<Lane>) {
+        if let Some(state) = self.lanes.get_mut(&tunnel) {
+            state.lane = lane;
+            return self.pump_end_hop(now, tunnel);
+        }
+        // The peer tore it down before; the control plane was told.
+        if self.closed.contains(&tunnel) {
+            return;
+        }
+        let Some(book) = CreditBook::open(now, lane::window(&lane), &self.settings.quota) else {
+            self.counters.lanes_refused += 1;
+            return self.break_lane(tunnel);
+        };
+        let mut egress = Egress::opened(now);
+        if let Some((cells, _)) = self.early.remove(&tunnel) {
+            egress.credit(cells);
+        }
+        let state = LaneState {
+            lane,
+            book,
+            egress,
+            pending: Vec::new(),
+            left: 0,
+            grant_listed: false,
+            counters: LaneCounters::default(),
+        };
+        self.lanes.insert(tunnel, state);
+        self.list_grant(tunnel);
+    }
+
+    pub(super) fn list_grant(&mut self, tunnel: TunnelId) {
+        if let Some(state) = self.lanes.get_mut(&tunnel)
+            && !state.grant_listed
+            && state.book.due() > 0
+        {
+            state.grant_listed = true;
+            self.grants.push_back(tunnel);
+        }
+    }
+
+    /// Removes a lane; says whether there was one.
+    pub(super) fn remove(&mut self, tunnel: TunnelId) -> bool {
+        let Some(state) = self.lanes.remove(&tunnel) else { return false };
+        self.schedule.forget(tunnel, state.egress.turn);
+        if state.grant_listed {
+            self.grants.retain(|other| *other != tunnel);
+        }
+        self.note_closed(tunnel);
+        true
+    }
+
+    pub(super) fn note_closed(&mut self, tunnel: TunnelId) {
+        if self.closed.len() >= CLOSED_MAX {
+            self.closed.pop_front();
+        }
+        self.closed.push_back(tunnel);
+    }
+
+    /// Closes a lane from this side: the peer and the control plane are told.
+    pub(super) fn break_lane(&mut self, tunnel: TunnelId) {
+        self.remove(tunnel);
+        self.send(&LinkMessage::Teardown { tunnel });
+        self.event(LinkEvent::LaneClosed { tunnel });
+    }
+
+    pub(super) fn close_stuck(&mut self, now: Time) {
+        let stuck = |state: &LaneState| {
+            state.egress.stuck_since().is_some_and(|since| now.since(since) >= STUCK_MAX)
+        };
+        let lanes: Vec<_> =
+            self.lanes.iter().filter(|(_, state)| stuck(state)).map(|(id, _)| *id).collect();
+        for tunnel in lanes {
+            self.counters.lanes_stuck += 1;
+            self.break_lane(tunnel);
+        }
+    }
+}
