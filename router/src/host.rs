@@ -10,11 +10,12 @@
 //!                           '---------> Node <----------'
 //! ```
 
+mod due;
 mod mail;
 mod memory;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     net::SocketAddr,
     sync::{Arc, Mutex},
     time::Duration,
@@ -37,6 +38,7 @@ use warren_overlay::{
 use warren_proxy::Failure;
 
 use self::{
+    due::{Deadlines, Touched},
     mail::{Address, Letter, Mail},
     memory::{Memory, Waiter},
 };
@@ -109,7 +111,8 @@ pub struct Host {
     budget: HandshakeBudget,
     mail: Mail,
     memory: Memory,
-    touched: BTreeSet<Address>,
+    touched: Touched,
+    deadlines: Deadlines,
     out: VecDeque<HostOutput>,
     rng: Rng,
     relayed_before: u64,
@@ -151,7 +154,8 @@ impl Host {
             budget: HandshakeBudget::new(HANDSHAKES.0, HANDSHAKES.1),
             mail: Mail::default(),
             memory,
-            touched: BTreeSet::from([Address::Node]),
+            touched: Touched::default(),
+            deadlines: Deadlines::default(),
             out: VecDeque::new(),
             rng,
             relayed_before: 0,
@@ -160,6 +164,7 @@ impl Host {
             broken_before: 0,
             offences: 0,
         };
+        this.touched.insert(Address::Node);
         this.settle(now);
         this
     }
@@ -281,47 +286,61 @@ impl Host {
     /// Time passed.
     pub fn handle_timeout(&mut self, now: Now) {
         let due = |at: Option<Time>| at.is_some_and(|at| at <= now.time);
-        if due(self.node.poll_timeout()) {
-            self.node.handle_timeout(now);
-            self.touched.insert(Address::Node);
-        }
-        let mut handshakes = Vec::new();
-        for (no, link) in &mut self.links {
+        for part in self.deadlines.take(now.time) {
+            if !due(self.timeout(part)) {
+                self.arm(part);
+                continue;
+            }
+            let link = match part {
+                Address::Node => {
+                    self.node.handle_timeout(now);
+                    None
+                }
+                Address::End(no) => {
+                    if let Some(end) = self.ends.get_mut(&no) {
+                        end.handle_timeout(now);
+                    }
+                    None
+                }
+                Address::Link(no) => self.links.get_mut(&no).map(|link| (no, link)),
+            };
             match link {
-                LinkState::Up { io, .. } if due(io.poll_timeout()) => {
-                    io.handle_timeout(now.time);
-                    self.touched.insert(Address::Link(*no));
-                }
-                LinkState::Handshake { machine, .. } if due(machine.poll_timeout()) => {
+                Some((no, LinkState::Handshake { machine, .. })) => {
                     machine.handle_timeout(now.time);
-                    handshakes.push(*no);
+                    self.drain_handshake(now, no);
+                    continue;
                 }
-                _ => {}
+                Some((_, LinkState::Up { io, .. })) => io.handle_timeout(now.time),
+                Some((_, LinkState::Dialling(_))) | None => {}
             }
-        }
-        for link in handshakes {
-            self.drain_handshake(now, link);
-        }
-        for (no, end) in &mut self.ends {
-            if due(end.poll_timeout()) {
-                end.handle_timeout(now);
-                self.touched.insert(Address::End(*no));
-            }
+            self.touched.insert(part);
         }
         self.settle(now);
         // What drained without anything new coming is not noticed otherwise.
         self.look_at_memory(now, self.loaded.memory);
     }
 
-    /// When to call `handle_timeout`.
+    /// When to call `handle_timeout`: by then, or earlier than need be.
     pub fn poll_timeout(&self) -> Option<Time> {
-        let links = self.links.values().filter_map(|link| match link {
-            LinkState::Up { io, .. } => io.poll_timeout(),
-            LinkState::Handshake { machine, .. } => machine.poll_timeout(),
-            LinkState::Dialling(_) => None,
-        });
-        let ends = self.ends.values().filter_map(End::poll_timeout);
-        links.chain(ends).chain(self.mail.due()).chain(self.node.poll_timeout()).min()
+        self.deadlines.first().into_iter().chain(self.mail.due()).min()
+    }
+
+    /// When a part wants to be woken.
+    fn timeout(&self, part: Address) -> Option<Time> {
+        match part {
+            Address::Node => self.node.poll_timeout(),
+            Address::End(no) => self.ends.get(&no)?.poll_timeout(),
+            Address::Link(no) => match self.links.get(&no)? {
+                LinkState::Up { io, .. } => io.poll_timeout(),
+                LinkState::Handshake { machine, .. } => machine.poll_timeout(),
+                LinkState::Dialling(_) => None,
+            },
+        }
+    }
+
+    fn arm(&mut self, part: Address) {
+        let at = self.timeout(part);
+        self.deadlines.arm(part, at);
     }
 
     /// The next thing to do.
@@ -466,6 +485,11 @@ impl Host {
     }
 
     fn drain_handshake(&mut self, now: Now, link: LinkNo) {
+        self.drain_handshake_outputs(now, link);
+        self.arm(Address::Link(link));
+    }
+
+    fn drain_handshake_outputs(&mut self, now: Now, link: LinkNo) {
         loop {
             let Some(LinkState::Handshake { machine, unsent }) = self.links.get_mut(&link) else {
                 return;
@@ -530,6 +554,7 @@ impl Host {
                     Address::Link(link) => self.drain_link(now, link),
                     Address::End(end) => self.drain_end(now, end),
                 }
+                self.arm(address);
             }
             match self.mail.next(now.time) {
                 Some((to, letter, delayed)) => {

@@ -11,17 +11,20 @@ use std::{
     net::{SocketAddr, TcpListener},
     sync::Arc,
     thread,
+    time::Duration,
 };
 
 use tokio::{
     io::Interest,
     net::{TcpSocket, TcpStream},
     runtime,
+    time::timeout,
 };
 use warren_overlay::{
     id::{EndNo, TunnelId},
     link::{Established, Handshake, LinkIdentity, LinkInput, LinkIo, LinkOutput},
     plane::{CELL_BODY_LEN, LinkCommand, LinkEvent, Part, PartMessage},
+    rng::Rng,
     time::Time,
     tunnel::build,
     wire::{BUILD_REPLY_LEN, LinkMessage, RouterDescriptor},
@@ -37,6 +40,10 @@ const BATCH: u32 = 15;
 const END: Part = Part::End(EndNo(1));
 /// Bytes per read, as in the router's driver.
 const READ_LEN: usize = 64 * 1_024;
+/// Builds at once: less than a link's control queue holds and than a neighbour takes in a row.
+const BUILDS_AT_ONCE: u32 = 60;
+/// Between later ones: a neighbour takes 20 a second for long (`tunnel::transit::RATE`).
+const BUILD_EVERY: Duration = Duration::from_millis(55);
 /// Minutes that the tunnels are built for.
 const LIFE_MINUTES: u16 = 20;
 
@@ -45,9 +52,18 @@ const LIFE_MINUTES: u16 = 20;
 pub struct LoadSettings {
     /// Its network and itself: the first router named.
     pub invite: Invite,
-    /// Tunnels through it, 1 to 64: what one link's control queue holds of builds at once, and to
-    /// spare.
+    /// Tunnels through it, 1 to 1,000.
     pub tunnels: u32,
+}
+
+/// Tunnels that a source builds, not faster than its neighbour takes them.
+#[derive(Debug)]
+struct Builds {
+    hops: [Arc<RouterDescriptor>; 2],
+    rng: Rng,
+    since: Time,
+    done: u32,
+    tunnels: u32,
 }
 
 /// One generator: a link, and lanes that are filled or emptied.
@@ -56,6 +72,8 @@ pub(super) struct Generator {
     io: LinkIo,
     /// Whether it accepts builds and empties their lanes.
     is_sink: bool,
+    /// What is still to be built.
+    builds: Option<Builds>,
     /// Room in the egress of each lane that is filled.
     room: Vec<(TunnelId, u32)>,
     /// Cells that came.
@@ -66,13 +84,13 @@ impl Generator {
     /// Fills lanes.
     pub(super) fn source(now: Time, established: Established) -> Self {
         let io = actors::link_io(now, IN, established);
-        Self { io, is_sink: false, room: Vec::new(), received: 0 }
+        Self { io, is_sink: false, builds: None, room: Vec::new(), received: 0 }
     }
 
     /// Empties lanes.
     pub(super) fn sink(now: Time, established: Established) -> Self {
         let io = actors::link_io(now, OUT, established);
-        Self { io, is_sink: true, room: Vec::new(), received: 0 }
+        Self { io, is_sink: true, builds: None, room: Vec::new(), received: 0 }
     }
 
     /// Opens a lane; a source fills it at once.
@@ -84,25 +102,27 @@ impl Generator {
         self.drain(now);
     }
 
-    /// Asks for `tunnels` tunnels through `hop` to `sink`.
-    fn build(
-        &mut self,
-        clock: Clock,
-        tunnels: u32,
-        hop: &Arc<RouterDescriptor>,
-        sink: &Arc<RouterDescriptor>,
-    ) -> io::Result<()> {
-        let mut rng = entropy::generator();
-        let hops = [Arc::clone(hop), Arc::clone(sink)];
-        for number in 1..=tunnels {
-            let now = clock.now();
-            let (message, _) = build::create(&mut rng, now.wall, &hops, LIFE_MINUTES)
+    /// Asks for those tunnels that are due; says whether there are more.
+    fn build(&mut self, clock: Clock) -> io::Result<bool> {
+        let now = clock.now();
+        while let Some(builds) = &mut self.builds {
+            let later = now.time.since(builds.since).as_millis() / BUILD_EVERY.as_millis();
+            let due = BUILDS_AT_ONCE.saturating_add(u32::try_from(later).unwrap_or(u32::MAX));
+            if builds.done >= builds.tunnels {
+                self.builds = None;
+                break;
+            }
+            if builds.done >= due {
+                return Ok(true);
+            }
+            builds.done += 1;
+            let tunnel = actors::lane_in(builds.done);
+            let (message, _) = build::create(&mut builds.rng, now.wall, &builds.hops, LIFE_MINUTES)
                 .map_err(|_| io::Error::other("the hop's keys make no tunnel"))?;
-            let tunnel = actors::lane_in(number);
             self.open(now.time, tunnel);
             self.command(now.time, LinkCommand::Send(LinkMessage::Build { tunnel, message }));
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Bytes came over the link.
@@ -218,7 +238,8 @@ async fn fill(
     let machine = Handshake::initiate(clock.now(), identity, hop.contact(), entropy::generator());
     let established = actors::shake_over(clock, &stream, machine).await?;
     let mut generator = Generator::source(clock.time(), established);
-    generator.build(clock, tunnels, &hop, &sink)?;
+    let (hops, rng, since) = ([hop, sink], entropy::generator(), clock.time());
+    generator.builds = Some(Builds { hops, rng, since, done: 0, tunnels });
     drive(clock, stream, generator).await
 }
 
@@ -236,6 +257,7 @@ async fn drive(clock: Clock, stream: TcpStream, mut generator: Generator) -> io:
     let mut input = vec![0; READ_LEN];
     let (mut output, mut sent) = (Vec::new(), 0);
     loop {
+        let builds_on = generator.build(clock)?;
         let blocked = loop {
             if sent == output.len() {
                 output.clear();
@@ -252,7 +274,14 @@ async fn drive(clock: Clock, stream: TcpStream, mut generator: Generator) -> io:
         };
         let interest =
             if blocked { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
-        if !stream.ready(interest).await?.is_readable() {
+        let ready = stream.ready(interest);
+        let ready = if builds_on {
+            let Ok(ready) = timeout(BUILD_EVERY, ready).await else { continue };
+            ready?
+        } else {
+            ready.await?
+        };
+        if !ready.is_readable() {
             continue;
         }
         match stream.try_read(&mut input) {

@@ -45,7 +45,7 @@ pub struct RelaySettings {
     pub rounds: usize,
     /// Cells per round; as many go before the first.
     pub cells: u64,
-    /// Tunnels through the router, 1 to 64.
+    /// Tunnels through the router, 1 to 1,000.
     pub tunnels: u32,
     /// Threads of the router, at least 1.
     pub workers: usize,
@@ -184,8 +184,11 @@ async fn measure(settings: &RelaySettings, router: &Handle) -> Result<Vec<Round>
     let (mut seen, mut seen_at) = (0, clock.elapsed());
     while marks.len() <= settings.rounds {
         sleep(LOOK_EVERY).await;
-        let cells = router.status().await.ok_or(RelayError::Silent)?.cells_relayed;
-        if cells >= marks.last().map_or(0, |mark| mark.cells) + settings.cells {
+        let status = router.status().await.ok_or(RelayError::Silent)?;
+        let cells = status.cells_relayed;
+        // Many take a while: a neighbour may build 20 a second.
+        let built = status.tunnels_transit >= settings.tunnels;
+        if built && cells >= marks.last().map_or(0, |mark| mark.cells) + settings.cells {
             marks.push(Mark::take(cells, clock, settings.allocations));
         }
         if cells > seen {

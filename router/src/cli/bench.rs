@@ -43,7 +43,7 @@ struct Relay {
     #[arg(long, default_value_t = 200_000)]
     cells: u64,
     /// Tunnels through the router
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     tunnels: u32,
     /// Threads of the router
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1_024))]

@@ -7,7 +7,12 @@
 //! back-pressure. Writing happens in the router's own task, which asks the link for frames only
 //! when the socket takes them, so that the link's scheduler decides as late as possible.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use socket2::SockRef;
 use tokio::{
@@ -27,6 +32,29 @@ const NOTSENT_LOWAT: u32 = 64 * 1_024;
 /// How long the kernel may try to connect.
 const CONNECT_LIMIT: Duration = Duration::from_secs(8);
 
+/// Empty buffers kept for the next reads, 1 MiB; more are on their way only while the task is busy.
+const SPARE_MAX: usize = 16;
+
+/// Buffers for reads, used again and again.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Buffers(Arc<Mutex<Vec<Vec<u8>>>>);
+
+impl Buffers {
+    fn take(&self) -> Vec<u8> {
+        let spare = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        spare.unwrap_or_else(|| Vec::with_capacity(READ_LEN))
+    }
+
+    /// What was in it has been handled.
+    pub(super) fn give(&self, mut buffer: Vec<u8>) {
+        buffer.clear();
+        let mut spare = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if spare.len() < SPARE_MAX {
+            spare.push(buffer);
+        }
+    }
+}
+
 /// The router task's half of a connection. Dropping it closes the socket.
 #[derive(Debug)]
 pub(super) struct Conn {
@@ -41,11 +69,16 @@ pub(super) struct Conn {
 
 impl Conn {
     /// Starts reading from `stream`.
-    pub(super) fn start(link: LinkNo, stream: TcpStream, events: mpsc::Sender<Event>) -> Self {
+    pub(super) fn start(
+        link: LinkNo,
+        stream: TcpStream,
+        events: mpsc::Sender<Event>,
+        buffers: Buffers,
+    ) -> Self {
         tune(&stream);
         let stream = Arc::new(stream);
         let full = Arc::new(Notify::new());
-        let reader = tokio::spawn(read(link, Arc::clone(&stream), events.clone()));
+        let reader = tokio::spawn(read(link, Arc::clone(&stream), events.clone(), buffers));
         let waker = tokio::spawn(wake(link, Arc::clone(&stream), Arc::clone(&full), events));
         Self { stream, full, pending: Vec::new(), sent: 0, blocked: false, tasks: [reader, waker] }
     }
@@ -96,15 +129,18 @@ fn tune(stream: &TcpStream) {
     let _ = SockRef::from(stream).set_tcp_notsent_lowat(NOTSENT_LOWAT);
 }
 
-async fn read(link: LinkNo, stream: Arc<TcpStream>, events: mpsc::Sender<Event>) {
+async fn read(link: LinkNo, stream: Arc<TcpStream>, events: mpsc::Sender<Event>, buffers: Buffers) {
     loop {
-        let mut bytes = Vec::with_capacity(READ_LEN);
-        let alive = stream.readable().await.is_ok()
+        let readable = stream.readable().await.is_ok();
+        // Taken only now: an idle link holds none.
+        let mut bytes = buffers.take();
+        let alive = readable
             && match stream.try_read_buf(&mut bytes) {
                 Ok(n) => n > 0,
                 Err(error) => error.kind() == io::ErrorKind::WouldBlock,
             };
         if bytes.is_empty() && alive {
+            buffers.give(bytes);
             continue;
         }
         let event = if alive {

@@ -66,6 +66,6 @@ mod tests {
         let text = String::from_utf8(render(&status)).unwrap();
         assert!(text.contains("\nwarren_neighbours 7\n"), "{text}");
         assert!(text.contains("\nwarren_cells_relayed_total 1000\n"), "{text}");
-        assert_eq!(text.matches("# TYPE warren_").count(), 17);
+        assert_eq!(text.matches("# TYPE warren_").count(), 18);
     }
 }

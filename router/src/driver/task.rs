@@ -3,11 +3,7 @@
 //! Lives here: the loop, and the tables from numbers to sockets, streams and files. Does not live
 //! here: any decision.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{mpsc, oneshot},
@@ -26,7 +22,7 @@ use zeroize::Zeroizing;
 use super::{
     Event, ExposeRequest, StartError,
     clock::Clock,
-    conn::{self, Conn},
+    conn::{self, Buffers, Conn},
     control::Ask,
     services::{self, Service},
     setup::{self, Setup},
@@ -69,11 +65,13 @@ pub(super) struct Task {
     events: mpsc::Sender<Event>,
     inbox: mpsc::Receiver<Event>,
     conns: BTreeMap<LinkNo, Conn>,
+    buffers: Buffers,
     opens: BTreeMap<u64, OpenAnswer>,
     open: u64,
     streams: BTreeMap<StreamNo, Slot>,
     services: BTreeMap<EndNo, Service>,
-    transmit: BTreeSet<LinkNo>,
+    /// Links with something to write, each once, the last first: few at any time.
+    transmit: Vec<LinkNo>,
     link_source: std::net::SocketAddr,
     addresses: [String; 3],
     rng: Rng,
@@ -123,11 +121,12 @@ impl Task {
             events,
             inbox,
             conns: BTreeMap::new(),
+            buffers: Buffers::default(),
             opens: BTreeMap::new(),
             open: 0,
             streams: BTreeMap::new(),
             services: BTreeMap::new(),
-            transmit: BTreeSet::new(),
+            transmit: Vec::new(),
             link_source: setup.config.link,
             addresses,
             rng,
@@ -180,12 +179,18 @@ impl Task {
         match event {
             Event::Accepted { stream, source } => {
                 if let Some(link) = self.host.accept(now, source) {
-                    self.conns.insert(link, Conn::start(link, stream, self.events.clone()));
+                    self.conns.insert(
+                        link,
+                        Conn::start(link, stream, self.events.clone(), self.buffers.clone()),
+                    );
                 }
             }
             Event::Dialled { link, result } => match result {
                 Ok(stream) => {
-                    self.conns.insert(link, Conn::start(link, stream, self.events.clone()));
+                    self.conns.insert(
+                        link,
+                        Conn::start(link, stream, self.events.clone(), self.buffers.clone()),
+                    );
                     self.host.connected(now, link);
                 }
                 Err(_) => self.host.disconnected(now, link),
@@ -196,11 +201,12 @@ impl Task {
                 if self.conns.contains_key(&link) {
                     self.host.received(now, link, &mut bytes);
                 }
+                self.buffers.give(bytes);
             }
             Event::Writable { link } => {
                 if let Some(conn) = self.conns.get_mut(&link) {
                     conn.writable();
-                    self.transmit.insert(link);
+                    self.will_transmit(link);
                 }
             }
             Event::Closed { link } => {
@@ -268,8 +274,14 @@ impl Task {
             while let Some(output) = self.host.poll_output() {
                 self.output(output);
             }
-            let Some(link) = self.transmit.pop_first() else { return };
+            let Some(link) = self.transmit.pop() else { return };
             self.flush(link);
+        }
+    }
+
+    fn will_transmit(&mut self, link: LinkNo) {
+        if let Err(at) = self.transmit.binary_search_by(|other| link.cmp(other)) {
+            self.transmit.insert(at, link);
         }
     }
 
@@ -286,7 +298,7 @@ impl Task {
     fn output(&mut self, output: HostOutput) {
         match output {
             HostOutput::Transmit(link) => {
-                self.transmit.insert(link);
+                self.will_transmit(link);
             }
             HostOutput::Dial { link, to } => {
                 let (source, events) = (self.link_source, self.events.clone());
@@ -298,7 +310,7 @@ impl Task {
             HostOutput::Close(link) => {
                 self.flush(link);
                 self.conns.remove(&link);
-                self.transmit.remove(&link);
+                self.transmit.retain(|other| *other != link);
             }
             HostOutput::Opened { open, result } => {
                 let Some(answer) = self.opens.remove(&open) else { return };
