@@ -14,6 +14,7 @@ use std::{
 };
 
 use super::{
+    admission::{ProofChecks, Source},
     api::Output,
     machine::Ring,
     neighbours::{NEAR, Origin},
@@ -55,6 +56,9 @@ const TEND_SOON: Duration = Duration::from_secs(1);
 const TEND_LATER: Duration = Duration::from_secs(10);
 /// Gossip messages to a new neighbour at once.
 const GREETING: usize = 2;
+/// So many routers with proven work are enough to choose hops among. At 300 ms a check that is 6 s
+/// after the first are known; a router that waited longer would start too slowly.
+const PROVEN_ENOUGH: usize = 20;
 /// How soon after joining a small network is taken for what it is.
 const MESH_AFTER: Duration = Duration::from_secs(1);
 /// The own place is looked up this often: first soon, to heal joins at the same time, then rarely.
@@ -213,7 +217,8 @@ impl Ring {
             }
         }
         if due(&mut self.keep.view_due, now) {
-            self.outputs.push_back(Output::View(self.view.iter().cloned().collect()));
+            let view = self.hops(now);
+            self.outputs.push_back(Output::View(view));
         }
         if let Stage::Leaving { until } = self.keep.stage
             && until <= now.time
@@ -229,11 +234,31 @@ impl Ring {
         self.requests.ask(now.time, &mut self.neighbours, number, ask, via);
     }
 
-    /// Reports the view a moment after it changed.
-    pub(super) fn note_view(&mut self, now: Now) {
-        if self.view.take_changed() && self.keep.view_due.is_none() {
-            self.keep.view_due = Some(now.time + VIEW_DELAY);
+    /// The routers that tunnels may go through: none whose work is known to be bad, and as soon as
+    /// [`PROVEN_ENOUGH`] have shown theirs, none that has not. The others' is asked for.
+    fn hops(&mut self, now: Now) -> Vec<Arc<RouterDescriptor>> {
+        let good = |proofs: &ProofChecks, it: &RouterDescriptor| proofs.known(it) != Some(false);
+        let mut view: Vec<_> =
+            self.view.iter().filter(|it| good(&self.proofs, it)).cloned().collect();
+        let proven = |proofs: &ProofChecks, it: &RouterDescriptor| proofs.known(it) == Some(true);
+        for router in view.iter().filter(|it| !proven(&self.proofs, it)).collect::<Vec<_>>() {
+            self.proofs.submit(now.time, router, Source::of(router.address()), false);
         }
+        if view.iter().filter(|it| proven(&self.proofs, it)).count() >= PROVEN_ENOUGH {
+            view.retain(|it| proven(&self.proofs, it));
+        }
+        view
+    }
+
+    /// Reports the view a moment after it changed, or after more of it is proven.
+    pub(super) fn note_view(&mut self, now: Now) {
+        if self.view.take_changed() {
+            self.report_view_soon(now);
+        }
+    }
+
+    pub(super) fn report_view_soon(&mut self, now: Now) {
+        self.keep.view_due.get_or_insert(now.time + VIEW_DELAY);
     }
 
     /// Takes a descriptor into the view if it may be dialled here; true if it is news.

@@ -200,6 +200,7 @@ impl Ring {
             if !checked.good {
                 self.cast_out(now, &checked.id);
             }
+            self.report_view_soon(now);
         }
         self.pump_requests(now);
         if std::mem::take(&mut self.keep.dirty) {
