@@ -26,7 +26,7 @@ fn stall(seed: u64, silent: HostNo) -> Duration {
     assert!(world.run_until(Duration::from_secs(30), eighth));
     world.net.sleep(silent, true);
     world.run_until(Duration::from_secs(90), |world| world.fetched(fetch).is_some_and(Fetch::over));
-    let fetch = world.fetched(fetch).unwrap();
+    let fetch = world.fetched(fetch).expect("it was asked for");
     assert!(fetch.done(), "seed {seed}, router {silent}: {fetch:?}");
     fetch.stall
 }
