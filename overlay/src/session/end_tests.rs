@@ -11,10 +11,13 @@ use crate::{
         kdf::derive_secret,
         onion::{Direction, LayerKeys, RelayBackward, RelayForward},
     },
-    garlic::{EndHop, EndHopCommand, EndHopEvent, EndHopOutput, LeaseBook},
-    id::{Key, RouterId, SpliceId, TunnelId},
-    plane::CellBody,
-    session::testkit::{NETWORK, address, ms, pattern, secret, target},
+    garlic::{EndHop, EndHopCommand, EndHopEvent, EndHopOutput, LeaseBook, RecordAnswer},
+    id::{Key, LinkNo, RouterId, SpliceId, TunnelId},
+    plane::{CellBody, PartMessage},
+    session::{
+        app::{AppCommand, AppEvent},
+        testkit::{NETWORK, address, ms, pattern, secret, target},
+    },
     time::Wall,
 };
 

@@ -19,6 +19,7 @@ mod choice;
 mod client;
 mod conversation;
 mod end;
+mod end_api;
 mod frame;
 mod gateways;
 mod handshake;
@@ -39,7 +40,8 @@ mod window;
 
 pub use app::{AppCommand, AppEvent, StreamNo};
 pub use choice::Route;
-pub use end::{End, EndEvent, EndInput, EndOutput, QUOTA_DEFAULT};
+pub use end::{End, QUOTA_DEFAULT};
+pub use end_api::{EndEvent, EndInput, EndOutput};
 pub use frame::ResetReason;
 pub use handshake::{SessionSecret, SessionTarget};
 pub use record::UNIT_MAX;
