@@ -117,6 +117,12 @@ impl Client {
             let pair = pair.filter(|(tunnel, _)| racing || !self.tunnels.is_retiring(*tunnel));
             let Some((tunnel, lease)) = pair else {
                 self.starved = self.attempts.is_empty();
+                if self.starved && live.is_none() {
+                    // The leases that are left may all be at the own guard, through which every
+                    // tunnel leads: a new descriptor has others, and so have those that failed.
+                    self.leases.forgive();
+                    self.ask_after(now, self.asked_at + ASK_EVERY);
+                }
                 return;
             };
             // Of two that arrive the service drops the lower number: a gateway that is being asked
@@ -183,9 +189,6 @@ impl Client {
 
     /// Asks for a descriptor, if it is missing or may be out of date, and not too often.
     pub(super) fn ask(&mut self, now: Time) {
-        if self.asked_descriptor {
-            return;
-        }
         let due = if self.target.is_none() {
             now
         } else if self.leases.all_failed() {
@@ -195,6 +198,13 @@ impl Client {
         } else {
             return;
         };
+        self.ask_after(now, due);
+    }
+
+    fn ask_after(&mut self, now: Time, due: Time) {
+        if self.asked_descriptor {
+            return;
+        }
         if now < due {
             self.timer = earlier(self.timer, Some(due));
             return;
