@@ -26,8 +26,10 @@ use crate::{
 
 /// How long a resumption may take: the end hop may have to dial the gateway.
 pub(super) const RESUME_TIME: Duration = Duration::from_secs(3);
-/// How long a full handshake may take: two routers may have to be dialled on the way.
-const HANDSHAKE_TIME: Duration = Duration::from_secs(5);
+/// How long a full handshake may take at first: two routers may have to be dialled on the way. It runs
+/// alone, so a short time finds the way around a silent router soon; what was dialled meanwhile
+/// stands, so that the next is quicker. After some failures in a row it may take twice as long.
+const HANDSHAKE_TIME: Duration = Duration::from_millis(2_500);
 /// Attempts that run at the same time: a silent router may be in most pairs of tunnel and gateway,
 /// and nobody says in which. Less than the numbers that a service looks ahead.
 pub(super) const ATTEMPTS_MAX: usize = 6;
@@ -167,9 +169,13 @@ impl Client {
             && self.session.as_ref().is_some_and(left)
     }
 
+    fn handshake_time(&self) -> Duration {
+        if self.failures < EAGER_ATTEMPTS { HANDSHAKE_TIME } else { 2 * HANDSHAKE_TIME }
+    }
+
     fn first_step(&mut self, now: Time) -> (Step, Duration) {
         let Some(session) = &mut self.session else {
-            return (Step::Request { continues: false }, HANDSHAKE_TIME);
+            return (Step::Request { continues: false }, self.handshake_time());
         };
         let young = now.since(session.since) < REKEY_AFTER;
         // A service that has forgotten the session, because it was restarted, does not know the tag
@@ -183,7 +189,7 @@ impl Client {
                 let path = Path::resuming(now, keys, tag);
                 (Step::Resuming { path, fresh: None }, RESUME_TIME)
             }
-            None => (Step::Request { continues: true }, HANDSHAKE_TIME),
+            None => (Step::Request { continues: true }, self.handshake_time()),
         }
     }
 
