@@ -40,6 +40,13 @@ pub(crate) fn group() -> Group {
 /// The network of this group: what one test breaks it mends before it ends.
 static NET: Mutex<Option<(Testnet, Origin)>> = Mutex::new(None);
 
+/// The next test has a network that nothing has happened to: guards that were killed a moment ago
+/// rest, and one router may then be the only way to a service.
+fn renew_net() {
+    *NET.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    NET.clear_poison();
+}
+
 fn with_net<T>(work: impl FnOnce(&mut Testnet) -> T) -> T {
     // A test that failed leaves the network broken: the next has one of its own.
     if NET.is_poisoned() {
@@ -142,6 +149,7 @@ fn busiest(net: &Testnet, watched: &Watched, len: u64, spared: &[usize]) -> usiz
 const PROBE: u64 = 8 << 20;
 
 fn a_download_outlives_two_relays_of_its_path_without_losing_a_byte() {
+    renew_net();
     with_net(|net| {
         let via = net.via(0);
         via.verify(1_000).unwrap();
@@ -198,6 +206,7 @@ fn silence(net: &mut Testnet, via: Via, path: &[IpAddr], position: usize) -> Dur
 }
 
 fn whichever_relay_of_the_path_falls_silent_the_download_stalls_3_s_at_most() {
+    renew_net();
     with_net(|net| {
         let mut stalls: BTreeMap<usize, Duration> = BTreeMap::new();
         // A front door takes 16 new contexts a minute.

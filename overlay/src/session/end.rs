@@ -119,11 +119,10 @@ impl End {
                     self.tunnels.remove(&tunnel);
                 }
             },
-            EndInput::TunnelQuiet { tunnel, quiet } => {
-                if let Machine::Client(client) = &mut self.machine {
-                    client.tunnels.quiet(tunnel, quiet);
-                }
-            }
+            EndInput::TunnelQuiet { tunnel, quiet } => match &mut self.machine {
+                Machine::Client(client) => client.tunnels.quiet(tunnel, quiet),
+                Machine::Service(_, gateways) => gateways.quiet(tunnel, quiet),
+            },
             EndInput::TunnelClosed { tunnel } => self.tunnel_closed(tunnel),
             EndInput::Request { tunnel, clove } => self.request(tunnel, clove),
             EndInput::Descriptor { target, leases } => {

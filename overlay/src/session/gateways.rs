@@ -29,6 +29,8 @@ struct Gateway {
     lease: [u8; 16],
     splice_key: Option<[u8; 32]>,
     retiring: bool,
+    /// Its tunnel's first hop gives no sign of life.
+    quiet: bool,
 }
 
 /// The gateways of one service.
@@ -57,7 +59,8 @@ impl Gateways {
         self.next_request = self.next_request.wrapping_add(1) & !OWN_REQUEST;
         let lease = rng.bytes();
         self.touched = true;
-        let gateway = Gateway { contact, request, lease, splice_key: None, retiring: false };
+        let gateway =
+            Gateway { contact, request, lease, splice_key: None, retiring: false, quiet: false };
         self.tunnels.insert(tunnel, gateway);
         Some(Clove::LeaseRequest { request, lease })
     }
@@ -76,6 +79,14 @@ impl Gateways {
     pub(super) fn retire(&mut self, tunnel: OwnTunnelName) {
         if let Some(gateway) = self.tunnels.get_mut(&tunnel) {
             gateway.retiring = true;
+            self.touched = true;
+        }
+    }
+
+    /// The tunnel's first hop gives no sign of life, or does again: others are named before it.
+    pub(super) fn quiet(&mut self, tunnel: OwnTunnelName, quiet: bool) {
+        if let Some(gateway) = self.tunnels.get_mut(&tunnel) {
+            gateway.quiet = quiet;
             self.touched = true;
         }
     }
@@ -108,10 +119,11 @@ impl Gateways {
         if !std::mem::take(&mut self.touched) {
             return None;
         }
-        let leases: Vec<Lease> = self
-            .tunnels
-            .values()
-            .filter(|gateway| !gateway.retiring)
+        let mut gateways: Vec<&Gateway> =
+            self.tunnels.values().filter(|gateway| !gateway.retiring).collect();
+        gateways.sort_by_key(|gateway| gateway.quiet);
+        let leases: Vec<Lease> = gateways
+            .into_iter()
             .filter_map(|gateway| {
                 Some(Lease {
                     gateway: gateway.contact.id,

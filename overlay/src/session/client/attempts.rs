@@ -127,6 +127,10 @@ impl Client {
                 }
                 return;
             };
+            if running.len() + 2 >= ATTEMPTS_MAX {
+                // Every lease is being tried and none answers: the service may have others by now.
+                self.ask_after(now, self.asked_at + ASK_EVERY);
+            }
             // Of two that arrive the service drops the lower number: a gateway that is being asked
             // through a tunnel that works is asked again only when it had time to answer.
             let rtt = self.conversation.rtt.get();

@@ -219,10 +219,15 @@ impl Pools {
         }
     }
 
-    /// How many tunnels `end` lacks; one about to end counts as missing.
+    /// How many tunnels `end` lacks; one about to end counts as missing, and so does a service's whose
+    /// first hop gives no sign of life: its clients need another gateway before that one is gone.
     fn missing(&self, now: Time, end: EndNo) -> usize {
-        let lasting = self.tunnels.values().filter(|own| own.serves(end) && now < own.rotates);
-        self.wants.get(&end).map_or(0, |want| want.count.saturating_sub(lasting.count()))
+        let Some(want) = self.wants.get(&end) else { return 0 };
+        let lasting = self.tunnels.iter().filter(|(side, own)| {
+            let quiet = want.service && self.quiet.contains(&side.0);
+            own.serves(end) && now < own.rotates && !quiet
+        });
+        want.count.saturating_sub(lasting.count())
     }
 
     /// Whether `end` lacks a tunnel now, or would so soon that its successor may not be built in
