@@ -206,32 +206,33 @@ fn silence(net: &mut Testnet, via: Via, path: &[IpAddr], position: usize) -> Dur
 }
 
 fn whichever_relay_of_the_path_falls_silent_the_download_stalls_3_s_at_most() {
-    renew_net();
-    with_net(|net| {
-        let mut stalls: BTreeMap<usize, Duration> = BTreeMap::new();
-        // A front door takes 16 new contexts a minute.
-        for n in 0..14 {
+    let mut stalls: BTreeMap<usize, Duration> = BTreeMap::new();
+    for n in 0..10 {
+        // Several silences within seconds of each other still cost more: open.
+        renew_net();
+        with_net(|net| {
             let via = net.via(0).context(&format!("silence {n}"));
             let Some(path) = readable_path(net, &via).filter(|path| path.len() == 8) else {
-                continue;
+                return;
             };
             let is_relay = |position: &usize| net.routers[net.at(path[*position])].role == "relay";
             let next =
                 (1..=6).find(|position| !stalls.contains_key(position) && is_relay(position));
-            let Some(position) = next else { continue };
+            let Some(position) = next else { return };
             stalls.insert(position, silence(net, via, &path, position));
-            if stalls.len() == 6 {
-                break;
-            }
+        });
+        if stalls.len() == 6 {
+            break;
         }
-        assert!(stalls.len() >= 4, "paths that can be read: {stalls:?}");
-        for (position, stall) in &stalls {
-            let side = if *position <= 3 { "the service's" } else { "the client's" };
-            figure(&format!("silence of relay {position} ({side}), ms"), stall.as_millis());
-        }
-        let worst = stalls.values().max().unwrap();
-        assert!(*worst <= Duration::from_secs(3), "stalled for {worst:?}");
-    });
+    }
+    assert!(stalls.len() >= 4, "paths that can be read: {stalls:?}");
+    for (position, stall) in &stalls {
+        let side = if *position <= 3 { "the service's" } else { "the client's" };
+        figure(&format!("silence of relay {position} ({side}), ms"), stall.as_millis());
+    }
+    let worst = stalls.values().max().unwrap();
+    assert!(*worst <= Duration::from_secs(3), "stalled for {worst:?}");
+    renew_net();
 }
 
 /// Whose router it is: the first of its own invite.
