@@ -96,7 +96,7 @@ pub(super) struct Client {
     nonce: Tag,
     session: Option<Established>,
     live: Option<Live>,
-    /// At most [`ATTEMPTS_MAX`]; one, unless all are resumptions.
+    /// At most [`ATTEMPTS_MAX`]: one handshake, or a race of resumptions and in the end a handshake.
     attempts: Vec<Attempt>,
     /// No further attempt joins the race before.
     race_at: Time,
