@@ -29,6 +29,8 @@ pub(super) struct Egress {
     /// Cells that the batches have room for.
     room: usize,
     credit: u32,
+    /// Cells that left and were not granted again.
+    owed: u32,
     /// Whether an end hop has cells to make.
     waiting: bool,
     /// When cells last left, or when the first of them came.
@@ -62,6 +64,12 @@ impl Egress {
     /// The peer may be sent `cells` more.
     pub(super) const fn credit(&mut self, cells: u32) {
         self.credit = self.credit.saturating_add(cells);
+        self.owed = self.owed.saturating_sub(cells);
+    }
+
+    /// Whether the peer owes grants.
+    pub(super) const fn is_owed(&self) -> bool {
+        self.owed > 0
     }
 
     /// How many cells may leave now.
@@ -128,6 +136,7 @@ impl Egress {
             && frame.cell_with(tunnel, &mut make)
         {
             self.credit -= 1;
+            self.owed = self.owed.saturating_add(1);
             self.moved_at = now;
             sent += 1;
         }
@@ -164,7 +173,9 @@ impl Egress {
             }
         }
         self.queued -= sent;
-        self.credit = self.credit.saturating_sub(u32::try_from(sent).unwrap_or(u32::MAX));
+        let gone = u32::try_from(sent).unwrap_or(u32::MAX);
+        self.credit = self.credit.saturating_sub(gone);
+        self.owed = self.owed.saturating_add(gone);
         if sent > 0 {
             self.moved_at = now;
         }

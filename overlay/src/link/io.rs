@@ -198,7 +198,8 @@ impl LinkIo {
             State::Leaving(until) if until <= now => return core.close(CloseReason::Local),
             State::Leaving(_) | State::Open => {}
         }
-        match core.pulse.judge(now) {
+        let lanes = &core.lanes;
+        match core.pulse.judge(now, || lanes.values().any(|lane| lane.egress.is_owed())) {
             Sign::Fine => {}
             Sign::Ask => core.send(&LinkMessage::Ping),
             Sign::Quiet => core.event(LinkEvent::Quiet(true)),

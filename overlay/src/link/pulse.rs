@@ -4,7 +4,7 @@
 //! messages (`io.rs`), what others make of a quiet link (`tunnel/pools.rs`, `session/`).
 //!
 //! ```text
-//!  idle --said something that is answered--> waiting --300 ms--> asked --500 ms--> quiet --5 s--> gone
+//!  idle --said something that is answered, or grants are owed--> waiting --300 ms--> asked --500 ms--> quiet --5 s--> gone
 //!   ^                                           ^____ a frame ____|_________________|
 //!   '--- 15 s without any frame: gone, for an idle peer pads
 //! ```
@@ -46,6 +46,10 @@ pub(super) struct Pulse {
     heard: Time,
     /// Since when something is unanswered.
     waiting: Option<Time>,
+    /// Something of that kind left and it was not yet looked whether grants are owed.
+    spoke: bool,
+    /// When to look: a frame came, but it may have answered something else.
+    look: Option<Time>,
     asked: Option<Time>,
     quiet: bool,
 }
@@ -53,12 +57,15 @@ pub(super) struct Pulse {
 impl Pulse {
     /// A link that has just been heard.
     pub(super) const fn new(now: Time) -> Self {
-        Self { heard: now, waiting: None, asked: None, quiet: false }
+        Self { heard: now, waiting: None, spoke: false, look: None, asked: None, quiet: false }
     }
 
     /// A frame came; true if the peer was quiet.
-    pub(super) const fn heard(&mut self, now: Time) -> bool {
+    pub(super) fn heard(&mut self, now: Time) -> bool {
         self.heard = now;
+        if std::mem::replace(&mut self.spoke, false) || self.look.is_some() {
+            self.look = Some(now + ASK_AFTER);
+        }
         self.waiting = None;
         self.asked = None;
         std::mem::replace(&mut self.quiet, false)
@@ -66,13 +73,18 @@ impl Pulse {
 
     /// Something left that a peer answers sooner or later: cells with grants, requests with replies.
     pub(super) const fn spoke(&mut self, now: Time) {
+        self.spoke = true;
         if self.waiting.is_none() {
             self.waiting = Some(now);
         }
     }
 
-    /// Time passed.
-    pub(super) fn judge(&mut self, now: Time) -> Sign {
+    /// Time passed; `owed` says whether cells that left were not granted again.
+    pub(super) fn judge(&mut self, now: Time, owed: impl FnOnce() -> bool) -> Sign {
+        let look = self.look.take_if(|at| *at <= now).is_some();
+        if look && self.waiting.is_none() && owed() {
+            self.waiting = Some(self.heard);
+        }
         let due = self.poll_timeout();
         if now < due {
             return Sign::Fine;
@@ -105,7 +117,7 @@ impl Pulse {
             (Some(asked), _) if self.quiet => asked + GONE_AFTER,
             (Some(asked), _) => asked + ANSWER_TIME,
             (None, Some(since)) => since + ASK_AFTER,
-            (None, None) => silence,
+            (None, None) => self.look.unwrap_or(silence),
         };
         owed.min(silence)
     }
@@ -122,7 +134,10 @@ mod tests {
     /// Judges every 50 ms up to `until`; what it said, and when.
     fn signs(pulse: &mut Pulse, from: u64, until: u64) -> Vec<(u64, Sign)> {
         let times = (from..=until).step_by(50);
-        times.map(|ms| (ms, pulse.judge(at(ms)))).filter(|(_, sign)| *sign != Sign::Fine).collect()
+        times
+            .map(|ms| (ms, pulse.judge(at(ms), || false)))
+            .filter(|(_, sign)| *sign != Sign::Fine)
+            .collect()
     }
 
     #[test]
@@ -145,6 +160,19 @@ mod tests {
     }
 
     #[test]
+    fn a_peer_that_owes_grants_is_asked_once_more() {
+        let mut pulse = Pulse::new(at(0));
+        pulse.spoke(at(0));
+        pulse.heard(at(100));
+        assert_eq!(pulse.judge(at(350), || true), Sign::Fine);
+        assert_eq!(pulse.judge(at(400), || true), Sign::Ask);
+        assert_eq!(pulse.judge(at(900), || true), Sign::Quiet);
+        // It was asked, and lives.
+        pulse.heard(at(1_000));
+        assert_eq!(pulse.judge(at(5_000), || true), Sign::Fine);
+    }
+
+    #[test]
     fn an_idle_peer_is_not_asked_but_must_pad() {
         let mut pulse = Pulse::new(at(0));
         let said = signs(&mut pulse, 0, 15_000);
@@ -154,8 +182,8 @@ mod tests {
     #[test]
     fn who_slept_itself_asks_before_it_judges() {
         let mut pulse = Pulse::new(at(0));
-        assert_eq!(pulse.judge(at(60_000)), Sign::Ask);
+        assert_eq!(pulse.judge(at(60_000), || false), Sign::Ask);
         pulse.heard(at(60_010));
-        assert_eq!(pulse.judge(at(60_700)), Sign::Fine);
+        assert_eq!(pulse.judge(at(60_700), || false), Sign::Fine);
     }
 }

@@ -1,4 +1,4 @@
-//! Attempts to get a path: up to six at once, each on another tunnel and gateway.
+//! Attempts to get a path: up to ten at once, each on another tunnel and gateway.
 //!
 //! Lives here: when an attempt starts, joins others or is given up, and when a fresh descriptor is
 //! asked for. Does not live here: what its units say (`client.rs`), which pair it takes
@@ -32,7 +32,9 @@ pub(super) const RESUME_TIME: Duration = Duration::from_secs(3);
 const HANDSHAKE_TIME: Duration = Duration::from_millis(2_500);
 /// Attempts that run at the same time: a silent router may be in most pairs of tunnel and gateway,
 /// and nobody says in which. Less than the numbers that a service looks ahead.
-pub(super) const ATTEMPTS_MAX: usize = 6;
+pub(super) const ATTEMPTS_MAX: usize = 10;
+/// Which of them is a handshake, and from which on a fresh descriptor is asked for.
+const SIXTH: usize = 6;
 /// How long an attempt is alone. Not zero even if the cause is silence: of two that arrive, the
 /// service drops the lower number, and what it sent there goes again.
 pub(super) const RACE_AFTER: Duration = Duration::from_millis(200);
@@ -127,7 +129,7 @@ impl Client {
                 }
                 return;
             };
-            if running.len() + 2 >= ATTEMPTS_MAX {
+            if running.len() + 2 >= SIXTH {
                 // Every lease is being tried and none answers: the service may have others by now.
                 self.ask_after(now, self.asked_at + ASK_EVERY);
             }
@@ -184,8 +186,8 @@ impl Client {
         let young = now.since(session.since) < REKEY_AFTER;
         // A service that has forgotten the session, because it was restarted, does not know the tag
         // of a resumption and cannot say so. To a handshake it can.
-        let last = self.attempts.len() + 1 == ATTEMPTS_MAX;
-        let resume = young && !(last && self.attempts.iter().all(|it| it.number().is_some()));
+        let sixth = self.attempts.len() + 1 == SIXTH;
+        let resume = young && !(sixth && self.attempts.iter().all(|it| it.number().is_some()));
         match resume.then(|| session.numbers.take()).flatten() {
             Some(number) => {
                 let tag = session.secret.tag(number.value());
