@@ -96,7 +96,7 @@ fn frames<Work: Future<Output = ()> + Send + 'static>(
 fn failed(error: &FileError) -> Vec<u8> {
     let code = match error {
         FileError::NotFound { .. } => 4,
-        FileError::NoRoute { .. } => 5,
+        FileError::NoRoute { .. } | FileError::NoTunnel => 5,
         FileError::TooMany => 6,
         FileError::Broken(_) => 7,
         FileError::Stopping | FileError::Source(_) => 1,

@@ -83,6 +83,9 @@ pub(crate) enum FileError {
         /// Most routers that were asked.
         routers: u8,
     },
+    /// There was no tunnel for a minute.
+    #[error("no tunnel could be built for a minute: see `warren status`")]
+    NoTunnel,
     /// A part of it is lost, or it was stored wrongly.
     #[error("{0}")]
     Broken(ReadError),
