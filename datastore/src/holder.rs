@@ -225,6 +225,18 @@ impl Holder {
         self
     }
 
+    /// A block that the person here fetched before. Never an answer to the ring: it would tell what was
+    /// read here.
+    pub fn fetched(&mut self, address: &BlockAddress) -> Option<Block> {
+        // A disk that fails costs a repetition and nothing else.
+        self.blocks.store.get(Shelf::Client, address).ok().flatten()
+    }
+
+    /// Keeps a block that the person here fetched, as long as there is room.
+    pub fn keep_fetched(&mut self, block: &Block) {
+        let _ = self.blocks.store.put(Shelf::Client, block);
+    }
+
     fn open_books(&mut self) {
         let mut after = None;
         loop {

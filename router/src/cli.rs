@@ -5,12 +5,14 @@
 //! `testnet.rs`).
 //!
 //! Results go to standard output, words for people to standard error. Exit codes: 0 done, 1 failed,
-//! 2 wrong usage, 3 no router is running there, 4 not found, 5 took too long, 6 refused.
+//! 2 wrong usage, 3 no router is running there, 4 not found, 5 took too long or no way there, 6 refused,
+//! 7 a part of a file is lost.
 
 mod bench;
 mod client;
 mod demo;
 mod fetch;
+mod files;
 mod page;
 mod run;
 mod services;
@@ -49,6 +51,18 @@ enum Command {
     Services(Report),
     /// Withdraw a hidden service for good
     Unexpose(services::Unexpose),
+    /// Store a file or folder and print its URI; `-` stores standard input
+    Put(files::Put),
+    /// Fetch a stored file or folder
+    Get(files::Get),
+    /// Fetch a stored file to standard output
+    Cat(files::Cat),
+    /// List a stored folder
+    Ls(files::Ls),
+    /// Say how much of a stored file or folder is there, by samples
+    Check(files::Check),
+    /// Put back what is lost of a stored file or folder; reading rights are not needed
+    Heal(files::Heal),
     /// A whole network on this machine, with a page behind a hidden service
     Demo(demo::Demo),
     /// Private test networks: one process a router
@@ -106,6 +120,8 @@ enum Failure {
     TooLong(String),
     #[error("{0}")]
     Refused(String),
+    #[error("{0}")]
+    InPart(String),
 }
 
 impl Failure {
@@ -116,6 +132,7 @@ impl Failure {
             Self::NotFound(_) => 4,
             Self::TooLong(_) => 5,
             Self::Refused(_) => 6,
+            Self::InPart(_) => 7,
         })
     }
 }
@@ -168,6 +185,12 @@ async fn run_command(command: Command) -> Result<(), Failure> {
         Command::Expose(expose) => services::expose(expose).await,
         Command::Services(report) => services::list(report).await,
         Command::Unexpose(unexpose) => services::unexpose(unexpose).await,
+        Command::Put(put) => files::put(put).await,
+        Command::Get(get) => files::get(get).await,
+        Command::Cat(cat) => files::cat(cat).await,
+        Command::Ls(ls) => files::ls(ls).await,
+        Command::Check(check) => files::check(check).await,
+        Command::Heal(heal) => files::heal(heal).await,
         Command::Demo(demo) => demo::demo(demo).await,
         Command::Testnet(testnet) => testnet::testnet(testnet).await,
         Command::Bench(bench) => bench::forward(bench).await,

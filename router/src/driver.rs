@@ -17,6 +17,7 @@
 mod clock;
 mod conn;
 pub(crate) mod control;
+pub(crate) mod files;
 mod front;
 mod metrics;
 mod services;
@@ -38,11 +39,12 @@ use warren_overlay::{
 };
 use warren_proxy::{Destination, IsolationKey, IsolationSecret, Listener, VirtualAddresses};
 
-use self::{clock::Clock, control::Ask, streams::StreamHandle};
+use self::{clock::Clock, control::Ask, files::Files, streams::StreamHandle};
 pub(crate) use self::{control::ExposeRequest, setup::Setup};
 use crate::{
     entropy,
     home::HomeError,
+    node::{JobEvent, JobInput, JobNo},
     status::{ServiceStatus, Status},
 };
 
@@ -71,6 +73,10 @@ pub(crate) enum Event {
     },
     /// An application's stream moves on.
     App { end: EndNo, command: AppCommand },
+    /// A transfer begins; what it is told goes there.
+    JobBegin { job: JobNo, to: mpsc::UnboundedSender<JobEvent> },
+    /// A transfer wants something of its tunnels.
+    Job { job: JobNo, input: JobInput },
     /// The control API asks.
     Control(Ask),
     /// Leave: say goodbye and stop.
@@ -113,6 +119,9 @@ pub(crate) struct Handle {
     pub(crate) proxy: SocketAddr,
     /// Its page, health and metrics.
     pub(crate) api: SocketAddr,
+    /// Files, for whoever wants them in this process.
+    #[allow(dead_code, reason = "for stored sites in the mixed port")]
+    pub(crate) files: Files,
 }
 
 async fn listen(
@@ -143,6 +152,7 @@ pub(crate) async fn start(mut setup: Setup) -> Result<Handle, StartError> {
     setup.listening(link)?;
 
     let (events, inbox) = mpsc::channel(EVENTS_MAX);
+    let files = Files::new(events.clone(), clock, setup.home.clone(), setup.network.id());
     let mut tasks = Vec::new();
     if let Some(home) = &setup.home {
         let token: [u8; 24] = rng.bytes();
@@ -152,13 +162,23 @@ pub(crate) async fn start(mut setup: Setup) -> Result<Handle, StartError> {
         home.remove("control.sock")?;
         let listener = UnixListener::bind(&socket)?;
         std::fs::set_permissions(&socket, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
-        tasks.push(tokio::spawn(control::serve_socket(listener, events.clone())));
-        tasks.push(tokio::spawn(control::serve_http(api_socket, token, events.clone())));
+        tasks.push(tokio::spawn(control::serve_socket(listener, events.clone(), files.clone())));
+        tasks.push(tokio::spawn(control::serve_http(
+            api_socket,
+            token,
+            events.clone(),
+            files.clone(),
+        )));
     } else {
         // Nobody could read a token that is in no file: the page and health alone.
         let token: [u8; 24] = rng.bytes();
         let token = data_encoding::HEXLOWER.encode(&token).into();
-        tasks.push(tokio::spawn(control::serve_http(api_socket, token, events.clone())));
+        tasks.push(tokio::spawn(control::serve_http(
+            api_socket,
+            token,
+            events.clone(),
+            files.clone(),
+        )));
     }
     let secret = Arc::new(IsolationSecret::new(&mut rng));
     let front = front::Front {
@@ -172,8 +192,11 @@ pub(crate) async fn start(mut setup: Setup) -> Result<Handle, StartError> {
     let addresses = [link, proxy, api].map(|address| address.to_string());
     let task = task::Task::new(clock, setup, rng, addresses, events.clone(), inbox)?;
     let main = tokio::spawn(task.run());
+    if let Err(error) = files.resume_puts() {
+        tracing::warn!("puts of the last run do not go on: {error}");
+    }
     let (tasks, main) = (Mutex::new(tasks), Mutex::new(Some(main)));
-    Ok(Handle { events, tasks, main, proxy, api })
+    Ok(Handle { events, tasks, main, proxy, api, files })
 }
 
 async fn accept(listener: TcpListener, events: mpsc::Sender<Event>) {

@@ -26,6 +26,7 @@ mod clients;
 mod commands;
 mod demo;
 mod fail_closed;
+mod files;
 mod hostile;
 mod isolation;
 mod layers;
@@ -54,8 +55,10 @@ fn main() {
         clients::group(),
         isolation::group(),
         load::group(),
+        files::group(),
         hostile::group(),
         by_hand::group(),
+        files::outliving(),
         survival::group(),
         logs::group(),
         fail_closed::group(),
