@@ -91,7 +91,8 @@ pub(crate) fn any_clove() -> impl Strategy<Value = Clove> {
         splice().prop_map(|splice| Clove::SpliceClosed { splice }),
         (splice(), prop::collection::vec(any::<u8>(), 1..=DATA_MAX))
             .prop_map(|(splice, data)| Clove::SpliceData { splice, data }),
-        (splice(), 1u16..=32).prop_map(|(splice, n)| Clove::SpliceCredit { splice, cells: 16 * n }),
+        (splice(), 1u16..=512)
+            .prop_map(|(splice, n)| Clove::SpliceCredit { splice, cells: 16 * n }),
         splice().prop_map(|splice| Clove::SpliceIncoming { splice }),
         (any::<u32>(), any::<[u8; 16]>())
             .prop_map(|(request, lease)| Clove::LeaseRequest { request, lease }),
