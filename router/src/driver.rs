@@ -200,6 +200,11 @@ impl Handle {
         self.ask(Ask::Status).await
     }
 
+    /// Cells that it has moved for others.
+    pub(crate) async fn cells_relayed(&self) -> Option<u64> {
+        self.ask(Ask::Relayed).await
+    }
+
     /// A line for the next router.
     pub(crate) async fn invite(&self) -> Option<String> {
         self.ask(Ask::Invite).await

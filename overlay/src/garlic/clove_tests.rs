@@ -237,7 +237,7 @@ fn what_no_encoder_writes_is_refused() {
         &[19, 0, 4, 0, 0, 0, 1],         // no data
         &[20, 0, 6, 0, 0, 0, 1, 0, 0],   // a grant of nothing
         &[20, 0, 6, 0, 0, 0, 1, 0, 17],  // not a multiple of 16
-        &[20, 0, 6, 0, 0, 0, 1, 2, 16],  // more than the cap
+        &[20, 0, 6, 0, 0, 0, 1, 32, 16], // more than the cap
         &[3, 0, 7, 0, 0, 0, 1, 2, 2, 0], // an answer with something after it
         &[3, 0, 6, 0, 0, 0, 1, 2, 7],    // unknown code
         &[3, 0, 7, 0, 0, 0, 1, 2, 1, 0], // stored nowhere

@@ -426,6 +426,9 @@ impl Task {
             Ask::Status(sender) => {
                 let _ = sender.send(self.status());
             }
+            Ask::Relayed(sender) => {
+                let _ = sender.send(self.host.cells_relayed());
+            }
             Ask::Invite(sender) => {
                 let _ = sender.send(self.host.node_ref().invite().to_line());
             }
