@@ -49,8 +49,8 @@ use crate::{
     status::{ServiceStatus, Status},
 };
 
-/// Events that may wait for the router's task. Full means its senders wait: back-pressure on every
-/// socket. At 64 KiB a read this bounds what waits to 16 MiB.
+/// Events that may wait for the router's task. Full means its senders wait. Bytes of links are not among
+/// them: what the task has no time for stays in the kernel.
 const EVENTS_MAX: usize = 256;
 
 /// Everything that happens to a router from outside.
@@ -60,12 +60,10 @@ pub(crate) enum Event {
     Accepted { stream: TcpStream, source: SocketAddr },
     /// Our dial ended.
     Dialled { link: LinkNo, result: std::io::Result<TcpStream> },
-    /// Bytes on a link's socket.
-    Received { link: LinkNo, bytes: Vec<u8>, at: Instant },
+    /// A link's socket has something to read, since then.
+    Readable { link: LinkNo, at: Instant },
     /// A link's socket has room again.
     Writable { link: LinkNo },
-    /// A link's socket is closed or broken.
-    Closed { link: LinkNo },
     /// An application wants a stream.
     Open {
         destination: Destination,
@@ -226,6 +224,11 @@ impl Handle {
     /// How it is; `None` when it is stopping.
     pub(crate) async fn status(&self) -> Option<Status> {
         self.ask(Ask::Status).await
+    }
+
+    /// Cells that it has moved for others.
+    pub(crate) async fn cells_relayed(&self) -> Option<u64> {
+        self.ask(Ask::Relayed).await
     }
 
     /// A line for the next router.

@@ -21,6 +21,7 @@
     reason = "test code: it fails by panicking, reports by printing, and measures real time"
 )]
 
+mod bench;
 mod by_hand;
 mod clients;
 mod commands;
@@ -51,6 +52,7 @@ fn main() {
     let groups = [
         layers::group(),
         tidy::group(),
+        bench::group(),
         commands::group(),
         demo::group(),
         clients::group(),

@@ -10,6 +10,8 @@ use crate::time::Time;
 
 /// Each direction's first credit in bytes; both sides know it, nobody sends it.
 pub(super) const CREDIT_START: u64 = 256 * 1024;
+/// Credit is given when so much of the window is due.
+const CREDITS_PER_WINDOW: u64 = 8;
 /// Largest receive window in bytes, as the session's (`window.rs`).
 const CREDIT_MAX: u64 = 16 * 1024 * 1024;
 /// Bytes that an application may have waiting in one stream: enough that the path never starves
@@ -220,7 +222,8 @@ impl Incoming {
             self.measured = (now, self.consumed);
         }
         let open = self.granted - self.consumed;
-        if self.finished || open > self.window / 2 {
+        // Little by little: credit that waits to be told is no use to a sender far away.
+        if self.finished || open > self.window - self.window / CREDITS_PER_WINDOW {
             return 0;
         }
         let more = self.window - open;

@@ -51,6 +51,8 @@ use crate::status::{ServiceStatus, Status};
 pub(crate) enum Ask {
     /// How are you?
     Status(oneshot::Sender<Status>),
+    /// How many cells have you relayed? Cheap enough to be asked while that is measured.
+    Relayed(oneshot::Sender<u64>),
     /// A line for the next router.
     Invite(oneshot::Sender<String>),
     /// Which services are there?
