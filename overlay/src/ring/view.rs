@@ -4,7 +4,7 @@
 //! reached. Does not live here: the neighbour table (`neighbours.rs`), private samplers (PROTOCOL
 //! P11; they come with the adversaries that test them).
 //!
-//! No router ever holds the whole network: 512 descriptors, and a random one gives way to a new
+//! No router ever holds the whole network: 512 descriptors (or what it was set up with), and a random one gives way to a new
 //! one, except around this router's own place, where the ring must close.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -18,6 +18,8 @@ use crate::{
 
 /// Descriptors kept: about 1.6 KB each, shared with whoever else uses them.
 pub const VIEW_MAX: usize = 512;
+/// No view is smaller: neighbours and the nearest must fit.
+const MOST_LEAST: usize = 32;
 /// The nearest on each side that never give way.
 const NEAR_KEPT: usize = 8;
 /// Failures remembered; the one that is soonest forgotten goes first.
@@ -37,11 +39,15 @@ pub(super) struct View {
     ring: BTreeMap<(u64, RouterId), Arc<RouterDescriptor>>,
     failed: BTreeMap<RouterId, (Time, u32)>,
     changed: bool,
+    /// How many are kept.
+    most: usize,
 }
 
 impl View {
-    pub(super) fn new(own: &RouterDescriptor) -> Self {
+    /// An empty view for `most` routers.
+    pub(super) fn new(own: &RouterDescriptor, most: usize) -> Self {
         Self {
+            most: most.max(MOST_LEAST),
             own: own.id(),
             location: own.location(),
             entries: BTreeMap::new(),
@@ -74,7 +80,7 @@ impl View {
         self.ring.insert(place, Arc::clone(descriptor));
         self.entries.insert(id, Arc::clone(descriptor));
         self.changed = true;
-        if self.entries.len() > VIEW_MAX {
+        if self.entries.len() > self.most {
             let near: Vec<RouterId> = self.nearest(NEAR_KEPT, |_| true).map(|it| it.id()).collect();
             let loose: Vec<RouterId> =
                 self.entries.keys().filter(|id| !near.contains(id) && !keep(id)).copied().collect();
@@ -175,7 +181,7 @@ mod tests {
     }
 
     fn view() -> (View, Rng) {
-        (View::new(&descriptor(0)), Rng::from_seed([1; 32]))
+        (View::new(&descriptor(0), VIEW_MAX), Rng::from_seed([1; 32]))
     }
 
     #[test]
