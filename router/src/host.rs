@@ -254,12 +254,12 @@ impl Host {
         let before = buffer.len();
         match self.links.get_mut(&link) {
             Some(LinkState::Up { io, unsent }) => {
-                buffer.append(unsent);
+                buffer.append(&mut std::mem::take(unsent));
                 io.poll_transmit(now.time, buffer);
                 self.touched.insert(Address::Link(link));
                 self.settle(now);
             }
-            Some(LinkState::Handshake { unsent, .. }) => buffer.append(unsent),
+            Some(LinkState::Handshake { unsent, .. }) => buffer.append(&mut std::mem::take(unsent)),
             Some(LinkState::Dialling(_)) | None => {}
         }
         buffer.len() > before

@@ -223,7 +223,12 @@ impl LinkIo {
 
     /// The next thing to pass on.
     pub fn poll_output(&mut self) -> Option<LinkOutput> {
-        self.core.outputs.pop_front()
+        let output = self.core.outputs.pop_front();
+        if output.is_none() && self.core.pads.is_idle() {
+            self.reader.rest();
+            self.core.outputs.shrink_to_fit();
+        }
+        output
     }
 
     /// When to call `handle_timeout`.

@@ -60,6 +60,11 @@ impl Pads {
         idle
     }
 
+    /// Whether nothing has left for long.
+    pub(super) const fn is_idle(&self) -> bool {
+        self.due
+    }
+
     /// Whether a frame must leave for its sake.
     pub(super) const fn wants_frame(&self) -> bool {
         self.due && !self.counted
@@ -97,6 +102,7 @@ impl Pads {
                 next = self.sent_at + self.after;
             }
             self.due = false;
+            self.rng.rest();
         }
         self.count
     }

@@ -18,6 +18,8 @@ use crate::{
 
 /// Descriptors kept: about 1.6 KB each, shared with whoever else uses them.
 pub const VIEW_MAX: usize = 512;
+/// Routers drawn to find one that may give way; if none is found, the new one does.
+const DRAWS_MAX: usize = 64;
 /// No view is smaller: neighbours and the nearest must fit.
 const MOST_LEAST: usize = 32;
 /// The nearest on each side that never give way.
@@ -82,13 +84,13 @@ impl View {
         self.changed = true;
         if self.entries.len() > self.most {
             let near: Vec<RouterId> = self.nearest(NEAR_KEPT, |_| true).map(|it| it.id()).collect();
-            let loose: Vec<RouterId> =
-                self.entries.keys().filter(|id| !near.contains(id) && !keep(id)).copied().collect();
-            let pick = usize::try_from(rng.below(loose.len() as u64)).unwrap_or(0);
-            let pick = loose.get(pick).or(self.entries.keys().next()).copied();
-            if let Some(pick) = pick {
-                self.remove(&pick);
-            }
+            // Drawn until one may go: neighbours and the nearest are a small part.
+            let mut draws = (0..DRAWS_MAX).filter_map(|_| {
+                let at = usize::try_from(rng.below(self.entries.len() as u64)).unwrap_or(0);
+                self.entries.keys().nth(at).copied()
+            });
+            let pick = draws.find(|id| !near.contains(id) && !keep(id)).unwrap_or(id);
+            self.remove(&pick);
         }
         true
     }
@@ -101,6 +103,11 @@ impl View {
 
     pub(super) fn get(&self, id: &RouterId) -> Option<&Arc<RouterDescriptor>> {
         self.entries.get(id)
+    }
+
+    /// Whether each new one makes another give way.
+    pub(super) fn is_full(&self) -> bool {
+        self.entries.len() >= self.most
     }
 
     pub(super) fn len(&self) -> usize {
