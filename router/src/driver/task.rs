@@ -16,6 +16,7 @@ use tokio::{
 use warren_overlay::{
     crypto::blind::ServiceKey,
     id::{EndNo, LinkNo},
+    ring::VIEW_MAX,
     rng::Rng,
     session::{AppCommand, ResetReason},
     time::Time,
@@ -120,6 +121,7 @@ impl Task {
             admission: setup.admission,
             hops: setup.config.hops,
             degree: setup.config.degree,
+            known_max: VIEW_MAX,
             bandwidth_kbps: setup.config.bandwidth_kbps,
             memory_bytes: u64::from(setup.config.memory_mib) << 20,
             peers: setup.peers,
