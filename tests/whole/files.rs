@@ -188,7 +188,7 @@ fn a_put_goes_on_after_its_router_was_killed() {
         .unwrap();
     let kept = net.routers[5].dir.join("transfers");
     wait_for(Duration::from_secs(60), "the put to be noted", || {
-        fs::read_dir(&kept).ok().and_then(|mut entries| entries.next())
+        fs::read_dir(&kept).ok().and_then(|mut entries| entries.next()).map(drop)
     });
     net.routers[5].signal("KILL");
     let _ = child.wait();
@@ -216,7 +216,7 @@ fn a_put_that_is_cancelled_ends_and_leaves_nothing_to_go_on_with() {
         .unwrap();
     let kept = router.dir.join("transfers");
     wait_for(Duration::from_secs(60), "the put to be noted", || {
-        fs::read_dir(&kept).ok().and_then(|mut entries| entries.next())
+        fs::read_dir(&kept).ok().and_then(|mut entries| entries.next()).map(drop)
     });
     let puts = router.command(&["puts", "--json"]).json();
     assert_eq!(puts[0]["request"]["path"], file);
