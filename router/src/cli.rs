@@ -11,12 +11,14 @@
 mod bench;
 mod client;
 mod demo;
+mod demo_site;
 mod fetch;
 mod files;
 mod page;
 mod run;
 mod services;
 mod sim;
+mod site;
 mod testnet;
 
 use std::{io::Write, path::PathBuf, process::ExitCode};
@@ -65,6 +67,8 @@ enum Command {
     Check(files::Check),
     /// Put back what is lost of a stored file or folder; reading rights are not needed
     Heal(files::Heal),
+    /// Stored sites: publish a folder of pages, update it, look at versions
+    Site(site::Site),
     /// A whole network on this machine, with a page behind a hidden service
     Demo(demo::Demo),
     /// Private test networks: one process a router
@@ -194,6 +198,7 @@ async fn run_command(command: Command) -> Result<(), Failure> {
         Command::Ls(ls) => files::ls(ls).await,
         Command::Check(check) => files::check(check).await,
         Command::Heal(heal) => files::heal(heal).await,
+        Command::Site(site) => site::site(site).await,
         Command::Demo(demo) => demo::demo(demo).await,
         Command::Testnet(testnet) => testnet::testnet(testnet).await,
         Command::Bench(bench) => bench::forward(bench).await,

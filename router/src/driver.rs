@@ -22,6 +22,7 @@ mod front;
 mod metrics;
 mod services;
 pub(crate) mod setup;
+pub(crate) mod sites;
 mod streams;
 mod task;
 
@@ -39,7 +40,7 @@ use warren_overlay::{
 };
 use warren_proxy::{Destination, IsolationKey, IsolationSecret, Listener, VirtualAddresses};
 
-use self::{clock::Clock, control::Ask, files::Files, streams::StreamHandle};
+use self::{clock::Clock, control::Ask, files::Files, sites::Sites, streams::StreamHandle};
 pub(crate) use self::{control::ExposeRequest, setup::Setup};
 use crate::{
     entropy,
@@ -119,9 +120,8 @@ pub(crate) struct Handle {
     pub(crate) proxy: SocketAddr,
     /// Its page, health and metrics.
     pub(crate) api: SocketAddr,
-    /// Files, for whoever wants them in this process.
-    #[allow(dead_code, reason = "for stored sites in the mixed port")]
-    pub(crate) files: Files,
+    /// Its stored sites.
+    pub(crate) sites: Sites,
 }
 
 async fn listen(
@@ -153,6 +153,7 @@ pub(crate) async fn start(mut setup: Setup) -> Result<Handle, StartError> {
 
     let (events, inbox) = mpsc::channel(EVENTS_MAX);
     let files = Files::new(events.clone(), clock, setup.home.clone(), setup.network.id());
+    let sites = Sites::new(files.clone(), clock);
     let mut tasks = Vec::new();
     if let Some(home) = &setup.home {
         let token: [u8; 24] = rng.bytes();
@@ -162,12 +163,12 @@ pub(crate) async fn start(mut setup: Setup) -> Result<Handle, StartError> {
         home.remove("control.sock")?;
         let listener = UnixListener::bind(&socket)?;
         std::fs::set_permissions(&socket, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
-        tasks.push(tokio::spawn(control::serve_socket(listener, events.clone(), files.clone())));
+        tasks.push(tokio::spawn(control::serve_socket(listener, events.clone(), sites.clone())));
         tasks.push(tokio::spawn(control::serve_http(
             api_socket,
             token,
             events.clone(),
-            files.clone(),
+            sites.clone(),
         )));
     } else {
         // Nobody could read a token that is in no file: the page and health alone.
@@ -177,7 +178,7 @@ pub(crate) async fn start(mut setup: Setup) -> Result<Handle, StartError> {
             api_socket,
             token,
             events.clone(),
-            files.clone(),
+            sites.clone(),
         )));
     }
     let secret = Arc::new(IsolationSecret::new(&mut rng));
@@ -186,6 +187,7 @@ pub(crate) async fn start(mut setup: Setup) -> Result<Handle, StartError> {
         listener: Listener { number: 0, secret },
         addresses: Arc::new(std::sync::Mutex::new(VirtualAddresses::new(&mut rng))),
         events: events.clone(),
+        sites: sites.clone(),
     };
     tasks.push(tokio::spawn(front::serve(proxy_socket, front)));
     tasks.push(tokio::spawn(accept(link_socket, events.clone())));
@@ -196,7 +198,8 @@ pub(crate) async fn start(mut setup: Setup) -> Result<Handle, StartError> {
         tracing::warn!("puts of the last run do not go on: {error}");
     }
     let (tasks, main) = (Mutex::new(tasks), Mutex::new(Some(main)));
-    Ok(Handle { events, tasks, main, proxy, api, files })
+    sites.resume()?;
+    Ok(Handle { events, tasks, main, proxy, api, sites })
 }
 
 async fn accept(listener: TcpListener, events: mpsc::Sender<Event>) {
@@ -244,6 +247,7 @@ impl Handle {
 
     /// Says goodbye to its neighbours, stops, and gives its folder free.
     pub(crate) async fn stop(&self) {
+        self.sites.stop();
         let _ = self.events.send(Event::Stop).await;
         if let Some(main) = self.main.lock().await.take() {
             let _ = main.await;

@@ -33,6 +33,7 @@ mod layers;
 mod load;
 mod logs;
 mod shared;
+mod sites;
 mod survival;
 mod tidy;
 
@@ -60,6 +61,7 @@ fn main() {
         by_hand::group(),
         files::outliving(),
         survival::group(),
+        sites::group(),
         logs::group(),
         fail_closed::group(),
     ];

@@ -17,12 +17,15 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use self::{folder::Target, progress::Progress};
 use super::{Failure, Place, Report, client, print, print_json};
-use crate::driver::files::{
-    api::{HealNews, HealRequest},
-    frame::{Begin, Kind, Pieces, read},
-    get::{GetDone, GetNews, GetRequest},
-    put::{PutNews, PutRequest},
-    queue::UnderWay,
+use crate::driver::{
+    files::{
+        api::{HealNews, HealRequest},
+        frame::{Begin, Kind, Pieces, read},
+        get::{GetDone, GetNews, GetRequest},
+        put::{PutNews, PutRequest},
+        queue::UnderWay,
+    },
+    sites::{PublishRequest, SiteDone},
 };
 
 /// Flags of every command about files.
@@ -147,6 +150,16 @@ where
             Kind::Begin | Kind::Bytes | Kind::Failed => {}
         }
     }
+}
+
+/// Stores a folder as a version of a site, which is seen as a put is.
+pub(super) async fn publish(
+    place: Place,
+    json: bool,
+    request: &PublishRequest,
+) -> Result<SiteDone, Failure> {
+    let common = Common { place, json, hops: None };
+    ask(&common, "/v1/sites/publish", request, |progress, news: &PutNews| progress.put(news)).await
 }
 
 pub(super) async fn put(args: Put) -> Result<(), Failure> {

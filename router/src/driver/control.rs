@@ -15,6 +15,7 @@
 //! | `POST /v1/services` `{"target", "label"}` | `ServiceStatus` | socket, or the token |
 //! | `DELETE /v1/services/LABEL` | 204 | socket, or the token |
 //! | `POST /v1/files/...` | see `files/api.rs` | socket, or the token |
+//! | `/v1/sites..` | see `sites/api.rs` | socket, or the token |
 //! | `POST /v1/stop` | 204, then the router leaves | socket, or the token |
 //!
 //! The Unix socket is readable by its owner alone. On TCP the Host header must name loopback (a
@@ -41,6 +42,7 @@ use super::{
     Event,
     files::{self, Files},
     metrics,
+    sites::{self, Sites},
 };
 use crate::status::{ServiceStatus, Status};
 
@@ -89,6 +91,7 @@ pub(crate) struct ErrorAnswer {
 pub(super) struct Api {
     events: mpsc::Sender<Event>,
     pub(super) files: Files,
+    pub(super) sites: Sites,
     /// Absent on the Unix socket, whose permissions are the authentication.
     token: Option<Arc<str>>,
 }
@@ -97,9 +100,9 @@ pub(super) struct Api {
 pub(super) async fn serve_socket(
     listener: UnixListener,
     events: mpsc::Sender<Event>,
-    files: Files,
+    sites: Sites,
 ) {
-    let app = api().with_state(Api { events, files, token: None });
+    let app = api().with_state(Api { events, files: sites.files().clone(), sites, token: None });
     let _ = axum::serve(listener, app).await;
 }
 
@@ -108,9 +111,9 @@ pub(super) async fn serve_http(
     listener: TcpListener,
     token: Arc<str>,
     events: mpsc::Sender<Event>,
-    files: Files,
+    sites: Sites,
 ) {
-    let state = Api { events, files, token: Some(token) };
+    let state = Api { events, files: sites.files().clone(), sites, token: Some(token) };
     let app = Router::new()
         .route("/", get(page))
         .route("/healthz", get(async || "ok\n"))
@@ -129,6 +132,7 @@ fn api() -> Router<Api> {
         .route("/v1/services", get(services).post(expose))
         .route("/v1/services/{label}", delete(unexpose))
         .merge(files::api::routes())
+        .merge(sites::api::routes())
         .route("/v1/stop", post(stop))
 }
 

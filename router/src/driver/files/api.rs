@@ -89,7 +89,7 @@ pub(in crate::driver) fn routes() -> Router<Api> {
         .route("/v1/files/heal", post(heal))
 }
 
-fn frames<Work: Future<Output = ()> + Send + 'static>(
+pub(in crate::driver) fn frames<Work: Future<Output = ()> + Send + 'static>(
     work: impl FnOnce(FrameSender) -> Work,
 ) -> Response {
     let (to, frames) = mpsc::channel(FRAMES_MAX);

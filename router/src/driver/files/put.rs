@@ -271,6 +271,52 @@ impl Put<'_> {
     }
 }
 
+impl Files {
+    /// Stores a folder, with keys of this source.
+    pub(in crate::driver) async fn put_folder(
+        &self,
+        path: PathBuf,
+        source: KeySource,
+        news: &watch::Sender<PutNews>,
+    ) -> Result<ReadCap, FileError> {
+        let request = PutRequest { path: Some(path), ..PutRequest::default() };
+        let mut keep = |_: &States| {};
+        match self.put_once(&request, source, news, &mut keep).run().await? {
+            Uri::Directory(cap) => Ok(cap),
+            _ => Err(FileError::Source("this is a file: a folder is wanted".into())),
+        }
+    }
+
+    /// Stores a file that is in memory, and with it the list of the files that it leads to.
+    pub(in crate::driver) async fn put_listed(
+        &self,
+        content: Vec<u8>,
+        children: Vec<u8>,
+        source: KeySource,
+    ) -> Result<ReadCap, FileError> {
+        let (news, _) = watch::channel(PutNews::default());
+        let request = PutRequest::default();
+        let mut keep = |_: &States| {};
+        let mut put = self.put_once(&request, source, &news, &mut keep);
+        let options = put.options(Meta::default(), None);
+        let children = put.source(Source::Whole(children), options).await?;
+        let options = put.options(Meta::default(), Some(children));
+        put.source(Source::Whole(content), options).await
+    }
+
+    /// A put that no restart goes on with.
+    fn put_once<'a>(
+        &'a self,
+        request: &'a PutRequest,
+        source: KeySource,
+        news: &'a watch::Sender<PutNews>,
+        keep: &'a mut (dyn FnMut(&States) + Send),
+    ) -> Put<'a> {
+        let (source, states) = (Arc::new(source), States::new());
+        Put { files: self, request, source, states, news, keep }
+    }
+}
+
 fn changed() -> FileError {
     FileError::Source("the folder changed while it was being stored: put it again".into())
 }
