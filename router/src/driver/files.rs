@@ -177,14 +177,12 @@ impl Files {
         heal::start(self.link(hops), cap, scope)
     }
 
-    #[allow(dead_code, reason = "for stored sites, whose records these find and store")]
     /// Finds a record through a tunnel of its own; its signature is for the caller to check. The number
     /// is how many routers were asked.
     pub(crate) async fn record_get(&self, key: Key) -> Result<(u8, RecordAnswer), FileError> {
         record::ask(self.link(None), crate::node::JobRequest::GetRecord(key)).await
     }
 
-    #[allow(dead_code, reason = "for stored sites, whose records these find and store")]
     /// Stores a record through a tunnel of its own.
     pub(crate) async fn record_put(
         &self,

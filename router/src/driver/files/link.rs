@@ -106,7 +106,6 @@ impl Link {
         Ok(())
     }
 
-    #[allow(dead_code, reason = "for records, which stored sites ask for")]
     /// The next thing that the router's task says.
     pub(super) async fn next(&mut self) -> Result<JobEvent, FileError> {
         self.inbox.recv().await.ok_or(FileError::Stopping)

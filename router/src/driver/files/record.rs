@@ -1,7 +1,5 @@
 //! One record, found or stored through tunnels of its own.
 
-#![allow(dead_code, reason = "for stored sites, whose records it finds and stores")]
-
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
