@@ -55,6 +55,8 @@ enum Command {
     Unexpose(services::Unexpose),
     /// Store a file or folder and print its URI; `-` stores standard input
     Put(files::Put),
+    /// List the puts that are under way, or end one
+    Puts(files::Puts),
     /// Fetch a stored file or folder
     Get(files::Get),
     /// Fetch a stored file to standard output
@@ -190,6 +192,7 @@ async fn run_command(command: Command) -> Result<(), Failure> {
         Command::Services(report) => services::list(report).await,
         Command::Unexpose(unexpose) => services::unexpose(unexpose).await,
         Command::Put(put) => files::put(put).await,
+        Command::Puts(puts) => files::puts(puts).await,
         Command::Get(get) => files::get(get).await,
         Command::Cat(cat) => files::cat(cat).await,
         Command::Ls(ls) => files::ls(ls).await,

@@ -38,6 +38,7 @@ pub(crate) fn outliving() -> Group {
         a_file_is_got_elsewhere_after_its_publisher_was_killed,
         what_nobody_stored_is_not_found_and_says_how_many_were_asked,
         a_put_goes_on_after_its_router_was_killed,
+        a_put_that_is_cancelled_ends_and_leaves_nothing_to_go_on_with,
     )
 }
 
@@ -200,6 +201,32 @@ fn a_put_goes_on_after_its_router_was_killed() {
     let out = net.scratch().join("out");
     get(&net.routers[10], &uri, &out);
     assert!(fs::read(&out).unwrap() == bytes(len));
+}
+
+fn a_put_that_is_cancelled_ends_and_leaves_nothing_to_go_on_with() {
+    let net = network();
+    let file = net.scratch().write("file", &bytes(200 << 20)).display().to_string();
+    let router = &net.routers[5];
+    let mut child = Command::new(warren())
+        .args(["put", &file, "--dir"])
+        .arg(&router.dir)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let kept = router.dir.join("transfers");
+    wait_for(Duration::from_secs(60), "the put to be noted", || {
+        fs::read_dir(&kept).ok().and_then(|mut entries| entries.next())
+    });
+    let puts = router.command(&["puts", "--json"]).json();
+    assert_eq!(puts[0]["request"]["path"], file);
+    let number = puts[0]["number"].to_string();
+    assert!(router.command(&["puts"]).success().contains(&file));
+    router.command(&["puts", "--cancel", &number]).success();
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    assert_eq!(router.command(&["puts"]).success(), "");
+    assert!(fs::read_dir(&kept).unwrap().next().is_none());
+    assert_eq!(router.command(&["puts", "--cancel", &number]).code(), 4);
 }
 
 fn a_get_goes_on_where_it_was_interrupted() {

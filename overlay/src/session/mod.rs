@@ -21,6 +21,7 @@ mod conversation;
 mod end;
 mod end_api;
 mod frame;
+mod fresh;
 mod gateways;
 mod handshake;
 mod mux;

@@ -19,7 +19,7 @@ mod retry;
 mod stock;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -320,7 +320,7 @@ pub struct Pools {
     tunnels: BTreeMap<Side, Own>,
     attempts: BTreeMap<u64, Attempt>,
     /// Links whose peer gives no sign of life.
-    quiet: BTreeSet<LinkNo>,
+    quiet: BTreeMap<LinkNo, Option<RouterId>>,
     next_ask: u64,
     limit: Limit,
     back_off: BackOff,
@@ -350,7 +350,7 @@ impl Pools {
             wants: BTreeMap::new(),
             tunnels: BTreeMap::new(),
             attempts: BTreeMap::new(),
-            quiet: BTreeSet::new(),
+            quiet: BTreeMap::new(),
             next_ask: 1,
             limit: Limit::default(),
             back_off: BackOff::default(),

@@ -418,7 +418,9 @@ impl Node {
                 self.tell_end(end, EndInput::RetireTunnel { tunnel });
             }
             PoolsOutput::Quiet { end, link, tunnel, quiet } => {
-                self.tell_end(end, EndInput::TunnelQuiet { tunnel: (link, tunnel), quiet });
+                let tunnel = (link, tunnel);
+                self.services.handle_input(now, ServicesInput::TunnelQuiet { end, tunnel, quiet });
+                self.tell_end(end, EndInput::TunnelQuiet { tunnel, quiet });
             }
             PoolsOutput::Lost { end, link, tunnel } => {
                 self.tunnel_gone(now, end, (link, tunnel));

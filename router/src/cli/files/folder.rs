@@ -23,7 +23,7 @@ const LETTERS: usize = 8;
 /// Where to.
 #[derive(Debug)]
 pub(super) enum Target {
-    Stdout,
+    Stdout { closed: bool },
     Disk(Disk),
 }
 
@@ -56,7 +56,7 @@ fn fail(path: &Path) -> impl Fn(io::Error) -> Failure + '_ {
 
 impl Target {
     pub(super) const fn stdout() -> Self {
-        Self::Stdout
+        Self::Stdout { closed: false }
     }
 
     /// Into `out`, which may be a file that is replaced.
@@ -95,6 +95,11 @@ impl Target {
         Ok((0, files))
     }
 
+    /// Whether nobody reads what is written.
+    pub(super) const fn is_closed(&self) -> bool {
+        matches!(self, Self::Stdout { closed: true })
+    }
+
     /// A file begins.
     pub(super) fn begin(&mut self, begin: &Begin) -> Result<(), Failure> {
         self.end()?;
@@ -130,7 +135,10 @@ impl Target {
     /// Bytes of it.
     pub(super) fn bytes(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         match self {
-            Self::Stdout => Ok(io::stdout().write_all(bytes)?),
+            Self::Stdout { closed } => io::stdout().write_all(bytes).map_err(|error| {
+                *closed = error.kind() == io::ErrorKind::BrokenPipe;
+                error.into()
+            }),
             Self::Disk(disk) => {
                 let Some((file, _)) = &mut disk.open else {
                     return Err(Failure::Other("the router sent bytes of no file".into()));

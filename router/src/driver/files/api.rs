@@ -7,16 +7,18 @@
 //! |-------|--------|
 //! | `POST /v1/files/spool`, body: bytes | `{"spool"}`, for `put` |
 //! | `POST /v1/files/put` `PutRequest` | frames: news, then done with `PutNews` |
+//! | `GET /v1/files/puts` | list of `UnderWay` |
+//! | `DELETE /v1/files/puts/NUMBER` | 204 |
 //! | `POST /v1/files/get` `GetRequest` | frames: news, files, then done with `GetDone` |
 //! | `POST /v1/files/heal` `HealRequest` | frames: news, then done with `HealNews` |
 
 use axum::{
     Json, Router,
     body::Body,
-    extract::{DefaultBodyLimit, State},
+    extract::{DefaultBodyLimit, Path, State},
     http::StatusCode,
     response::{IntoResponse, Response},
-    routing::post,
+    routing::{self, post},
 };
 use http_body_util::BodyExt;
 use serde::{Deserialize, Serialize};
@@ -28,6 +30,7 @@ use super::{
     frame::{Failed, FrameSender, Kind, Pieces, json},
     get::{Ended, Get, GetRequest},
     put::{PutNews, PutRequest},
+    queue::UnderWay,
 };
 use crate::{
     driver::control::{Api, failure},
@@ -80,6 +83,8 @@ pub(in crate::driver) fn routes() -> Router<Api> {
     Router::new()
         .route("/v1/files/spool", post(spool).layer(DefaultBodyLimit::disable()))
         .route("/v1/files/put", post(put))
+        .route("/v1/files/puts", routing::get(puts))
+        .route("/v1/files/puts/{number}", routing::delete(cancel))
         .route("/v1/files/get", post(get).layer(DefaultBodyLimit::max(REQUEST_MAX)))
         .route("/v1/files/heal", post(heal))
 }
@@ -96,10 +101,10 @@ pub(in crate::driver) fn frames<Work: Future<Output = ()> + Send + 'static>(
 fn failed(error: &FileError) -> Vec<u8> {
     let code = match error {
         FileError::NotFound { .. } => 4,
-        FileError::NoRoute { .. } => 5,
+        FileError::NoRoute { .. } | FileError::NoTunnel => 5,
         FileError::TooMany => 6,
         FileError::Broken(_) => 7,
-        FileError::Stopping | FileError::Source(_) => 1,
+        FileError::Stopping | FileError::Cancelled | FileError::Source(_) => 1,
     };
     json(Kind::Failed, &Failed { error: error.to_string(), code })
 }
@@ -140,7 +145,8 @@ async fn put(State(api): State<Api>, Json(request): Json<PutRequest>) -> Respons
                 None if over => json(Kind::Done, &now),
                 None => json(Kind::News, &now),
             };
-            if (over || now != last) && to.send(Ok(frame)).await.is_err() || over {
+            let left = (over || now != last) && to.send(Ok(frame)).await.is_err();
+            if left || over {
                 return; // it goes on without whoever asked
             }
             last = now;
@@ -150,6 +156,18 @@ async fn put(State(api): State<Api>, Json(request): Json<PutRequest>) -> Respons
             }
         }
     })
+}
+
+async fn puts(State(api): State<Api>) -> Json<Vec<UnderWay>> {
+    Json(api.files.puts())
+}
+
+async fn cancel(State(api): State<Api>, Path(number): Path<u64>) -> Response {
+    if api.files.cancel_put(number) {
+        StatusCode::NO_CONTENT.into_response()
+    } else {
+        failure(StatusCode::NOT_FOUND, format!("no put has the number {number}: see `warren puts`"))
+    }
 }
 
 async fn get(State(api): State<Api>, Json(request): Json<GetRequest>) -> Response {

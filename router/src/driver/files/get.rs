@@ -271,7 +271,7 @@ impl<'a> Get<'a> {
         let range = entry.range();
         let start = range.start + from;
         if entry.object == 0 {
-            return self.from_tail(tail, start..range.end).await;
+            return self.tail_part(tail, start..range.end).await;
         }
         let mut fetching = self.fetch(object(directory, entry.object)?, start, range.end);
         while let Some(bytes) = self.next(&mut fetching).await? {
@@ -280,7 +280,7 @@ impl<'a> Get<'a> {
         Ok(())
     }
 
-    async fn from_tail(&mut self, tail: &[u8], range: std::ops::Range<u64>) -> Result<(), Ended> {
+    async fn tail_part(&mut self, tail: &[u8], range: std::ops::Range<u64>) -> Result<(), Ended> {
         let at = |at: u64| usize::try_from(at).unwrap_or(usize::MAX);
         let bytes = tail.get(at(range.start)..at(range.end));
         let bytes = bytes.ok_or(FileError::Broken(ReadError::Inconsistent))?;
@@ -311,7 +311,7 @@ impl<'a> Get<'a> {
             if number == 0 {
                 for (path, entry) in entries {
                     self.begin(&begin(path, entry)).await?;
-                    self.from_tail(tail, entry.range()).await?;
+                    self.tail_part(tail, entry.range()).await?;
                 }
             } else {
                 self.object(directory, number, &entries).await?;

@@ -23,6 +23,8 @@ use crate::{
 /// Numbers of what is put back: far above a transfer's own.
 const PUT_BACK_ASKS: u64 = 1 << 32;
 const PUT_BACK_LIMIT: Duration = Duration::from_mins(1);
+/// So long a search goes on without any tunnel.
+const ALONE_MAX: Duration = Duration::from_mins(1);
 
 /// How many exits a transfer has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,6 +48,9 @@ pub(super) struct Link {
     clock: Clock,
     pub(super) exits: Exits,
     standing: Vec<ExitNo>,
+    /// Whether it ends when there is no tunnel for long. A put does not: it goes on when there is.
+    pub(super) gives_up: bool,
+    alone_since: Option<Time>,
     runtime: Handle,
 }
 
@@ -57,15 +62,16 @@ impl Link {
         clock: Clock,
     ) -> Self {
         let (to, inbox) = mpsc::unbounded_channel();
-        let exits = Exits::default();
         Self {
+            gives_up: true,
+            alone_since: Some(clock.now().time),
             job,
             hops,
             events,
             inbox,
             to: Some(to),
             clock,
-            exits,
+            exits: Exits::default(),
             standing: Vec::new(),
             runtime: Handle::current(),
         }
@@ -109,7 +115,9 @@ impl Link {
     /// Waits for the next event or until the transfer's timer, and tells the transfer; with everything
     /// else that has come by then.
     pub(super) async fn wait(&mut self, transfer: &mut dyn Transfer) -> Result<(), FileError> {
-        let wake = transfer.poll_timeout(self.now()).map(|at| self.clock.instant(at));
+        let alone = self.alone_until();
+        let wake = transfer.poll_timeout(self.now()).into_iter().chain(alone).min();
+        let wake = wake.map(|at| self.clock.instant(at));
         tokio::select! {
             event = self.inbox.recv() => self.deliver(transfer, event.ok_or(FileError::Stopping)?)?,
             () = until(wake) => transfer.handle_timeout(self.now()),
@@ -117,7 +125,15 @@ impl Link {
         while let Ok(event) = self.inbox.try_recv() {
             self.deliver(transfer, event)?;
         }
-        Ok(())
+        match self.alone_until() {
+            Some(until) if until <= self.now() => Err(FileError::NoTunnel),
+            _ => Ok(()),
+        }
+    }
+
+    /// When to give up for want of any tunnel.
+    fn alone_until(&self) -> Option<Time> {
+        self.alone_since.filter(|_| self.gives_up).map(|since| since + ALONE_MAX)
     }
 
     fn deliver(&mut self, transfer: &mut dyn Transfer, event: JobEvent) -> Result<(), FileError> {
@@ -128,6 +144,8 @@ impl Link {
             JobEvent::Refused | JobEvent::Answer { .. } => {}
         }
         self.exits.open = self.standing.len();
+        self.alone_since =
+            if self.standing.is_empty() { self.alone_since.or(Some(self.now())) } else { None };
         if job::deliver(transfer, self.now(), event) { Ok(()) } else { Err(FileError::TooMany) }
     }
 }

@@ -21,7 +21,11 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::watch, time::Instant};
+use serde::{Deserialize, Serialize};
+use tokio::{
+    sync::{oneshot, watch},
+    time::Instant,
+};
 use warren_datastore::{
     file::{KeySource, Sharing},
     transfer::StoreState,
@@ -59,6 +63,18 @@ const KEPT_MAX: usize = 1 << 20;
 struct Running {
     request: PutRequest,
     news: watch::Receiver<PutNews>,
+    cancel: Option<oneshot::Sender<()>>,
+}
+
+/// `GET /v1/files/puts`: one of the puts under way.
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) struct UnderWay {
+    /// Its number.
+    pub(crate) number: u64,
+    /// What is stored.
+    pub(crate) request: PutRequest,
+    /// How far it is.
+    pub(crate) news: PutNews,
 }
 
 /// All puts of a router.
@@ -87,6 +103,24 @@ impl Files {
         Some(running.news.clone())
     }
 
+    /// The puts under way.
+    pub(super) fn puts(&self) -> Vec<UnderWay> {
+        let puts = self.0.puts.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = puts.iter().map(|(number, running)| UnderWay {
+            number: *number,
+            request: running.request.clone(),
+            news: running.news.borrow().clone(),
+        });
+        all.collect()
+    }
+
+    /// Ends a put for good; what it stored so far stays where it is. False if there is none.
+    pub(super) fn cancel_put(&self, number: u64) -> bool {
+        let mut puts = self.0.puts.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let cancel = puts.get_mut(&number).and_then(|running| running.cancel.take());
+        cancel.is_some_and(|cancel| cancel.send(()).is_ok())
+    }
+
     /// Goes on with what was under way when the router ended.
     pub(in crate::driver) fn resume_puts(&self) -> Result<(), String> {
         let Some(home) = self.home() else { return Ok(()) };
@@ -111,6 +145,7 @@ impl Files {
 
     fn run_put(&self, number: Option<u64>, kept: Kept) -> Result<watch::Receiver<PutNews>, String> {
         let (tell, news) = watch::channel(PutNews::default());
+        let (cancel, cancelled) = oneshot::channel();
         let number = {
             let mut puts = self.0.puts.0.lock().unwrap_or_else(PoisonError::into_inner);
             if puts.len() >= PUTS_MAX {
@@ -118,19 +153,26 @@ impl Files {
             }
             let last = puts.last_key_value().map_or(0, |(number, _)| *number);
             let number = number.unwrap_or(last + 1);
-            let running = Running { request: kept.request.clone(), news: news.clone() };
+            let request = kept.request.clone();
+            let running = Running { request, news: news.clone(), cancel: Some(cancel) };
             puts.insert(number, running);
             number
         };
         let files = self.clone();
         tokio::spawn(async move {
-            files.whole_put(number, kept, &tell).await;
+            files.whole_put(number, kept, &tell, cancelled).await;
             files.0.puts.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
         });
         Ok(news)
     }
 
-    async fn whole_put(&self, number: u64, kept: Kept, tell: &watch::Sender<PutNews>) {
+    async fn whole_put(
+        &self,
+        number: u64,
+        kept: Kept,
+        tell: &watch::Sender<PutNews>,
+        cancelled: oneshot::Receiver<()>,
+    ) {
         let Kept { request, source, states } = kept;
         let source = Arc::new(source);
         // A spool's key lives in memory only, and so does its put.
@@ -157,7 +199,10 @@ impl Files {
         keep(&states);
         let news = tell;
         let mut put = Put { files: self, request: &request, source, states, news, keep: &mut keep };
-        let result = put.run().await;
+        let result = tokio::select! {
+            result = put.run() => result,
+            Ok(()) = cancelled => Err(FileError::Cancelled),
+        };
         let stopping = matches!(result, Err(FileError::Stopping));
         if let Some((home, file)) = &keeper
             && !stopping

@@ -33,12 +33,11 @@ pub(super) async fn ask(
                     spare.retain(|other| *other != exit);
                     through = through.filter(|other| *other != exit);
                 }
-                JobEvent::NoMoreExits => {}
                 JobEvent::Answer { ask, routers, answer } if ask == asks => match answer {
                     Some(JobAnswer::Record(answer)) => return Ok((routers, answer)),
                     _ => through = None,
                 },
-                JobEvent::Answer { .. } => {}
+                JobEvent::Answer { .. } | JobEvent::NoMoreExits => {}
             }
             if through.is_none()
                 && let Some(exit) = spare.pop()

@@ -82,6 +82,7 @@ async fn run(
         Some(state) => Store::resume(encoder, state).map_err(changed)?,
         None => Store::new(encoder),
     };
+    link.gives_up = false;
     link.begin(false).await?;
     let (mut chunk, mut taken, mut ended) = (Vec::new(), 0, false);
     loop {

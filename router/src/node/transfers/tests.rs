@@ -138,7 +138,7 @@ fn answers_find_their_asks_until_the_exit_is_gone() {
 #[test]
 fn jobs_are_bounded_and_end_with_all_they_have() {
     let mut machine = Transfers::default();
-    for no in 0..JOBS_MAX + 1 {
+    for no in 0..=JOBS_MAX {
         let (job, end) = (JobNo(no as u64), EndNo(u32::try_from(no).unwrap()));
         let input = JobInput::Begin { hops: None, cached: false };
         machine.handle_input(at(0), TransfersInput::Job { job, end, input });
@@ -158,7 +158,7 @@ fn what_was_fetched_here_before_is_not_asked_for_again() {
     told(&mut machine, at(0), JobInput::Begin { hops: None, cached: true });
     told(&mut machine, at(0), JobInput::Exits { want: 1 });
     ready(&mut machine, 1, 9);
-    let block = Block::copy_from(&[4; 32_768]).unwrap();
+    let block = Block::copy_from(&vec![4; 32_768]).unwrap();
     let (exit, what) = (ExitNo(1), (block.address(), Class::Bulk));
     let request = JobRequest::GetBlock(what.0, what.1);
     let input = |ask| JobInput::Ask { ask, exit, request: request.clone() };

@@ -1,4 +1,4 @@
-//! `warren put`, `get`, `cat`, `ls`, `check`, `heal`.
+//! `warren put`, `puts`, `get`, `cat`, `ls`, `check`, `heal`.
 //!
 //! Lives here: what a person types and reads. Does not live here: files and folders on this side
 //! (`folder.rs`), bars and lines (`progress.rs`), everything else (the router, over its control socket).
@@ -12,16 +12,18 @@ mod progress;
 use std::{io::Write, path::PathBuf};
 
 use clap::Args;
+use hyper::Method;
 use serde::{Serialize, de::DeserializeOwned};
 
 use self::{folder::Target, progress::Progress};
-use super::{Failure, Place, client, print, print_json};
+use super::{Failure, Place, Report, client, print, print_json};
 use crate::driver::{
     files::{
         api::{HealNews, HealRequest},
         frame::{Begin, Kind, Pieces, read},
         get::{GetDone, GetNews, GetRequest},
         put::{PutNews, PutRequest},
+        queue::UnderWay,
     },
     sites::{PublishRequest, SiteDone},
 };
@@ -60,6 +62,16 @@ pub(super) struct Put {
     durable: bool,
     #[command(flatten)]
     common: Common,
+}
+
+/// `warren puts [--cancel NUMBER]`
+#[derive(Args, Debug)]
+pub(super) struct Puts {
+    /// End this one for good
+    #[arg(long, value_name = "NUMBER")]
+    cancel: Option<u64>,
+    #[command(flatten)]
+    report: Report,
 }
 
 /// `warren get URI [-o OUT]`
@@ -174,6 +186,27 @@ pub(super) async fn put(args: Put) -> Result<(), Failure> {
     if common.json { print_json(&done) } else { print(format_args!("{uri}")) }
 }
 
+pub(super) async fn puts(args: Puts) -> Result<(), Failure> {
+    let dir = args.report.place.dir()?;
+    if let Some(number) = args.cancel {
+        let route = format!("/v1/files/puts/{number}");
+        return client::call(&dir, Method::DELETE, &route, None).await;
+    }
+    let puts: Vec<UnderWay> = client::call(&dir, Method::GET, "/v1/files/puts", None).await?;
+    if args.report.json {
+        return print_json(&puts);
+    }
+    for UnderWay { number, request, news } in puts {
+        let what = request.path.map_or("standard input".into(), |path| path.display().to_string());
+        let PutNews { stored, blocks, objects, objects_done, .. } = news;
+        let part = (objects_done + 1).min(objects);
+        print(format_args!(
+            "{number}  {what}  part {part} of {objects}: {stored} of {blocks} blocks"
+        ))?;
+    }
+    Ok(())
+}
+
 /// Standard input, to a spool of the router's.
 async fn spool(common: &Common) -> Result<u64, Failure> {
     #[derive(serde::Deserialize)]
@@ -189,8 +222,11 @@ async fn spool(common: &Common) -> Result<u64, Failure> {
                 piece.truncate(len);
                 piece
             });
-            let last = !matches!(&read, Ok(piece) if !piece.is_empty());
-            if last && read.is_ok() || to.blocking_send(read).is_err() || last {
+            if matches!(&read, Ok(piece) if piece.is_empty()) {
+                return;
+            }
+            let failed = read.is_err();
+            if to.blocking_send(read).is_err() || failed {
                 return;
             }
         }
@@ -220,11 +256,13 @@ pub(super) async fn get(args: Get) -> Result<(), Failure> {
 
 pub(super) async fn cat(args: Cat) -> Result<(), Failure> {
     let request = GetRequest { uri: args.uri, hops: args.common.hops, ..GetRequest::default() };
-    let done = receive(&args.common, &request, &mut Target::stdout()).await?;
-    if done.folder {
-        return Err(Failure::Other("this is a folder: use `warren ls` and add /PATH".into()));
+    let mut target = Target::stdout();
+    match receive(&args.common, &request, &mut target).await {
+        // Whoever reads has enough.
+        Err(_) if target.is_closed() => Ok(()),
+        Err(error) => Err(error),
+        Ok(_) => Ok(std::io::stdout().flush()?),
     }
-    Ok(std::io::stdout().flush()?)
 }
 
 /// Takes files as they come.

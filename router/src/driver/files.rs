@@ -21,7 +21,7 @@ pub(crate) mod get;
 mod heal;
 mod link;
 pub(crate) mod put;
-mod queue;
+pub(crate) mod queue;
 mod record;
 mod source;
 mod spool;
@@ -83,6 +83,12 @@ pub(crate) enum FileError {
         /// Most routers that were asked.
         routers: u8,
     },
+    /// Somebody ended it.
+    #[error("cancelled; what was stored so far stays where it is, unreadable without its key")]
+    Cancelled,
+    /// There was no tunnel for a minute.
+    #[error("no tunnel could be built for a minute: see `warren status`")]
+    NoTunnel,
     /// A part of it is lost, or it was stored wrongly.
     #[error("{0}")]
     Broken(ReadError),
