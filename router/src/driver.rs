@@ -248,10 +248,15 @@ impl Handle {
             .unwrap_or_else(|| Err("the router is stopping".into()))
     }
 
-    /// Says goodbye to its neighbours, stops, and gives its folder free.
-    pub(crate) async fn stop(&self) {
+    /// Begins to say goodbye: for who stops many and does not wait for each in turn.
+    pub(crate) async fn leave(&self) {
         self.sites.stop();
         let _ = self.events.send(Event::Stop).await;
+    }
+
+    /// Says goodbye to its neighbours, stops, and gives its folder free.
+    pub(crate) async fn stop(&self) {
+        self.leave().await;
         if let Some(main) = self.main.lock().await.take() {
             let _ = main.await;
         }

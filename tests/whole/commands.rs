@@ -131,6 +131,7 @@ fn commands_without_a_router_exit_3_and_say_how_to_start_one() {
         &["status"][..],
         &["invite"],
         &["services"],
+        &["site", "list"],
         &["expose", "127.0.0.1:80"],
         &["unexpose", "a"],
     ] {
