@@ -21,6 +21,7 @@
     reason = "test code: it fails by panicking, reports by printing, and measures real time"
 )]
 
+mod browse;
 mod by_hand;
 mod clients;
 mod commands;
@@ -31,6 +32,7 @@ mod isolation;
 mod layers;
 mod load;
 mod logs;
+mod operation;
 mod shared;
 mod survival;
 mod tidy;
@@ -42,8 +44,11 @@ fn main() {
     if let Some(name) =
         std::env::args().nth(1).and_then(|arg| arg.strip_prefix("--inside=").map(str::to_owned))
     {
-        assert_eq!(name, "fail_closed");
-        fail_closed::inside();
+        match name.as_str() {
+            "fail_closed" => fail_closed::inside(),
+            "browse" => browse::inside(),
+            _ => panic!("nothing runs inside as {name}"),
+        }
         return;
     }
     let groups = [
@@ -56,9 +61,11 @@ fn main() {
         load::group(),
         hostile::group(),
         by_hand::group(),
+        operation::group(),
         survival::group(),
         logs::group(),
         fail_closed::group(),
+        browse::group(),
     ];
     let code = runner::main(&groups, shared::between);
     std::process::exit(code);

@@ -10,7 +10,7 @@ use std::{env, io, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 
-use super::{Failure, print, print_json, say, start_log};
+use super::{Failure, log, print, print_json, say};
 use crate::{
     bench::{self, AllocationCount, LoadSettings, RelaySettings, StoreSettings},
     invite::Invite,
@@ -112,7 +112,7 @@ fn beside() -> Result<PathBuf, Failure> {
 /// Runs `warren-bench`; `allocations` counts those of its process.
 pub fn main(allocations: AllocationCount) -> ExitCode {
     let cli = BenchCli::parse();
-    start_log();
+    log::start();
     match run(cli.bench.what, allocations) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

@@ -24,6 +24,7 @@ use super::{
     clock::Clock,
     conn::{self, Buffers, Conn},
     control::Ask,
+    files,
     services::{self, Service},
     setup::{self, Setup},
     streams::{self, StreamHandle, ToStream},
@@ -412,6 +413,10 @@ impl Task {
             Ask::Expose(request, sender) => {
                 let _ = sender.send(self.expose(request));
             }
+            Ask::Limits { bandwidth_kbps, memory_mib, sender } => {
+                let memory = u64::from(memory_mib) << 20;
+                let _ = sender.send(self.host.set_limits(bandwidth_kbps, memory));
+            }
             Ask::Unexpose(label, sender) => {
                 let _ = sender.send(self.unexpose(&label));
             }
@@ -420,7 +425,8 @@ impl Task {
 
     fn status(&self) -> Status {
         let [link, proxy, api] = self.addresses.clone();
-        Status { link, proxy, api, ..self.host.status(self.clock.now()) }
+        let (files_open, files_limit) = (files::open(), files::limit());
+        Status { link, proxy, api, files_open, files_limit, ..self.host.status(self.clock.now()) }
     }
 
     fn service_status(&self, end: EndNo, service: &Service) -> ServiceStatus {
