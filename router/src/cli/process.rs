@@ -13,47 +13,34 @@ pub(super) fn guard_secrets() {
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
 }
 
-/// The service manager, if one started this process and listens.
-#[derive(Debug)]
-pub(super) struct Manager {
-    watches: bool,
+/// The ports are open and the router's task answers.
+pub(super) fn tell_ready(words: &str) {
+    tell(&[NotifyState::Ready, NotifyState::Status(words)]);
 }
 
-impl Manager {
-    /// Finds it in the environment.
-    pub(super) fn find() -> Self {
-        Self { watches: sd_notify::watchdog_enabled().is_some() }
+/// The router's task answered just now: the watchdog, if there is one, may rest.
+pub(super) fn tell_alive() {
+    if sd_notify::watchdog_enabled().is_some() {
+        tell(&[NotifyState::Watchdog]);
     }
+}
 
-    /// The ports are open and the router's task answers.
-    pub(super) fn ready(&self, words: &str) {
-        tell(&[NotifyState::Ready, NotifyState::Status(words)]);
-    }
+/// One line that `systemctl status` shows.
+pub(super) fn tell_status(words: &str) {
+    tell(&[NotifyState::Status(words)]);
+}
 
-    /// The router's task answered just now: the watchdog may rest.
-    pub(super) fn alive(&self) {
-        if self.watches {
-            tell(&[NotifyState::Watchdog]);
-        }
+/// The settings are read again; `tell_ready` follows.
+pub(super) fn tell_reloading() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => tell(&[NotifyState::Reloading, now]),
+        Err(_) => tell(&[NotifyState::Reloading]),
     }
+}
 
-    /// One line that `systemctl status` shows.
-    pub(super) fn status(&self, words: &str) {
-        tell(&[NotifyState::Status(words)]);
-    }
-
-    /// The settings are read again; `ready` follows.
-    pub(super) fn reloading(&self) {
-        match NotifyState::monotonic_usec_now() {
-            Ok(now) => tell(&[NotifyState::Reloading, now]),
-            Err(_) => tell(&[NotifyState::Reloading]),
-        }
-    }
-
-    /// The router leaves.
-    pub(super) fn stopping(&self) {
-        tell(&[NotifyState::Stopping]);
-    }
+/// The router leaves.
+pub(super) fn tell_stopping() {
+    tell(&[NotifyState::Stopping]);
 }
 
 fn tell(states: &[NotifyState<'_>]) {

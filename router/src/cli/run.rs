@@ -17,9 +17,7 @@ use warren_overlay::{
     time::Wall,
 };
 
-use super::{
-    Failure, Place, Report, client, log, print, print_json, process::Manager, reload, say,
-};
+use super::{Failure, Place, Report, client, log, print, print_json, process, reload, say};
 use crate::{
     config::ConfigFile,
     driver::{self, Handle, Setup, control::InviteAnswer, files, setup},
@@ -215,10 +213,9 @@ pub(super) async fn run(args: Run) -> Result<(), Failure> {
             dir.display()
         ));
     }
-    let manager = Manager::find();
-    attend(&router, &manager, || args.settings(&dir), &mut file).await?;
+    attend(&router, || args.settings(&dir), &mut file).await?;
     say(format_args!("leaving"));
-    manager.stopping();
+    process::tell_stopping();
     tokio::time::timeout(DRAIN_LIMIT, router.stop()).await.map_err(|_| {
         Failure::TooLong("leaving took more than ten seconds: what was under way is lost".into())
     })
@@ -228,7 +225,6 @@ pub(super) async fn run(args: Run) -> Result<(), Failure> {
 /// asked to; until it is asked to leave.
 async fn attend(
     router: &Handle,
-    manager: &Manager,
     settings: impl Fn() -> Result<ConfigFile, Failure>,
     held: &mut ConfigFile,
 ) -> Result<(), Failure> {
@@ -236,25 +232,25 @@ async fn attend(
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hang_up = signal(SignalKind::hangup())?;
     let mut verdict = String::new();
-    manager.ready("Started.");
+    process::tell_ready("Started.");
     loop {
         tokio::select! {
             _ = terminate.recv() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
             _ = hang_up.recv() => {
-                manager.reloading();
+                process::tell_reloading();
                 match settings() {
                     Ok(new) => reload::apply(router, held, new).await,
                     Err(error) => say(format_args!("settings stay as they were: {error}")),
                 }
-                manager.ready(&verdict);
+                process::tell_ready(&verdict);
             }
             status = look(router) => {
                 let status = status.ok_or_else(|| Failure::Other("the router stopped".into()))?;
-                manager.alive();
+                process::tell_alive();
                 if status.verdict != verdict {
                     say(format_args!("{}", status.verdict));
-                    manager.status(&status.verdict);
+                    process::tell_status(&status.verdict);
                     verdict = status.verdict;
                 }
             }
@@ -288,9 +284,9 @@ pub(super) async fn status(args: StatusArgs) -> Result<(), Failure> {
             print(format_args!("\x1b[H\x1b[J"))?;
         }
         if args.report.json {
-            print_json(&status)?
+            print_json(&status)?;
         } else {
-            show(&status)?
+            show(&status)?;
         }
         if !args.watch {
             return Ok(());

@@ -426,7 +426,7 @@ impl Task {
     fn status(&self) -> Status {
         let [link, proxy, api] = self.addresses.clone();
         let (files_open, files_limit) = (files::open(), files::limit());
-        Status { link, proxy, api, files_open, files_limit, ..self.host.status(self.clock.now()) }
+        Status { files_open, files_limit, link, proxy, api, ..self.host.status(self.clock.now()) }
     }
 
     fn service_status(&self, end: EndNo, service: &Service) -> ServiceStatus {

@@ -4,7 +4,9 @@
 //! documented. Does not live here: the proxy's own refusals (docs/spec/front-door.md): whatever
 //! reaches it for a name outside goes nowhere.
 
-use std::{ffi::OsString, fs, io, net::SocketAddr, os::unix::fs::DirBuilderExt, path::PathBuf};
+use std::{
+    ffi::OsString, fmt::Write, fs, io, net::SocketAddr, os::unix::fs::DirBuilderExt, path::PathBuf,
+};
 
 use crate::entropy;
 
@@ -119,10 +121,10 @@ impl Profile {
             all.push((format!("network.proxy.{kind}"), format!("\"{}\"", proxy.ip())));
             all.push((format!("network.proxy.{kind}_port"), proxy.port().to_string()));
         }
-        let lines: String = all
-            .into_iter()
-            .map(|(key, value)| format!("user_pref(\"{key}\", {value});\n"))
-            .collect();
+        let mut lines = String::new();
+        for (key, value) in all {
+            let _ = writeln!(lines, "user_pref(\"{key}\", {value});");
+        }
         fs::write(self.dir.join("user.js"), lines)?;
         let flags = ["--no-remote", "--new-instance", "--profile"].map(OsString::from);
         Ok(flags.into_iter().chain([self.dir.clone().into()]).collect())
