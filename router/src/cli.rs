@@ -5,15 +5,18 @@
 //! `testnet.rs`).
 //!
 //! Results go to standard output, words for people to standard error. Exit codes: 0 done, 1 failed,
-//! 2 wrong usage, 3 no router is running there, 4 not found, 5 took too long, 6 refused.
+//! 2 wrong usage, 3 no router is running there, 4 not found, 5 took too long or no way there, 6 refused,
+//! 7 a part of a file is lost.
 
 mod bench;
 mod browse;
 mod client;
 mod demo;
+mod demo_site;
 mod doctor;
 mod examples;
 mod fetch;
+mod files;
 mod key;
 mod log;
 mod man;
@@ -24,6 +27,7 @@ mod reload;
 mod run;
 mod services;
 mod sim;
+mod site;
 mod testnet;
 
 use std::{io::Write, path::PathBuf, process::ExitCode};
@@ -60,11 +64,27 @@ enum Command {
     Services(Report),
     /// Withdraw a hidden service for good
     Unexpose(services::Unexpose),
+    /// Store a file or folder and print its URI; `-` stores standard input
+    Put(files::Put),
+    /// List the puts that are under way, or end one
+    Puts(files::Puts),
+    /// Fetch a stored file or folder
+    Get(files::Get),
+    /// Fetch a stored file to standard output
+    Cat(files::Cat),
+    /// List a stored folder
+    Ls(files::Ls),
+    /// Say how much of a stored file or folder is there, by samples
+    Check(files::Check),
+    /// Put back what is lost of a stored file or folder; reading rights are not needed
+    Heal(files::Heal),
+    /// Stored sites: publish a folder of pages, update it, look at versions
+    Site(site::Site),
     /// Print the link that opens the running router's page
     Page(Report),
     /// Start a browser that goes through the running router and nowhere else
     Browse(browse::Browse),
-    /// Keep this router's identity and services in a file, and bring them back
+    /// Keep this router's identity, services and sites in a file, and bring them back
     Key(key::Key),
     /// A whole network on this machine, with a page behind a hidden service
     Demo(demo::Demo),
@@ -127,6 +147,8 @@ enum Failure {
     TooLong(String),
     #[error("{0}")]
     Refused(String),
+    #[error("{0}")]
+    InPart(String),
 }
 
 impl Failure {
@@ -137,6 +159,7 @@ impl Failure {
             Self::NotFound(_) => 4,
             Self::TooLong(_) => 5,
             Self::Refused(_) => 6,
+            Self::InPart(_) => 7,
         })
     }
 }
@@ -199,6 +222,14 @@ async fn run_command(command: Command) -> Result<(), Failure> {
         Command::Expose(expose) => services::expose(expose).await,
         Command::Services(report) => services::list(report).await,
         Command::Unexpose(unexpose) => services::unexpose(unexpose).await,
+        Command::Put(put) => files::put(put).await,
+        Command::Puts(puts) => files::puts(puts).await,
+        Command::Get(get) => files::get(get).await,
+        Command::Cat(cat) => files::cat(cat).await,
+        Command::Ls(ls) => files::ls(ls).await,
+        Command::Check(check) => files::check(check).await,
+        Command::Heal(heal) => files::heal(heal).await,
+        Command::Site(site) => site::site(site).await,
         Command::Page(report) => own_page::page(report).await,
         Command::Browse(args) => browse::browse(args).await,
         Command::Key(key) => key::key(&key),

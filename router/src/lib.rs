@@ -17,5 +17,6 @@ mod entropy;
 mod home;
 pub mod host;
 pub mod invite;
+pub mod job;
 pub mod node;
 pub mod status;

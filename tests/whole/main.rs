@@ -27,6 +27,7 @@ mod clients;
 mod commands;
 mod demo;
 mod fail_closed;
+mod files;
 mod hostile;
 mod isolation;
 mod layers;
@@ -34,6 +35,7 @@ mod load;
 mod logs;
 mod operation;
 mod shared;
+mod sites;
 mod survival;
 mod tidy;
 
@@ -59,10 +61,13 @@ fn main() {
         clients::group(),
         isolation::group(),
         load::group(),
+        files::group(),
         hostile::group(),
         by_hand::group(),
         operation::group(),
+        files::outliving(),
         survival::group(),
+        sites::group(),
         logs::group(),
         fail_closed::group(),
         browse::group(),

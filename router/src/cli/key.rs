@@ -24,8 +24,10 @@ use crate::{
 /// What makes a router the one it is, besides its services. Its peers, so that it needs no new
 /// invite; its guards, so that a move does not expose it to new ones.
 const OWN_FILES: [&str; 5] = ["network", "router.key", "admission", "guards", "peers"];
-/// The folder of its services.
-const SERVICES: &str = "services";
+/// Folders of files that nobody could make again: services, stored sites, what files are keyed from.
+const FOLDERS: [&str; 3] = ["services", "sites", "contexts"];
+/// Those that may move to a router that stays who it is. Its contexts are its own.
+const MOVABLE: [&str; 2] = ["services", "sites"];
 /// The shortest passphrase for a new backup, in bytes.
 const PASSPHRASE_MIN: usize = 12;
 /// The longest passphrase, in bytes.
@@ -40,7 +42,7 @@ pub(super) struct Key {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Write the router's identity and services to a new file, sealed with a passphrase
+    /// Write the router's identity, services and sites to a new file, sealed with a passphrase
     Backup(Backup),
     /// Bring back what a backup holds; nothing that exists is replaced
     Restore(Restore),
@@ -60,7 +62,7 @@ struct Backup {
 struct Restore {
     /// The file that `warren key backup` made
     file: PathBuf,
-    /// Only the services, into the folder of a router that stays who it is
+    /// Only services and stored sites, into the folder of a router that stays who it is
     #[arg(long)]
     services: bool,
     #[command(flatten)]
@@ -99,9 +101,11 @@ fn back_up(args: &Backup) -> Result<(), Failure> {
     })?;
     file.write_all(&bytes)?;
     file.sync_all()?;
-    let services = entries.iter().filter(|(name, _)| name.starts_with(SERVICES)).count();
+    let count = |folder| entries.iter().filter(|(name, _)| is_in(folder, name)).count();
     say(format_args!(
-        "kept the router and {services} services in {}; without its passphrase it is worth nothing",
+        "kept the router, {} services and {} sites in {}; without its passphrase it is worth nothing",
+        count("services"),
+        count("sites"),
         args.file.display()
     ));
     Ok(())
@@ -115,7 +119,9 @@ fn exists(file: &Path) -> Failure {
 /// Every file of a router that a backup holds.
 fn collect(home: &Home) -> Result<Vec<Entry>, Failure> {
     let mut names: Vec<String> = OWN_FILES.map(str::to_owned).into();
-    names.extend(home.list(SERVICES)?.into_iter().map(|label| format!("{SERVICES}/{label}")));
+    for folder in FOLDERS {
+        names.extend(home.list(folder)?.into_iter().map(|name| format!("{folder}/{name}")));
+    }
     let mut entries = Vec::new();
     for name in names {
         if let Some(bytes) = home.read(&name)? {
@@ -140,7 +146,7 @@ fn restore(args: &Restore) -> Result<(), Failure> {
         return Err(BackupError::Malformed.into());
     }
     if args.services {
-        entries.retain(|(name, _)| name.starts_with(SERVICES));
+        entries.retain(|(name, _)| MOVABLE.iter().any(|folder| is_in(folder, name)));
     }
     let home = Home::open(&args.place.dir()?)?;
     for (name, _) in &entries {
@@ -169,12 +175,15 @@ fn restore(args: &Restore) -> Result<(), Failure> {
 
 /// Whether a backup may hold a file of this name.
 fn is_ours(name: &str) -> bool {
+    OWN_FILES.contains(&name) || FOLDERS.iter().any(|folder| is_in(folder, name))
+}
+
+/// Whether `name` is that of a file in `folder`, and in no other place that it could lead to.
+fn is_in(folder: &str, name: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-    OWN_FILES.contains(&name)
-        || name
-            .strip_prefix(SERVICES)
-            .and_then(|rest| rest.strip_prefix('/'))
-            .is_some_and(|label| !label.is_empty() && label.len() <= 63 && label.chars().all(plain))
+    name.strip_prefix(folder)
+        .and_then(|rest| rest.strip_prefix('/'))
+        .is_some_and(|label| !label.is_empty() && label.len() <= 63 && label.chars().all(plain))
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Failure> {
@@ -243,7 +252,7 @@ mod tests {
 
     #[test]
     fn only_the_files_of_a_router_come_out_of_a_backup() {
-        for good in ["network", "router.key", "services/blog", "services/a-b_9"] {
+        for good in ["network", "router.key", "services/a-b_9", "sites/abc", "contexts/me"] {
             assert!(is_ours(good), "{good}");
         }
         for bad in [

@@ -20,7 +20,7 @@ use warren_overlay::{
 use super::{Failure, Place, Report, client, log, print, print_json, process, reload, say};
 use crate::{
     config::ConfigFile,
-    driver::{self, Handle, Setup, control::InviteAnswer, files, setup},
+    driver::{self, Handle, Setup, control::InviteAnswer, open_files, setup},
     entropy,
     home::Home,
     invite::Invite,
@@ -180,7 +180,7 @@ pub(super) async fn run(args: Run) -> Result<(), Failure> {
     let mut file = args.settings(&dir)?;
     let mut config = file.resolve()?;
     log::set_level(config.log);
-    files::raise_limit();
+    open_files::raise_limit();
     if config.link.port() == 0
         && let Some(port) = setup::load_port(&home)?
     {

@@ -14,6 +14,8 @@
 //! | `GET /v1/services` | list of `ServiceStatus` | socket, or the token |
 //! | `POST /v1/services` `{"target", "label"}` | `ServiceStatus` | socket, or the token |
 //! | `DELETE /v1/services/LABEL` | 204 | socket, or the token |
+//! | `POST /v1/files/...` | see `files/api.rs` | socket, or the token |
+//! | `/v1/sites..` | see `sites/api.rs` | socket, or the token |
 //! | `POST /v1/stop` | 204, then the router leaves | socket, or the token |
 //!
 //! The Unix socket is readable by its owner alone. On TCP the Host header must name loopback (a
@@ -37,8 +39,11 @@ use tokio::{
 };
 
 use super::{
-    Event, metrics,
+    Event,
+    files::{self, Files},
+    metrics,
     page::{self, Page},
+    sites::{self, Sites},
 };
 use crate::status::{ServiceStatus, Status};
 
@@ -86,21 +91,28 @@ pub(crate) struct ErrorAnswer {
 }
 
 #[derive(Clone)]
-struct Api {
+pub(super) struct Api {
     events: mpsc::Sender<Event>,
+    pub(super) files: Files,
+    pub(super) sites: Sites,
     /// Absent on the Unix socket, whose permissions are the authentication.
     token: Option<Arc<str>>,
 }
 
 /// Serves the Unix socket until the router's task is gone.
-pub(super) async fn serve_socket(listener: UnixListener, events: mpsc::Sender<Event>) {
-    let app = api().with_state(Api { events, token: None });
+pub(super) async fn serve_socket(
+    listener: UnixListener,
+    events: mpsc::Sender<Event>,
+    sites: Sites,
+) {
+    let app = api().with_state(Api { events, files: sites.files().clone(), sites, token: None });
     let _ = axum::serve(listener, app).await;
 }
 
 /// Serves the page, health, metrics and, to holders of the page's token, the API.
-pub(super) async fn serve_http(listener: TcpListener, page: Page) {
-    let state = Api { events: page.events.clone(), token: Some(Arc::clone(&page.token)) };
+pub(super) async fn serve_http(listener: TcpListener, page: Page, sites: Sites) {
+    let (events, token) = (page.events.clone(), Some(Arc::clone(&page.token)));
+    let state = Api { events, files: sites.files().clone(), sites, token };
     let app = Router::new()
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
@@ -119,6 +131,8 @@ fn api() -> Router<Api> {
         .route("/v1/invite", get(invite))
         .route("/v1/services", get(services).post(expose))
         .route("/v1/services/{label}", delete(unexpose))
+        .merge(files::api::routes())
+        .merge(sites::api::routes())
         .route("/v1/stop", post(stop))
 }
 
@@ -131,7 +145,7 @@ impl IntoResponse for Gone {
     }
 }
 
-fn failure(status: StatusCode, error: impl Into<String>) -> Response {
+pub(super) fn failure(status: StatusCode, error: impl Into<String>) -> Response {
     (status, Json(ErrorAnswer { error: error.into() })).into_response()
 }
 

@@ -11,7 +11,7 @@ use std::{
 use super::Finding;
 use crate::{
     config::ConfigFile,
-    driver::{files, setup},
+    driver::{open_files, setup},
     home::Home,
 };
 
@@ -63,7 +63,8 @@ fn open_to_others(dir: &Path, depth: usize) -> Vec<PathBuf> {
         let public = ["warren.toml", "log"].iter().any(|name| entry.file_name() == *name);
         // What RocksDB keeps is sealed, and its folders are shut.
         let secret = meta.is_file() && !public;
-        if meta.is_dir() && depth == 0 && entry.file_name() == "services" {
+        let keys = ["services", "sites", "contexts"].iter().any(|name| entry.file_name() == *name);
+        if meta.is_dir() && depth == 0 && keys {
             open.extend(open_to_others(&entry.path(), 1));
         } else if secret && meta.mode() & 0o077 != 0 {
             open.push(entry.path());
@@ -115,7 +116,7 @@ pub(super) fn disk(dir: &Path) -> Finding {
 
 /// A router that is started from here may open enough files.
 pub(super) fn files() -> Finding {
-    let limit = files::raise_limit();
+    let limit = open_files::raise_limit();
     if limit < FILES_LOW {
         return too_few(limit);
     }
