@@ -189,10 +189,10 @@ impl OpenSite {
 pub(super) fn failure(error: &FileError) -> Failure {
     match error {
         FileError::NotFound { .. } | FileError::Broken(_) => Failure::Incomplete,
-        FileError::NoRoute { .. } => Failure::TimedOut,
+        FileError::NoRoute { .. } | FileError::NoTunnel => Failure::TimedOut,
         FileError::TooMany => Failure::Busy,
         FileError::Source(_) => Failure::BadSite,
-        FileError::Stopping => Failure::Internal,
+        FileError::Stopping | FileError::Cancelled => Failure::Internal,
     }
 }
 
