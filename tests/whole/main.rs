@@ -22,6 +22,7 @@
 )]
 
 mod bench;
+mod browse;
 mod by_hand;
 mod clients;
 mod commands;
@@ -33,6 +34,7 @@ mod isolation;
 mod layers;
 mod load;
 mod logs;
+mod operation;
 mod shared;
 mod sites;
 mod survival;
@@ -45,8 +47,11 @@ fn main() {
     if let Some(name) =
         std::env::args().nth(1).and_then(|arg| arg.strip_prefix("--inside=").map(str::to_owned))
     {
-        assert_eq!(name, "fail_closed");
-        fail_closed::inside();
+        match name.as_str() {
+            "fail_closed" => fail_closed::inside(),
+            "browse" => browse::inside(),
+            _ => panic!("nothing runs inside as {name}"),
+        }
         return;
     }
     let groups = [
@@ -61,11 +66,13 @@ fn main() {
         files::group(),
         hostile::group(),
         by_hand::group(),
+        operation::group(),
         files::outliving(),
         survival::group(),
         sites::group(),
         logs::group(),
         fail_closed::group(),
+        browse::group(),
     ];
     let code = runner::main(&groups, shared::between);
     std::process::exit(code);

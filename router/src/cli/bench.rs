@@ -13,7 +13,7 @@ use std::{
 use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
 
-use super::{Failure, print, print_json, say, start_log};
+use super::{Failure, log, print, print_json, say};
 use crate::{
     bench::{
         self, AllocationCount, BuildSettings, FarSettings, IdleSettings, LinkBenchSettings,
@@ -254,7 +254,7 @@ fn beside() -> Result<PathBuf, Failure> {
 /// Runs `warren-bench`; `allocations` counts those of its process.
 pub fn main(allocations: AllocationCount) -> ExitCode {
     let cli = BenchCli::parse();
-    start_log();
+    log::start();
     match run(cli.bench.what, allocations) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

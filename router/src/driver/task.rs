@@ -29,6 +29,7 @@ use super::{
     clock::Clock,
     conn::{self, Conn, READ_LEN, Read},
     control::Ask,
+    open_files,
     services::{self, Service},
     setup::{self, Setup},
     streams::{self, StreamHandle, ToStream},
@@ -461,6 +462,10 @@ impl Task {
             Ask::Expose(request, sender) => {
                 let _ = sender.send(self.expose(request));
             }
+            Ask::Limits { bandwidth_kbps, memory_mib, sender } => {
+                let memory = u64::from(memory_mib) << 20;
+                let _ = sender.send(self.host.set_limits(bandwidth_kbps, memory));
+            }
             Ask::Unexpose(label, sender) => {
                 let _ = sender.send(self.unexpose(&label));
             }
@@ -469,7 +474,8 @@ impl Task {
 
     fn status(&self) -> Status {
         let [link, proxy, api] = self.addresses.clone();
-        Status { link, proxy, api, ..self.host.status(self.clock.now()) }
+        let (files_open, files_limit) = (open_files::open(), open_files::limit());
+        Status { files_open, files_limit, link, proxy, api, ..self.host.status(self.clock.now()) }
     }
 
     fn service_status(&self, end: EndNo, service: &Service) -> ServiceStatus {
