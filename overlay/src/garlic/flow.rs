@@ -5,7 +5,7 @@
 //!
 //! One credit is one splice data clove, full or not. Both sides start with 32, unsaid. At every
 //! moment `left + held + drained = window`, so that what a sender can make a receiver hold never
-//! exceeds the window, and the window never exceeds 8,192 (decision 0003).
+//! exceeds the window, and the window never exceeds 8,192 (decision 0004).
 
 use std::time::Duration;
 

@@ -40,7 +40,7 @@ pub struct WindowBounds {
 
 /// A tunnel's window (DESIGN section 6).
 pub const TUNNEL_WINDOW: WindowBounds = WindowBounds { start: 64, cap: 4_096 };
-/// A splice leg's window (PROTOCOL P8, decision 0003).
+/// A splice leg's window (PROTOCOL P8, decision 0004).
 pub const LEG_WINDOW: WindowBounds = WindowBounds { start: 32, cap: 4_096 };
 
 /// How many cells all lanes of a router may hold or have granted: half its memory quota.
