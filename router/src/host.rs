@@ -30,7 +30,7 @@ use warren_overlay::{
     },
     plane::{LinkEvent, Part},
     rng::Rng,
-    session::{AppCommand, AppEvent, End, EndInput, EndOutput, ResetReason},
+    session::{AppCommand, AppEvent, End, EndInput, EndOutput, Requester, ResetReason},
     time::{Now, Time},
     wire::{Contact, RouterDescriptor},
 };
@@ -44,7 +44,7 @@ use self::{
 };
 use crate::{
     app::{StreamEvent, StreamNo},
-    node::{Node, NodeInput, NodeOutput, NodeSettings, Saved},
+    node::{JobEvent, JobNo, Node, NodeInput, NodeOutput, NodeSettings, Saved},
     status::Status,
 };
 
@@ -80,6 +80,13 @@ pub enum HostOutput {
     Stream(StreamNo, StreamEvent),
     /// A conversation is gone, with all its streams.
     EndGone(EndNo),
+    /// For a file's owner.
+    Job {
+        /// Which file's.
+        job: JobNo,
+        /// What.
+        event: JobEvent,
+    },
     /// Keep this for the next start.
     Save(Saved),
 }
@@ -104,6 +111,7 @@ pub struct Host {
     node: Node,
     links: BTreeMap<LinkNo, LinkState>,
     ends: BTreeMap<EndNo, End>,
+    requesters: BTreeMap<EndNo, Requester>,
     /// Why streams of an end would fail to open now.
     failing: BTreeMap<EndNo, Failure>,
     identity: LinkIdentity,
@@ -148,6 +156,7 @@ impl Host {
             node,
             links: BTreeMap::new(),
             ends: BTreeMap::new(),
+            requesters: BTreeMap::new(),
             failing: BTreeMap::new(),
             identity,
             settings: LinkSettings { rate: Some(rate), ..LinkSettings::new(quota) },
@@ -415,7 +424,8 @@ impl Host {
         let links = self
             .up_links()
             .map(|(_, io)| io.spare_bytes() + io.waiting().map(|(.., bytes)| bytes).sum::<usize>());
-        links.chain(self.ends.values().map(End::held)).sum()
+        let requesters = self.requesters.values().map(Requester::held);
+        links.chain(self.ends.values().map(End::held)).chain(requesters).sum()
     }
 
     fn up_links(&self) -> impl Iterator<Item = (LinkNo, &LinkIo)> {
@@ -584,13 +594,17 @@ impl Host {
                 }
             }
             (Address::End(no), letter) => {
-                let Some(end) = self.ends.get_mut(&no) else { return };
-                match letter {
-                    Letter::Part(Part::Link(from), message) => {
-                        end.handle_input(now, EndInput::Part { from, message });
-                    }
-                    Letter::ToEnd(input) => end.handle_input(now, *input),
+                let input = match letter {
+                    Letter::Part(Part::Link(from), message) => EndInput::Part { from, message },
+                    Letter::ToEnd(input) => *input,
                     Letter::Part(..) | Letter::Command(_) => return,
+                };
+                if let Some(end) = self.ends.get_mut(&no) {
+                    end.handle_input(now, input);
+                } else if let Some(requester) = self.requesters.get_mut(&no) {
+                    requester.handle_input(now, input);
+                } else {
+                    return;
                 }
             }
             // Nobody writes to the node: it is called.
@@ -632,8 +646,9 @@ impl Host {
 
     fn drain_end(&mut self, now: Now, no: EndNo) {
         loop {
-            let Some(end) = self.ends.get_mut(&no) else { return };
-            match end.poll_output() {
+            let end = self.ends.get_mut(&no).and_then(End::poll_output);
+            let requester = || self.requesters.get_mut(&no).and_then(Requester::poll_output);
+            match end.or_else(requester) {
                 None => return,
                 Some(EndOutput::Part { to, message }) => {
                     let letter = Letter::Part(Part::End(no), message);
@@ -668,6 +683,9 @@ impl Host {
                     self.ends.insert(end, *machine);
                     self.touched.insert(Address::End(end));
                 }
+                NodeOutput::NewRequester { end, machine } => {
+                    self.requesters.insert(end, *machine);
+                }
                 NodeOutput::End { end, input } => {
                     self.mail.post(
                         now.time,
@@ -677,15 +695,20 @@ impl Host {
                     );
                 }
                 NodeOutput::DropEnd { end } => {
-                    self.ends.remove(&end);
-                    self.failing.remove(&end);
-                    self.out.push_back(HostOutput::EndGone(end));
+                    if self.requesters.remove(&end).is_none() {
+                        self.ends.remove(&end);
+                        self.failing.remove(&end);
+                        self.out.push_back(HostOutput::EndGone(end));
+                    }
                 }
                 NodeOutput::Failing { end, failure } => {
                     self.failing.insert(end, failure);
                 }
                 NodeOutput::Opened { open, result } => {
                     self.out.push_back(HostOutput::Opened { open, result });
+                }
+                NodeOutput::Job { job, event } => {
+                    self.out.push_back(HostOutput::Job { job, event });
                 }
                 NodeOutput::Save(saved) => self.out.push_back(HostOutput::Save(saved)),
             }

@@ -9,6 +9,7 @@ mod chance;
 mod churn;
 pub mod cli;
 mod conn;
+mod files;
 pub mod graph;
 mod latency;
 pub mod metric;

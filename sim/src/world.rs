@@ -10,7 +10,12 @@ use std::{
     time::Duration,
 };
 
-use warren_datastore::{MemoryRecords, PutOutcome, RecordStore, StoreError, blocks::MemoryBlocks};
+use warren_datastore::{
+    MemoryRecords, PutOutcome, RecordStore, StoreError,
+    blocks::MemoryBlocks,
+    capability::ReadCap,
+    transfer::{FetchProgress, StoreProgress},
+};
 use warren_overlay::{
     crypto::{kem::DhSecret, puzzle::Difficulty, sign::IdentityKey},
     id::{EndNo, Key},
@@ -22,12 +27,13 @@ use warren_overlay::{
 };
 use warren_router::{
     host::{Host, HostOutput},
-    node::{NodeInput, NodeSettings, Saved},
+    node::{JobNo, NodeInput, NodeSettings, Saved},
 };
 
 use crate::{
     apps::{Apps, Fetch, FetchNo, Purpose},
     conn::Uplink,
+    files::Files,
     latency::Latency,
     net::{Happened, HostNo, Net, Seat, Wires},
     streams::Streams,
@@ -91,6 +97,8 @@ struct Disk {
 
 /// Alarms with this bit are a conversation's next request; others belong to whoever runs the world.
 const EXCHANGE: u64 = 1 << 63;
+/// Alarms with this bit are of somebody's file.
+const FILE: u64 = 1 << 62;
 
 /// A network with applications.
 #[derive(Debug)]
@@ -102,6 +110,7 @@ pub struct World {
     seeds: Vec<Arc<RouterDescriptor>>,
     disks: Vec<Disk>,
     apps: Apps,
+    files: Files,
 }
 
 /// Router `k`'s address: each in another /16.
@@ -127,6 +136,7 @@ impl World {
             seeds: Vec::new(),
             disks: Vec::new(),
             apps: Apps::new(streams),
+            files: Files::default(),
             setup,
         };
         for no in 0..this.setup.routers {
@@ -225,29 +235,38 @@ impl World {
 
     /// Runs to `until`, or to the next moment that was asked for with `at`.
     pub fn step(&mut self, until: Time) -> Option<u64> {
-        while let Some(happened) = self.net.run(until) {
+        loop {
+            while let Some((at, job)) = self.files.poll_alarm() {
+                self.net.alarm(at, FILE | job.0);
+            }
+            let happened = self.net.run(until)?;
             match happened {
                 Happened::App { host, output: HostOutput::Save(saved), .. } => {
                     self.save(host, saved);
+                }
+                Happened::App { output: HostOutput::Job { job, event }, .. } => {
+                    self.files.handle(&mut self.net, job, event);
                 }
                 Happened::App { host, at, output } => {
                     if let Some((at, fetch)) = self.apps.handle(&mut self.net, host, at, output) {
                         self.net.alarm(at, EXCHANGE | fetch as u64);
                     }
                 }
-                Happened::Alarm(token) if token & EXCHANGE == 0 => return Some(token),
+                Happened::Alarm(token) if token & (EXCHANGE | FILE) == 0 => return Some(token),
+                Happened::Alarm(token) if token & FILE != 0 => {
+                    self.files.woken(&mut self.net, JobNo(token ^ FILE));
+                }
                 Happened::Alarm(token) => {
                     let fetch = usize::try_from(token ^ EXCHANGE).unwrap_or(usize::MAX);
                     self.apps.exchange(&mut self.net, fetch);
                 }
             }
         }
-        None
     }
 
-    /// At `at`, `step` gives `token`, whose top bit is clear.
+    /// At `at`, `step` gives `token`, whose two top bits are clear.
     pub fn at(&mut self, at: Time, token: u64) {
-        self.net.alarm(at, token & !EXCHANGE);
+        self.net.alarm(at, token & !(EXCHANGE | FILE));
     }
 
     fn save(&mut self, no: HostNo, saved: Saved) {
@@ -300,6 +319,31 @@ impl World {
     /// How a fetch goes.
     pub fn fetched(&self, fetch: FetchNo) -> Option<&Fetch> {
         self.apps.fetched(fetch)
+    }
+
+    /// Somebody at a router stores a file.
+    pub fn put(&mut self, no: HostNo, bytes: Vec<u8>) -> JobNo {
+        self.files.put(&mut self.net, no, bytes)
+    }
+
+    /// Somebody at a router fetches a file.
+    pub fn get(&mut self, no: HostNo, cap: ReadCap) -> JobNo {
+        self.files.get(&mut self.net, no, cap)
+    }
+
+    /// Whether a file is stored, or fetched, or cannot be.
+    pub fn file_over(&self, job: JobNo) -> bool {
+        self.files.over(job)
+    }
+
+    /// How far a file is stored, and what reads it.
+    pub fn stored(&self, job: JobNo) -> Option<(StoreProgress, ReadCap)> {
+        self.files.stored(job)
+    }
+
+    /// How far a file is fetched, and what came of it.
+    pub fn file(&self, job: JobNo) -> Option<(FetchProgress, &[u8])> {
+        self.files.fetched(job)
     }
 
     /// All fetches, in the order they were asked for.
