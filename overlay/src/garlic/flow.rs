@@ -21,13 +21,20 @@ pub const GRANT_STEP: u32 = 16;
 /// A splice with data waiting and no credit progress for this long is closed.
 pub const STALL_MAX: Duration = Duration::from_secs(30);
 
-/// A window that drains whole within one and a half round trips and this is doubled: then it, not
-/// the path, was the limit.
+/// Up to here a window doubles when it drains whole within [`QUICK`], whatever the path is like: it is
+/// little enough not to matter, and smaller ones cost a grant for every few cells.
+const SMALL: u32 = 512;
+/// Half a second is long for three hops and a link.
+const QUICK: Duration = Duration::from_millis(500);
+/// A larger window doubles when it drains whole within one and a half round trips and this: then it,
+/// not the path, was the limit.
 ///
 /// Little, so that no more waits than the path needs: whoever speaks next waits behind it.
 const SLACK: Duration = Duration::from_millis(5);
-/// A grant is due when so much of the window is: small ones keep what is under way even, so that
-/// a window is worth most of itself in each round trip.
+/// Largest grant that is waited for where the window is small.
+const GRANT_SMALL: u32 = 256;
+/// A larger window's grants are this part of it: what is under way stays even, so that the window is
+/// worth most of itself in each round trip.
 const GRANTS_PER_WINDOW: u32 = 8;
 
 /// More was sent than was granted.
@@ -110,14 +117,15 @@ impl Inflow {
 
     /// Whether the window that has just drained was what the sender waited for.
     fn is_limit(&self, now: Time) -> bool {
-        let (Some(began), Some(round_trip)) = (self.began, self.round_trip) else { return false };
-        now.since(began) <= round_trip + round_trip / 2 + SLACK
+        let Some(began) = self.began else { return false };
+        let took = now.since(began);
+        let far = |round_trip| took <= round_trip + round_trip / 2 + SLACK;
+        (self.window < SMALL && took <= QUICK) || self.round_trip.is_some_and(far)
     }
 
-    /// Whether an eighth of the window can be granted, or 16 cells where that is more.
-    pub(crate) const fn grant_due(&self) -> bool {
-        let part = self.window / GRANTS_PER_WINDOW;
-        self.drained >= if part > GRANT_STEP { part } else { GRANT_STEP }
+    /// Whether enough can be granted: half a small window, an eighth of a large one.
+    pub(crate) fn grant_due(&self) -> bool {
+        self.drained >= (self.window / 2).min(GRANT_SMALL).max(self.window / GRANTS_PER_WINDOW)
     }
 
     /// What to grant now: zero, or a multiple of 16.
@@ -255,11 +263,13 @@ mod tests {
     }
 
     #[test]
-    fn a_window_that_is_read_faster_than_it_comes_grows_to_the_largest_and_others_stay() {
+    fn a_window_that_is_read_faster_than_it_comes_grows_and_a_slow_readers_stays() {
         assert_eq!(window_after(240, 20), SPLICE_WINDOW_MAX);
         assert_eq!(window_after(0, 4), SPLICE_WINDOW_MAX);
-        assert_eq!(window_after(240, 400), SPLICE_WINDOW_START);
-        assert_eq!(window_after(0, 20), SPLICE_WINDOW_START);
+        // What waits is the reader, not the path: no more than a little is worth having.
+        assert_eq!(window_after(0, 50), SMALL);
+        assert_eq!(window_after(100, 400), SMALL);
+        assert_eq!(window_after(0, 600), SPLICE_WINDOW_START);
     }
 
     #[test]

@@ -10,7 +10,9 @@ use crate::time::Time;
 
 /// Each direction's first credit in bytes; both sides know it, nobody sends it.
 pub(super) const CREDIT_START: u64 = 256 * 1024;
-/// Credit is given when so much of the window is due.
+/// Credit is given when half a small window is due, at most this,
+const CREDIT_SMALL: u64 = 512 * 1024;
+/// or this part of a large one.
 const CREDITS_PER_WINDOW: u64 = 8;
 /// Largest receive window in bytes, as the session's (`window.rs`).
 const CREDIT_MAX: u64 = 16 * 1024 * 1024;
@@ -223,7 +225,8 @@ impl Incoming {
         }
         let open = self.granted - self.consumed;
         // Little by little: credit that waits to be told is no use to a sender far away.
-        if self.finished || open > self.window - self.window / CREDITS_PER_WINDOW {
+        let due = (self.window / 2).min(CREDIT_SMALL).max(self.window / CREDITS_PER_WINDOW);
+        if self.finished || open > self.window - due {
             return 0;
         }
         let more = self.window - open;

@@ -68,9 +68,9 @@ impl Crowd {
         // The first of an invite is the router itself.
         self.descriptors.push(invite.routers.first().cloned().ok_or_else(stopped)?);
         if let Some(listener) = line {
-            let link = router.status().await.ok_or_else(stopped)?.link;
-            let link: SocketAddr = link.parse().map_err(io::Error::other)?;
-            self.lines.push(tokio::spawn(delay::line(listener, link, delay)));
+            let status = router.status().await.ok_or_else(stopped)?;
+            let to: SocketAddr = status.link.parse().map_err(io::Error::other)?;
+            self.lines.push(tokio::spawn(delay::line(listener, to, delay)));
         }
         self.routers.push(router);
         Ok(())

@@ -19,7 +19,7 @@ use warren_overlay::{
         sign::{self, IdentityKey},
     },
     id::NetworkId,
-    plane::CELL_BODY_LEN,
+    plane::{CELL_BODY_LEN, CellBody},
 };
 
 use super::{LimitFigures, limit, meter::Samples};
@@ -155,6 +155,12 @@ fn aead(rounds: usize, len: usize) -> [Samples; 2] {
     samples
 }
 
+fn each(cells: &mut [CellBody], mut work: impl FnMut(&mut CellBody)) {
+    for cell in cells {
+        work(cell);
+    }
+}
+
 /// The onion layers of a tunnel of three hops, by place.
 #[derive(Debug, Default)]
 pub(super) struct Onion {
@@ -184,15 +190,15 @@ impl Onion {
             else {
                 break;
             };
-            this.owner_out.add(n, || cells.iter_mut().for_each(|cell| owner.originate(cell)));
-            this.middle.add(n, || cells.iter_mut().for_each(|cell| near.relay(cell)));
-            cells.iter_mut().for_each(|cell| middle.relay(cell));
+            this.owner_out.add(n, || each(&mut cells, |cell| owner.originate(cell)));
+            this.middle.add(n, || each(&mut cells, |cell| near.relay(cell)));
+            each(&mut cells, |cell| middle.relay(cell));
             let known = |cell| end.recognise(cell);
-            let all = this.recognise.add(n, || cells.iter_mut().map(known).all(|known| known));
+            let all = this.recognise.add(n, || cells.iter_mut().all(known));
             debug_assert!(all, "our own cells");
-            this.originate.add(n, || cells.iter_mut().for_each(|cell| end_back.originate(cell)));
-            cells.iter_mut().for_each(|cell| middle_back.relay(cell));
-            this.middle.add(n, || cells.iter_mut().for_each(|cell| near_back.relay(cell)));
+            this.originate.add(n, || each(&mut cells, |cell| end_back.originate(cell)));
+            each(&mut cells, |cell| middle_back.relay(cell));
+            this.middle.add(n, || each(&mut cells, |cell| near_back.relay(cell)));
             this.owner_in.add(n, || {
                 for cell in &mut cells {
                     black_box(owner_back.open(cell));

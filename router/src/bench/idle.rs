@@ -24,7 +24,7 @@ use warren_overlay::{
 
 use super::{
     actors::{self, Clock},
-    meter::process_cpu,
+    meter::{per, process_cpu},
     peer::{self, Descriptor, Peer},
     processes,
 };
@@ -143,12 +143,13 @@ pub fn run(settings: &IdleSettings) -> io::Result<IdleFigures> {
 }
 
 fn figures(settings: &IdleSettings, [alone, with_links, with_tunnels]: [AtRest; 3]) -> IdleFigures {
-    #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
     let bytes = |more: AtRest, less: AtRest, n: u32| {
-        (more.resident_kib as f64 - less.resident_kib as f64) * 1_024.0 / f64::from(n.max(1))
+        #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
+        let kib = more.resident_kib as f64 - less.resident_kib as f64;
+        per(kib * 1_024.0, n.into())
     };
     let micros =
-        |more: AtRest, less: AtRest, n: u32| (more.cores - less.cores) * 1e6 / f64::from(n.max(1));
+        |more: AtRest, less: AtRest, n: u32| per((more.cores - less.cores) * 1e6, n.into());
     let (links, tunnels) = (settings.links, settings.tunnels);
     IdleFigures {
         links,

@@ -148,7 +148,7 @@ pub fn run(settings: &PathSettings) -> io::Result<PathFigures> {
     let links = f64::from(network.links);
     // Each link, and the conversation itself; the sockets of both ends' programs.
     let limit_ns = (links + 1.0) * (limit.aead_ns + limit.loopback_ns) + onion_ns;
-    let limit_cpu_s_per_gib = limit_ns * (1u64 << 30) as f64 / CELL_DATA / 1e9;
+    let limit_cpu_s_per_gib = limit_ns * f64::from(1 << 30) / CELL_DATA / 1e9;
     Ok(PathFigures {
         name: network.name.clone(),
         processes: network.processes.len(),
