@@ -25,7 +25,7 @@ use std::{collections::VecDeque, time::Duration};
 use warren_overlay::{
     block::{Block, BlockAddress},
     id::{Key, LinkNo, Location},
-    record::Record,
+    record::{Record, RecordSize},
     ring::{Held, RingMessage, StoreOp},
     time::{Now, Time},
     unit::{Unit, UnitKey},
@@ -44,9 +44,12 @@ use crate::{
 
 /// What repair of blocks may use unless said otherwise, in bytes a second: a tenth of 10 Mbit/s.
 pub const REPAIR_RATE: u64 = 125_000;
-/// Furthest that a record's expiry may lie ahead, in minutes: one day. A service's records live
+/// Furthest that a large record's expiry may lie ahead, in minutes: one day. A service's records live
 /// three hours; what somebody forgets to refresh takes nobody's room for long.
 pub const EXPIRY_AHEAD_MAX: u32 = 24 * 60;
+/// The same for a small record, such as those of stored sites, which outlive their publisher: 400 days
+/// (decision 0003).
+pub const LASTING_AHEAD_MAX: u32 = 400 * 24 * 60;
 /// How often expired records are looked for: wall time counts minutes.
 pub const SWEEP_EVERY: Duration = Duration::from_mins(1);
 /// Records dropped in one sweep; the rest follow `SWEEP_MORE` later.
@@ -222,6 +225,18 @@ impl Holder {
         self
     }
 
+    /// A block that the person here fetched before. Never an answer to the ring: it would tell what was
+    /// read here.
+    pub fn fetched(&mut self, address: &BlockAddress) -> Option<Block> {
+        // A disk that fails costs a repetition and nothing else.
+        self.blocks.store.get(Shelf::Client, address).ok().flatten()
+    }
+
+    /// Keeps a block that the person here fetched, as long as there is room.
+    pub fn keep_fetched(&mut self, block: &Block) {
+        let _ = self.blocks.store.put(Shelf::Client, block);
+    }
+
     fn open_books(&mut self) {
         let mut after = None;
         loop {
@@ -369,7 +384,7 @@ impl Holder {
     fn put(&mut self, now: Now, source: Source, record: &Record) -> Held {
         let expiry = record.expiry();
         let leaving = matches!(self.spread, Spread::Leaving { .. } | Spread::Left);
-        if leaving || expiry <= now.wall || expiry > now.wall.plus(EXPIRY_AHEAD_MAX) {
+        if leaving || expiry <= now.wall || expiry > now.wall.plus(ahead_max(record)) {
             return Held::Refused;
         }
         let key = record.key();
@@ -449,5 +464,14 @@ impl Holder {
         if self.books.len() > 0 {
             self.spread.changed(now.time);
         }
+    }
+}
+
+/// How far ahead a record's expiry may lie, in minutes.
+fn ahead_max(record: &Record) -> u32 {
+    if record.encode().len() == RecordSize::Small.bytes() {
+        LASTING_AHEAD_MAX
+    } else {
+        EXPIRY_AHEAD_MAX
     }
 }

@@ -35,8 +35,8 @@ pub mod transfer;
 pub mod uri;
 
 pub use holder::{
-    EXPIRY_AHEAD_MAX, FAR, Holder, HolderInput, HolderOutput, HolderStatus, REPAIR_RATE,
-    SWEEP_EVERY,
+    EXPIRY_AHEAD_MAX, FAR, Holder, HolderInput, HolderOutput, HolderStatus, LASTING_AHEAD_MAX,
+    REPAIR_RATE, SWEEP_EVERY,
 };
 pub use memory::MemoryRecords;
 #[cfg(feature = "rocks")]

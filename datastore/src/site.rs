@@ -1,7 +1,8 @@
 //! Sites: what a signed key points to, and the chain of what it pointed to before.
 //!
-//! Lives here: the version file, the payload of a site's records, and where these records are. Does
-//! not live here: pages (`directory/`), asking for records and keeping them alive (router), records
+//! Lives here: the version file, the payload of a site's records, where these records are; and in files
+//! of their own the machines that find the newest version (`lookup`), publish the next (`update`) and
+//! announce it again and again (`announce`). Does not live here: pages (`directory/`), records
 //! themselves (`warren_overlay::record`). In words: docs/spec/site.md.
 //!
 //! ```text
@@ -11,6 +12,10 @@
 //!
 //! Records are replaced, files are not: history is a chain of files, each naming the one before by its
 //! hash, and the signature on the record vouches for all of it.
+
+mod announce;
+mod lookup;
+mod update;
 
 use std::fmt;
 
@@ -28,6 +33,16 @@ use warren_overlay::{
 };
 use zeroize::Zeroizing;
 
+pub use self::{
+    announce::{Announcer, Put, PutAnswer},
+    lookup::{
+        HISTORY_READ_MAX, LookupInput, LookupOutcome, LookupOutput, Newest, Seen, SiteLookup,
+        VERSION_FILE_MAX,
+    },
+    update::{
+        Draft, LIFE_MIN, Onto, Published, SiteUpdate, UpdateInput, UpdateOutcome, UpdateOutput,
+    },
+};
 use crate::{
     capability::{ReadCap, SiteVerifyCap, SiteWriteCap, VerifyCap},
     directory::valid_component,
@@ -315,5 +330,6 @@ macro_rules! mute {
 mute!(SiteVersion, SitePlace, SiteRecord);
 
 #[cfg(test)]
-#[path = "site/tests.rs"]
+mod machine_tests;
+#[cfg(test)]
 mod tests;

@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Most header lines; browsers send under 20.
-const HEADERS_MAX: usize = 100;
+pub(crate) const HEADERS_MAX: usize = 100;
 
 /// The answer that begins a tunnel.
 pub(crate) const TUNNEL_OPEN: &[u8] = b"HTTP/1.1 200 Connection established\r\n\r\n";
@@ -99,13 +99,13 @@ struct Line<'a> {
 }
 
 /// `http://host[:port]/path?query`, taken apart.
-struct Uri<'a> {
+pub(crate) struct Uri<'a> {
     /// As in the target.
     authority: &'a str,
-    name: Name,
+    pub(crate) name: Name,
     port: u16,
     /// From the first `/` or `?` on; may be empty.
-    path: &'a str,
+    pub(crate) path: &'a str,
 }
 
 impl Line<'_> {
@@ -189,7 +189,7 @@ fn same_origin(referer: &[u8], uri: &Uri<'_>) -> bool {
 }
 
 /// Takes an absolute URI apart; only `http` and only with a name of the overlay.
-fn absolute(target: &str) -> Result<Uri<'_>, Failure> {
+pub(crate) fn absolute(target: &str) -> Result<Uri<'_>, Failure> {
     let (scheme, rest) = target.split_once("://").ok_or(Failure::Malformed)?;
     if !scheme.eq_ignore_ascii_case("http") {
         let token = |byte: u8| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte);
@@ -242,7 +242,7 @@ fn framing(headers: &[Header<'_>]) -> Result<(String, Upload), Failure> {
 }
 
 /// The value of a header that may be there once.
-fn single<'a>(headers: &[Header<'a>], name: &str) -> Result<Option<&'a [u8]>, Failure> {
+pub(crate) fn single<'a>(headers: &[Header<'a>], name: &str) -> Result<Option<&'a [u8]>, Failure> {
     let mut values = headers.iter().filter(|header| header.name.eq_ignore_ascii_case(name));
     match (values.next(), values.next()) {
         (None, _) => Ok(None),

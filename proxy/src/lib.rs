@@ -1,7 +1,8 @@
 //! The front door: what programs speak to a Warren router, as machines without sockets.
 //!
 //! Lives here: SOCKS5, SOCKS4a and HTTP on one mixed port, who may share a conversation with whom
-//! (isolation), the addresses that stand for names, and the pages people see when something fails.
+//! (isolation), the addresses that stand for names, the pages people see when something fails, and
+//! what a stored site answers (`site`).
 //! Does not live here: sockets and clocks (`router/src/driver`), tunnels and sessions (overlay).
 //! The forms, codes and pages are in docs/spec/front-door.md.
 //!
@@ -34,6 +35,7 @@ mod http;
 mod isolation;
 mod mixed;
 mod pages;
+pub mod site;
 mod socks4;
 mod socks5;
 #[cfg(test)]

@@ -60,6 +60,22 @@ pub enum Failure {
     BadCommand,
     /// A SOCKS5 address kind that does not exist.
     BadAddressKind,
+    /// No record of a stored site under this name.
+    NoSite,
+    /// What is stored under a site's name is damaged, not its owner's, or older than what was read.
+    BadSite,
+    /// A site's key signed two things as one version.
+    Forked,
+    /// Too many blocks of a stored site are not to be found.
+    Incomplete,
+    /// A stored site has nothing at this path.
+    NoPage,
+    /// A stored site was sent something other than GET or HEAD.
+    ReadOnly,
+    /// A stored file has no such range of bytes.
+    BadRange,
+    /// A stored file is not the one that the application has (`If-Match`).
+    Changed,
 }
 
 /// What a failure looks like from outside.
@@ -75,7 +91,7 @@ struct Row {
 
 impl Failure {
     /// All of them, for tables and tests.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 32] = [
         Self::Building,
         Self::Busy,
         Self::TooManyContexts,
@@ -100,6 +116,14 @@ impl Failure {
         Self::Slow,
         Self::BadCommand,
         Self::BadAddressKind,
+        Self::NoSite,
+        Self::BadSite,
+        Self::Forked,
+        Self::Incomplete,
+        Self::NoPage,
+        Self::ReadOnly,
+        Self::BadRange,
+        Self::Changed,
     ];
 
     /// The HTTP status that says it.
@@ -120,6 +144,11 @@ impl Failure {
 
     /// The whole HTTP response; `with_body` is false for HEAD.
     pub fn response(self, with_body: bool) -> Vec<u8> {
+        self.response_with(with_body, "")
+    }
+
+    /// The same with more header lines, each with its end.
+    pub(crate) fn response_with(self, with_body: bool, more: &str) -> Vec<u8> {
         let row = self.row();
         let body = if self == Self::Misdirected { String::new() } else { row.page() };
         let content = if body.is_empty() {
@@ -131,7 +160,7 @@ impl Failure {
             format!("Refresh: {seconds}\r\nRetry-After: {seconds}\r\n")
         });
         let mut out = format!(
-            "HTTP/1.1 {} {}\r\n{content}Content-Length: {}\r\n{retry}",
+            "HTTP/1.1 {} {}\r\n{content}Content-Length: {}\r\n{retry}{more}",
             row.status,
             row.phrase,
             body.len()
@@ -397,6 +426,78 @@ impl Failure {
                 0x08,
                 "Address kind unknown",
                 &["This kind of address does not exist."],
+            ),
+            Self::NoSite => row(
+                404,
+                "Not Found",
+                0xF0,
+                "No such site",
+                &[
+                    "No site is stored under this name: it was never published, has run out, or the \
+                 name is not quite right.",
+                    "Compare every character of the name with where you got it from.",
+                ],
+            ),
+            Self::Forked => row(
+                502,
+                "Bad Gateway",
+                0xF1,
+                "Published twice",
+                &[
+                    "The key of this site signed two different things as its newest version, and \
+                 nothing says which one is meant. So neither is shown.",
+                    "Its owner ends this by publishing again; or somebody else has the key.",
+                ],
+            ),
+            Self::Incomplete => row(
+                502,
+                "Bad Gateway",
+                0x04,
+                "Not all of it is left",
+                &[
+                    "Too many pieces of this could not be found. The routers that keep them may be \
+                 away for a while, or the pieces are lost.",
+                    "Try again later.",
+                ],
+            ),
+            Self::NoPage => row(
+                404,
+                "Not Found",
+                0x01,
+                "No such page",
+                &["This site has nothing at this address."],
+            ),
+            Self::ReadOnly => row(
+                405,
+                "Method Not Allowed",
+                0x01,
+                "Only to be read",
+                &["This site is stored: it can be read, and nothing can be sent to it."],
+            ),
+            Self::BadRange => row(
+                416,
+                "Range Not Satisfiable",
+                0x01,
+                "No such part",
+                &["The file does not have the bytes that your program asked for."],
+            ),
+            Self::Changed => row(
+                412,
+                "Precondition Failed",
+                0x01,
+                "Changed meanwhile",
+                &["This file is not the one that your program has a part of."],
+            ),
+            Self::BadSite => row(
+                502,
+                "Bad Gateway",
+                0xF1,
+                "Unusable site",
+                &[
+                    "What is stored under this name is not usable: damaged, made by a newer version, \
+                 or older than what you have read before.",
+                    "Only the owner of the site can mend that. Try later.",
+                ],
             ),
         }
     }

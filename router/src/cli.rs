@@ -5,16 +5,20 @@
 //! `testnet.rs`).
 //!
 //! Results go to standard output, words for people to standard error. Exit codes: 0 done, 1 failed,
-//! 2 wrong usage, 3 no router is running there, 4 not found, 5 took too long, 6 refused.
+//! 2 wrong usage, 3 no router is running there, 4 not found, 5 took too long or no way there, 6 refused,
+//! 7 a part of a file is lost.
 
 mod bench;
 mod client;
 mod demo;
+mod demo_site;
 mod fetch;
+mod files;
 mod page;
 mod run;
 mod services;
 mod sim;
+mod site;
 mod testnet;
 
 use std::{io::Write, path::PathBuf, process::ExitCode};
@@ -49,6 +53,22 @@ enum Command {
     Services(Report),
     /// Withdraw a hidden service for good
     Unexpose(services::Unexpose),
+    /// Store a file or folder and print its URI; `-` stores standard input
+    Put(files::Put),
+    /// List the puts that are under way, or end one
+    Puts(files::Puts),
+    /// Fetch a stored file or folder
+    Get(files::Get),
+    /// Fetch a stored file to standard output
+    Cat(files::Cat),
+    /// List a stored folder
+    Ls(files::Ls),
+    /// Say how much of a stored file or folder is there, by samples
+    Check(files::Check),
+    /// Put back what is lost of a stored file or folder; reading rights are not needed
+    Heal(files::Heal),
+    /// Stored sites: publish a folder of pages, update it, look at versions
+    Site(site::Site),
     /// A whole network on this machine, with a page behind a hidden service
     Demo(demo::Demo),
     /// Private test networks: one process a router
@@ -106,6 +126,8 @@ enum Failure {
     TooLong(String),
     #[error("{0}")]
     Refused(String),
+    #[error("{0}")]
+    InPart(String),
 }
 
 impl Failure {
@@ -116,6 +138,7 @@ impl Failure {
             Self::NotFound(_) => 4,
             Self::TooLong(_) => 5,
             Self::Refused(_) => 6,
+            Self::InPart(_) => 7,
         })
     }
 }
@@ -168,6 +191,14 @@ async fn run_command(command: Command) -> Result<(), Failure> {
         Command::Expose(expose) => services::expose(expose).await,
         Command::Services(report) => services::list(report).await,
         Command::Unexpose(unexpose) => services::unexpose(unexpose).await,
+        Command::Put(put) => files::put(put).await,
+        Command::Puts(puts) => files::puts(puts).await,
+        Command::Get(get) => files::get(get).await,
+        Command::Cat(cat) => files::cat(cat).await,
+        Command::Ls(ls) => files::ls(ls).await,
+        Command::Check(check) => files::check(check).await,
+        Command::Heal(heal) => files::heal(heal).await,
+        Command::Site(site) => site::site(site).await,
         Command::Demo(demo) => demo::demo(demo).await,
         Command::Testnet(testnet) => testnet::testnet(testnet).await,
         Command::Bench(bench) => bench::forward(bench).await,

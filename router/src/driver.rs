@@ -17,10 +17,12 @@
 mod clock;
 mod conn;
 pub(crate) mod control;
+pub(crate) mod files;
 mod front;
 mod metrics;
 mod services;
 pub(crate) mod setup;
+pub(crate) mod sites;
 mod streams;
 mod task;
 
@@ -38,11 +40,12 @@ use warren_overlay::{
 };
 use warren_proxy::{Destination, IsolationKey, IsolationSecret, Listener, VirtualAddresses};
 
-use self::{clock::Clock, control::Ask, streams::StreamHandle};
+use self::{clock::Clock, control::Ask, files::Files, sites::Sites, streams::StreamHandle};
 pub(crate) use self::{control::ExposeRequest, setup::Setup};
 use crate::{
     entropy,
     home::HomeError,
+    node::{JobEvent, JobInput, JobNo},
     status::{ServiceStatus, Status},
 };
 
@@ -71,6 +74,10 @@ pub(crate) enum Event {
     },
     /// An application's stream moves on.
     App { end: EndNo, command: AppCommand },
+    /// A transfer begins; what it is told goes there.
+    JobBegin { job: JobNo, to: mpsc::UnboundedSender<JobEvent> },
+    /// A transfer wants something of its tunnels.
+    Job { job: JobNo, input: JobInput },
     /// The control API asks.
     Control(Ask),
     /// Leave: say goodbye and stop.
@@ -113,6 +120,8 @@ pub(crate) struct Handle {
     pub(crate) proxy: SocketAddr,
     /// Its page, health and metrics.
     pub(crate) api: SocketAddr,
+    /// Its stored sites.
+    pub(crate) sites: Sites,
 }
 
 async fn listen(
@@ -143,6 +152,8 @@ pub(crate) async fn start(mut setup: Setup) -> Result<Handle, StartError> {
     setup.listening(link)?;
 
     let (events, inbox) = mpsc::channel(EVENTS_MAX);
+    let files = Files::new(events.clone(), clock, setup.home.clone(), setup.network.id());
+    let sites = Sites::new(files.clone(), clock);
     let mut tasks = Vec::new();
     if let Some(home) = &setup.home {
         let token: [u8; 24] = rng.bytes();
@@ -152,13 +163,23 @@ pub(crate) async fn start(mut setup: Setup) -> Result<Handle, StartError> {
         home.remove("control.sock")?;
         let listener = UnixListener::bind(&socket)?;
         std::fs::set_permissions(&socket, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
-        tasks.push(tokio::spawn(control::serve_socket(listener, events.clone())));
-        tasks.push(tokio::spawn(control::serve_http(api_socket, token, events.clone())));
+        tasks.push(tokio::spawn(control::serve_socket(listener, events.clone(), sites.clone())));
+        tasks.push(tokio::spawn(control::serve_http(
+            api_socket,
+            token,
+            events.clone(),
+            sites.clone(),
+        )));
     } else {
         // Nobody could read a token that is in no file: the page and health alone.
         let token: [u8; 24] = rng.bytes();
         let token = data_encoding::HEXLOWER.encode(&token).into();
-        tasks.push(tokio::spawn(control::serve_http(api_socket, token, events.clone())));
+        tasks.push(tokio::spawn(control::serve_http(
+            api_socket,
+            token,
+            events.clone(),
+            sites.clone(),
+        )));
     }
     let secret = Arc::new(IsolationSecret::new(&mut rng));
     let front = front::Front {
@@ -166,14 +187,19 @@ pub(crate) async fn start(mut setup: Setup) -> Result<Handle, StartError> {
         listener: Listener { number: 0, secret },
         addresses: Arc::new(std::sync::Mutex::new(VirtualAddresses::new(&mut rng))),
         events: events.clone(),
+        sites: sites.clone(),
     };
     tasks.push(tokio::spawn(front::serve(proxy_socket, front)));
     tasks.push(tokio::spawn(accept(link_socket, events.clone())));
     let addresses = [link, proxy, api].map(|address| address.to_string());
     let task = task::Task::new(clock, setup, rng, addresses, events.clone(), inbox)?;
     let main = tokio::spawn(task.run());
+    if let Err(error) = files.resume_puts() {
+        tracing::warn!("puts of the last run do not go on: {error}");
+    }
     let (tasks, main) = (Mutex::new(tasks), Mutex::new(Some(main)));
-    Ok(Handle { events, tasks, main, proxy, api })
+    sites.resume()?;
+    Ok(Handle { events, tasks, main, proxy, api, sites })
 }
 
 async fn accept(listener: TcpListener, events: mpsc::Sender<Event>) {
@@ -221,6 +247,7 @@ impl Handle {
 
     /// Says goodbye to its neighbours, stops, and gives its folder free.
     pub(crate) async fn stop(&self) {
+        self.sites.stop();
         let _ = self.events.send(Event::Stop).await;
         if let Some(main) = self.main.lock().await.take() {
             let _ = main.await;

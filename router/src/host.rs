@@ -32,7 +32,7 @@ use warren_overlay::{
     },
     plane::{LinkEvent, Part},
     rng::Rng,
-    session::{End, EndInput, EndOutput},
+    session::{End, EndInput, EndOutput, Requester},
     time::{Now, Time},
     wire::{Contact, RouterDescriptor},
 };
@@ -46,7 +46,7 @@ use self::{
 };
 use crate::{
     app::{StreamEvent, StreamNo},
-    node::{Node, NodeInput, NodeOutput, NodeSettings, Saved},
+    node::{JobEvent, JobNo, Node, NodeInput, NodeOutput, NodeSettings, Saved},
 };
 
 /// Handshakes a minute from one /24, and at once (DESIGN section 4).
@@ -81,6 +81,13 @@ pub enum HostOutput {
     Stream(StreamNo, StreamEvent),
     /// A conversation is gone, with all its streams.
     EndGone(EndNo),
+    /// For a file's owner.
+    Job {
+        /// Which file's.
+        job: JobNo,
+        /// What.
+        event: JobEvent,
+    },
     /// Keep this for the next start.
     Save(Saved),
 }
@@ -105,6 +112,7 @@ pub struct Host {
     node: Node,
     links: BTreeMap<LinkNo, LinkState>,
     ends: BTreeMap<EndNo, End>,
+    requesters: BTreeMap<EndNo, Requester>,
     /// Why streams of an end would fail to open now.
     failing: BTreeMap<EndNo, Failure>,
     identity: LinkIdentity,
@@ -144,6 +152,7 @@ impl Host {
             node,
             links: BTreeMap::new(),
             ends: BTreeMap::new(),
+            requesters: BTreeMap::new(),
             failing: BTreeMap::new(),
             identity,
             settings: LinkSettings { rate: Some(rate), ..LinkSettings::new(quota) },
@@ -453,13 +462,17 @@ impl Host {
                 }
             }
             (Address::End(no), letter) => {
-                let Some(end) = self.ends.get_mut(&no) else { return };
-                match letter {
-                    Letter::Part(Part::Link(from), message) => {
-                        end.handle_input(now, EndInput::Part { from, message });
-                    }
-                    Letter::ToEnd(input) => end.handle_input(now, *input),
+                let input = match letter {
+                    Letter::Part(Part::Link(from), message) => EndInput::Part { from, message },
+                    Letter::ToEnd(input) => *input,
                     Letter::Part(..) | Letter::Command(_) => return,
+                };
+                if let Some(end) = self.ends.get_mut(&no) {
+                    end.handle_input(now, input);
+                } else if let Some(requester) = self.requesters.get_mut(&no) {
+                    requester.handle_input(now, input);
+                } else {
+                    return;
                 }
             }
             // Nobody writes to the node: it is called.
@@ -501,8 +514,9 @@ impl Host {
 
     fn drain_end(&mut self, now: Now, no: EndNo) {
         loop {
-            let Some(end) = self.ends.get_mut(&no) else { return };
-            match end.poll_output() {
+            let end = self.ends.get_mut(&no).and_then(End::poll_output);
+            let requester = || self.requesters.get_mut(&no).and_then(Requester::poll_output);
+            match end.or_else(requester) {
                 None => return,
                 Some(EndOutput::Part { to, message }) => {
                     let letter = Letter::Part(Part::End(no), message);
@@ -537,6 +551,9 @@ impl Host {
                     self.ends.insert(end, *machine);
                     self.touched.insert(Address::End(end));
                 }
+                NodeOutput::NewRequester { end, machine } => {
+                    self.requesters.insert(end, *machine);
+                }
                 NodeOutput::End { end, input } => {
                     self.mail.post(
                         now.time,
@@ -546,17 +563,22 @@ impl Host {
                     );
                 }
                 NodeOutput::DropEnd { end } => {
-                    if let Some(end) = self.ends.remove(&end) {
-                        self.sessions_broken_before += end.sessions_broken();
+                    if self.requesters.remove(&end).is_none() {
+                        if let Some(end) = self.ends.remove(&end) {
+                            self.sessions_broken_before += end.sessions_broken();
+                        }
+                        self.failing.remove(&end);
+                        self.out.push_back(HostOutput::EndGone(end));
                     }
-                    self.failing.remove(&end);
-                    self.out.push_back(HostOutput::EndGone(end));
                 }
                 NodeOutput::Failing { end, failure } => {
                     self.failing.insert(end, failure);
                 }
                 NodeOutput::Opened { open, result } => {
                     self.out.push_back(HostOutput::Opened { open, result });
+                }
+                NodeOutput::Job { job, event } => {
+                    self.out.push_back(HostOutput::Job { job, event });
                 }
                 NodeOutput::Save(saved) => self.out.push_back(HostOutput::Save(saved)),
             }

@@ -15,5 +15,6 @@ mod entropy;
 mod home;
 pub mod host;
 pub mod invite;
+pub mod job;
 pub mod node;
 pub mod status;

@@ -2,12 +2,13 @@
 //!
 //! Lives here: the node's children, its own descriptor, and its status. Does not live here: how the
 //! children's outputs become inputs (`wiring.rs`), what each of them does (`overlay`, `datastore`,
-//! and beside this file `links`, `exits`, `contexts`, `services`).
+//! and beside this file `links`, `exits`, `contexts`, `services`, `transfers`).
 
 mod contexts;
 mod exits;
 mod links;
 mod services;
+mod transfers;
 mod wiring;
 
 use std::{
@@ -28,7 +29,7 @@ use warren_overlay::{
     },
     rng::Rng,
     service::Name,
-    session::{End, EndEvent, EndInput},
+    session::{End, EndEvent, EndInput, Requester},
     time::{Now, Time, Wall},
     tunnel::{
         build::TunnelKeys,
@@ -40,8 +41,13 @@ use warren_overlay::{
 };
 use warren_proxy::{Failure, IsolationKey};
 
-pub use self::services::ServiceSettings;
-use self::{contexts::Contexts, exits::Exits, links::Links, services::Services};
+use self::{
+    contexts::Contexts, exits::Exits, links::Links, services::Services, transfers::Transfers,
+};
+pub use self::{
+    services::ServiceSettings,
+    transfers::{JobAnswer, JobEvent, JobInput, JobNo, JobRequest},
+};
 use crate::{
     app::StreamNo,
     status::{ServiceStatus, Status},
@@ -165,6 +171,13 @@ pub enum NodeInput {
         /// Which.
         end: EndNo,
     },
+    /// A file's owner wants something of its tunnels.
+    Job {
+        /// Which file's.
+        job: JobNo,
+        /// What.
+        input: JobInput,
+    },
     /// Whether the router has no room for more tunnels of others (processor, memory).
     Loaded(bool),
     /// Leave the network in order.
@@ -200,6 +213,13 @@ pub enum NodeOutput {
         /// The machine.
         machine: Box<End>,
     },
+    /// Hold this end, which has no session.
+    NewRequester {
+        /// Its number.
+        end: EndNo,
+        /// The machine.
+        machine: Box<Requester>,
+    },
     /// For an end.
     End {
         /// Which.
@@ -226,6 +246,13 @@ pub enum NodeOutput {
         /// Why.
         failure: Failure,
     },
+    /// For a file's owner.
+    Job {
+        /// Which file's.
+        job: JobNo,
+        /// What.
+        event: JobEvent,
+    },
     /// Keep this for the next start.
     Save(Saved),
 }
@@ -249,6 +276,7 @@ pub struct Node {
     pools: Pools,
     contexts: Contexts,
     services: Services,
+    transfers: Transfers,
     /// Whose question each of the ring's queries is.
     queries: BTreeMap<u32, u64>,
     query: u32,
@@ -312,6 +340,7 @@ impl Node {
             pools: Pools::new(pools, guards, rng.fork()),
             contexts: Contexts::new(network_id, memory, rng.fork()),
             services: Services::new(network_id, memory, rng.fork()),
+            transfers: Transfers::default(),
             network: settings.network,
             identity: settings.identity,
             fields,
@@ -376,6 +405,7 @@ impl Node {
         self.pools.handle_timeout(now);
         self.contexts.handle_timeout(now);
         self.services.handle_timeout(now);
+        self.transfers.handle_timeout(now);
         self.wire(now);
     }
 
@@ -393,6 +423,7 @@ impl Node {
             self.pools.poll_timeout(),
             self.contexts.poll_timeout(),
             self.services.poll_timeout(),
+            self.transfers.poll_timeout(),
         ];
         let own = [self.tidy_at, self.save_at];
         children.into_iter().flatten().chain(own).min()

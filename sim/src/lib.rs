@@ -10,6 +10,7 @@ mod churn;
 pub mod cli;
 mod conn;
 mod disk;
+mod files;
 pub mod graph;
 mod latency;
 pub mod metric;

@@ -11,7 +11,12 @@ use std::{
     time::Duration,
 };
 
-use warren_datastore::{MemoryRecords, blocks::MemoryBlocks};
+use warren_datastore::{
+    MemoryRecords,
+    blocks::MemoryBlocks,
+    capability::ReadCap,
+    transfer::{FetchProgress, StoreProgress},
+};
 use warren_overlay::{
     crypto::{kem::DhSecret, puzzle::Difficulty, sign::IdentityKey, suite},
     id::{EndNo, RouterId},
@@ -27,13 +32,14 @@ use warren_overlay::{
 };
 use warren_router::{
     host::{Host, HostOutput},
-    node::{NodeInput, NodeSettings, Saved},
+    node::{JobNo, NodeInput, NodeSettings, Saved},
 };
 
 use crate::{
     apps::{Apps, Fetch, FetchNo, Purpose},
     conn::Uplink,
     disk::{Blocks, Pace, Records},
+    files::Files,
     graph::Graph,
     latency::Latency,
     net::{Happened, HostNo, Net, Seat, Wires},
@@ -110,6 +116,8 @@ struct Disk {
 
 /// Alarms with this bit are a conversation's next request; others belong to whoever runs the world.
 const EXCHANGE: u64 = 1 << 63;
+/// Alarms with this bit are of somebody's file.
+const FILE: u64 = 1 << 62;
 
 /// Three of the members, or all if there are fewer.
 fn sample(members: &[Arc<RouterDescriptor>], rng: &mut Rng) -> Vec<Arc<RouterDescriptor>> {
@@ -141,6 +149,7 @@ pub struct World {
     identities: BTreeMap<RouterId, HostNo>,
     disks: Vec<Disk>,
     apps: Apps,
+    files: Files,
 }
 
 /// Router `k`'s address: each in another /24.
@@ -166,6 +175,7 @@ impl World {
             identities: BTreeMap::new(),
             disks: Vec::new(),
             apps: Apps::new(streams),
+            files: Files::default(),
             setup,
         };
         for no in 0..this.setup.routers {
@@ -284,10 +294,17 @@ impl World {
     /// Runs to `until`, or to the next moment that was asked for with `at`, or past the next event at
     /// a router if each is looked at.
     pub fn step(&mut self, until: Time) -> Option<Step> {
-        while let Some(happened) = self.net.run(until) {
+        loop {
+            while let Some((at, job)) = self.files.poll_alarm() {
+                self.net.alarm(at, FILE | job.0);
+            }
+            let happened = self.net.run(until)?;
             match happened {
                 Happened::App { host, output: HostOutput::Save(saved), .. } => {
                     self.save(host, saved);
+                }
+                Happened::App { output: HostOutput::Job { job, event }, .. } => {
+                    self.files.handle(&mut self.net, job, event);
                 }
                 Happened::App { host, at, output } => {
                     if let Some((at, fetch)) = self.apps.handle(&mut self.net, host, at, output) {
@@ -295,8 +312,11 @@ impl World {
                     }
                 }
                 Happened::Event(no) => return Some(Step::Event(no)),
-                Happened::Alarm(token) if token & EXCHANGE == 0 => {
+                Happened::Alarm(token) if token & (EXCHANGE | FILE) == 0 => {
                     return Some(Step::Moment(token));
+                }
+                Happened::Alarm(token) if token & FILE != 0 => {
+                    self.files.woken(&mut self.net, JobNo(token ^ FILE));
                 }
                 Happened::Alarm(token) => {
                     let fetch = usize::try_from(token ^ EXCHANGE).unwrap_or(usize::MAX);
@@ -304,12 +324,11 @@ impl World {
                 }
             }
         }
-        None
     }
 
-    /// At `at`, `step` gives `token`, whose top bit is clear.
+    /// At `at`, `step` gives `token`, whose two top bits are clear.
     pub fn at(&mut self, at: Time, token: u64) {
-        self.net.alarm(at, token & !EXCHANGE);
+        self.net.alarm(at, token & !(EXCHANGE | FILE));
     }
 
     fn save(&mut self, no: HostNo, saved: Saved) {
@@ -387,6 +406,31 @@ impl World {
     /// How a fetch goes.
     pub fn fetched(&self, fetch: FetchNo) -> Option<&Fetch> {
         self.apps.fetched(fetch)
+    }
+
+    /// Somebody at a router stores a file.
+    pub fn put(&mut self, no: HostNo, bytes: Vec<u8>) -> JobNo {
+        self.files.put(&mut self.net, no, bytes)
+    }
+
+    /// Somebody at a router fetches a file.
+    pub fn get(&mut self, no: HostNo, cap: ReadCap) -> JobNo {
+        self.files.get(&mut self.net, no, cap)
+    }
+
+    /// Whether a file is stored, or fetched, or cannot be.
+    pub fn file_over(&self, job: JobNo) -> bool {
+        self.files.over(job)
+    }
+
+    /// How far a file is stored, and what reads it.
+    pub fn stored(&self, job: JobNo) -> Option<(StoreProgress, ReadCap)> {
+        self.files.stored(job)
+    }
+
+    /// How far a file is fetched, and what came of it.
+    pub fn file(&self, job: JobNo) -> Option<(FetchProgress, &[u8])> {
+        self.files.fetched(job)
     }
 
     /// All fetches, in the order they were asked for.

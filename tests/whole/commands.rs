@@ -80,8 +80,8 @@ fn listed() -> BTreeSet<String> {
 fn help_names_the_commands_that_exist_and_no_others() {
     let listed = listed();
     for command in [
-        "init", "run", "status", "invite", "join", "expose", "services", "unexpose", "demo",
-        "testnet",
+        "init", "run", "status", "invite", "join", "expose", "services", "unexpose", "put", "puts",
+        "get", "cat", "ls", "check", "heal", "demo", "testnet",
     ] {
         assert!(listed.contains(command), "{command} is missing: {listed:?}");
     }
@@ -90,7 +90,7 @@ fn help_names_the_commands_that_exist_and_no_others() {
         assert!(ended.status.success(), "{command} --help: {}", ended.stderr);
     }
     // What later issues build is absent, not pretended.
-    for command in ["put", "get", "browse", "send", "receive", "sim"] {
+    for command in ["pin", "site", "browse", "send", "receive", "sim"] {
         if !listed.contains(command) {
             assert_eq!(run([command]).code(), 2, "{command} exists but is not listed");
         }
@@ -100,10 +100,16 @@ fn help_names_the_commands_that_exist_and_no_others() {
 }
 
 fn every_command_that_reports_takes_json_and_every_command_takes_a_folder() {
-    for command in ["status", "invite", "services", "expose", "demo"] {
+    for command in [
+        "status", "invite", "services", "expose", "put", "puts", "get", "cat", "ls", "check",
+        "heal", "demo",
+    ] {
         assert!(run([command, "--help"]).success().contains("--json"), "{command} has no --json");
     }
-    for command in ["init", "run", "status", "invite", "join", "expose", "services", "unexpose"] {
+    for command in [
+        "init", "run", "status", "invite", "join", "expose", "services", "unexpose", "put", "puts",
+        "get", "cat", "ls", "check", "heal",
+    ] {
         assert!(run([command, "--help"]).success().contains("--dir"), "{command} has no --dir");
     }
 }

@@ -106,8 +106,20 @@ fn logs_give_nothing_away() {
     net.host().command(&["unexpose", "xvqzjklabel"]).success();
     let _ = net.client().command(&["expose", "nowhere-qzxvjk:1", "--label", "qzxvjk"]);
 
+    let stored = files.write("jqzvxkstored", b"wqkzxvcontent and more of it").display().to_string();
+    let key = net.routers[1].command(&["put", &stored, "--as", "vkzqjxcontext"]).success();
+    let (key, back) = (key.trim(), files.join("back").display().to_string());
+    net.routers[5].command(&["get", key, "-o", &back]).success();
+
     let mut markers = Vec::new();
+    let letters = key.rsplit(':').next().unwrap();
+    markers.extend(text_marker("stored file's key", letters));
+    let read = BASE32_NOPAD.decode(letters.to_ascii_uppercase().as_bytes()).unwrap();
+    markers.extend(forms("stored file's key", &read[1..33]));
     for (word, what) in [
+        ("jqzvxkstored", "stored file's name"),
+        ("wqkzxvcontent", "stored content"),
+        ("vkzqjxcontext", "context"),
         (page, "file name"),
         (query, "query"),
         (password, "SOCKS password"),

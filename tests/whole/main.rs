@@ -26,12 +26,14 @@ mod clients;
 mod commands;
 mod demo;
 mod fail_closed;
+mod files;
 mod hostile;
 mod isolation;
 mod layers;
 mod load;
 mod logs;
 mod shared;
+mod sites;
 mod survival;
 mod tidy;
 
@@ -54,9 +56,12 @@ fn main() {
         clients::group(),
         isolation::group(),
         load::group(),
+        files::group(),
         hostile::group(),
         by_hand::group(),
+        files::outliving(),
         survival::group(),
+        sites::group(),
         logs::group(),
         fail_closed::group(),
     ];

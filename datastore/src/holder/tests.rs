@@ -108,15 +108,20 @@ fn a_version_as_high_stays_and_the_same_bytes_are_stored_already() {
 #[test]
 fn an_expiry_out_of_bounds_is_refused() {
     let mut holder = fresh(1 << 20);
-    for (expiry, held) in [
-        (WALL, Held::Refused),
-        (WALL.plus(1), Held::Stored),
-        (WALL.plus(EXPIRY_AHEAD_MAX), Held::Stored),
-        (WALL.plus(EXPIRY_AHEAD_MAX + 1), Held::Refused),
-        (Wall::from_minutes(u32::MAX), Held::Refused),
-    ] {
-        let it = record(expiry.minutes(), 1, expiry);
-        assert_eq!(put(&mut holder, at(0), &it, None), held);
+    // What lasts is small: a site's record. A service's is large.
+    for (size, max) in
+        [(RecordSize::Small, LASTING_AHEAD_MAX), (RecordSize::Large, EXPIRY_AHEAD_MAX)]
+    {
+        for (owner, expiry, held) in [
+            (max, WALL, Held::Refused),
+            (max + 1, WALL.plus(1), Held::Stored),
+            (max + 2, WALL.plus(max), Held::Stored),
+            (max + 3, WALL.plus(max + 1), Held::Refused),
+            (max + 4, Wall::from_minutes(u32::MAX), Held::Refused),
+        ] {
+            let it = record_saying(owner, 1, expiry, b"", size);
+            assert_eq!(put(&mut holder, at(0), &it, None), held);
+        }
     }
 }
 
@@ -338,7 +343,8 @@ enum Action {
 fn any_action() -> impl Strategy<Value = Action> {
     let from = prop::option::weighted(0.8, 0..6u32);
     let version = prop_oneof![0..4u64, Just(u64::MAX)];
-    let minutes = prop_oneof![Just(0), 1..6u32, Just(1_440), Just(1_441), Just(u32::MAX / 2)];
+    let edges = vec![0, 1_440, 1_441, 576_000, 576_001, u32::MAX / 2];
+    let minutes = prop_oneof![1..6u32, prop::sample::select(edges)];
     let around = prop::collection::btree_map(0..16u32, any::<u64>(), 0..14);
     prop_oneof![
         24 => (0..16u32, version, minutes, any::<bool>(), from, any::<bool>()).prop_map(
@@ -394,7 +400,8 @@ proptest! {
                     if copy {
                         prop_assert_eq!(output, None);
                     } else if let Some(HolderOutput::Held { ticket: 1, held }) = output {
-                        let in_bounds = minutes > 0 && minutes <= EXPIRY_AHEAD_MAX;
+                        let max = if large { EXPIRY_AHEAD_MAX } else { LASTING_AHEAD_MAX };
+                        let in_bounds = minutes > 0 && minutes <= max;
                         match held {
                             Held::Stored => prop_assert!(in_bounds && !leaving),
                             Held::Stale => prop_assert!(old.is_some_and(|old| old.0 >= version)),

@@ -8,7 +8,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use warren_overlay::time::Time;
+use warren_overlay::{garlic::BLOCK_REQUESTS_MAX, time::Time};
 
 use crate::file::Place;
 
@@ -24,9 +24,9 @@ pub const EXITS_MAX: usize = 16;
 const EXITS_MIN: usize = 3;
 /// Segments that are remembered of each exit: those under way, and some that came before.
 const SEGMENTS_MAX: usize = 64;
-/// Requests under way at one exit: at first, and at most.
+/// Requests under way at one exit: at first, and at most what its tunnel takes.
 const WINDOW_START: usize = 8;
-const WINDOW_MAX: usize = 32;
+const WINDOW_MAX: usize = BLOCK_REQUESTS_MAX;
 /// How long an exit rests that said Busy or that failed.
 const REST: Duration = Duration::from_millis(250);
 

@@ -121,6 +121,11 @@ impl Heal {
         self.stored
     }
 
+    /// Most routers that were asked for one block.
+    pub const fn routers(&self) -> u8 {
+        self.courier.counts.routers
+    }
+
     /// For a directory: the file that lists what else to heal.
     pub fn children(&self) -> Option<&ReadCap> {
         self.repair.children()

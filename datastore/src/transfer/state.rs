@@ -83,6 +83,11 @@ impl StoreState {
         Self { hash, below: 0, above: Vec::new() }
     }
 
+    /// How many blocks are stored.
+    pub fn count(&self) -> u64 {
+        self.below + self.above.len() as u64
+    }
+
     /// The bytes that `decode` reads.
     pub fn encode(&self) -> Vec<u8> {
         let mut w = Writer::default();

@@ -29,8 +29,9 @@ use crate::{
 
 /// Places asked at once.
 const WAVE: usize = 3;
-/// How long a wave may be silent before the next one is sent as well.
-const WAVE_WAIT: Duration = Duration::from_secs(3);
+/// How long a wave may be silent before the next one is sent as well: a router on the way of its
+/// requests may be.
+const WAVE_WAIT: Duration = Duration::from_millis(1_500);
 /// How long the last wave may be silent before the lookup ends.
 const LAST_WAIT: Duration = Duration::from_secs(10);
 /// How long others may still answer once a good record came: as long as that one took, within

@@ -33,7 +33,7 @@ use crate::{
 /// How long a change waits for others to go with it: gateways come and go in groups.
 const COALESCE: Duration = Duration::from_millis(500);
 /// The least time between two rounds; with [`COALESCE`] well under the 5 s of PROTOCOL P10.
-const ROUND_MIN: Duration = Duration::from_secs(2);
+const ROUND_MIN: Duration = Duration::from_secs(1);
 /// A round is repeated after 50 to 60 minutes, drawn: six puts at the same second of every hour
 /// would be easy to link.
 const REFRESH_MIN: Duration = Duration::from_mins(50);
@@ -42,8 +42,13 @@ const REFRESH_SPREAD_S: u64 = 10 * 60;
 const REFRESH_WALL_MIN: u32 = 60;
 /// How often the wall clock is looked at.
 const TICK: Duration = Duration::from_mins(1);
-/// A put or get without an answer counts as failed after this.
-const ANSWER_WAIT: Duration = Duration::from_secs(20);
+/// A put or get without an answer is sent again after three times what answers take, through another
+/// tunnel: one on its way may be silent. At least this, and this before the first answer.
+const ANSWER_WAIT_MIN: Duration = Duration::from_millis(500);
+const ANSWER_WAIT_FIRST: Duration = Duration::from_millis(1_500);
+/// So many times, while there are other tunnels; then the wait doubles up to this.
+const QUICK_TRIES: u32 = 3;
+const ANSWER_WAIT_MAX: Duration = Duration::from_secs(24);
 /// Waits between tries of one place: 1 s, doubling up to 30 s.
 const BACK_OFF_MIN: Duration = Duration::from_secs(1);
 const BACK_OFF_MAX: Duration = Duration::from_secs(30);
@@ -88,6 +93,8 @@ pub enum Output {
         record: Record,
         /// Which set it is of.
         set: Set,
+        /// How often it was tried before: each time through another tunnel.
+        tries: u32,
     },
     /// Get the record that is held at one of our own places, through the same tunnel as its puts.
     Get {
@@ -128,6 +135,8 @@ enum SlotState {
 struct Slot {
     record: Record,
     failures: u32,
+    /// When it was put last.
+    put: Time,
     state: SlotState,
 }
 
@@ -147,6 +156,18 @@ impl Slot {
             SlotState::Putting { until, .. } | SlotState::Learning { until, .. } => Some(until),
             SlotState::Stored => None,
         }
+    }
+
+    /// It was sent, and waited for long enough.
+    fn is_unanswered(&self, now: Time) -> bool {
+        self.request().is_some() && self.wakes().is_some_and(|until| now >= until)
+    }
+
+    /// How long an answer is waited for, where they usually take so long.
+    fn patience(&self, usual: Option<Duration>) -> Duration {
+        let wait = usual.map_or(ANSWER_WAIT_FIRST, |usual| (usual * 3).max(ANSWER_WAIT_MIN));
+        let doublings = self.failures.saturating_sub(QUICK_TRIES).min(8);
+        wait.saturating_mul(1 << doublings).min(ANSWER_WAIT_MAX)
     }
 
     /// Puts the next try off: 1 s doubling to 30 s, or as long as was asked for.
@@ -189,6 +210,8 @@ pub struct Publisher {
     conflict: Option<Time>,
     conflicts: u64,
     requests: u32,
+    /// How long a put waits for its answer, smoothed.
+    usual: Option<Duration>,
     outputs: VecDeque<Output>,
 }
 
@@ -214,6 +237,7 @@ impl Publisher {
             conflict: None,
             conflicts: 0,
             requests: 0,
+            usual: None,
             outputs: VecDeque::new(),
         }
     }
@@ -300,13 +324,17 @@ impl Publisher {
         let Some(slot) = set.slots.iter_mut().find(|slot| slot.request() == Some(request)) else {
             return;
         };
+        if matches!(slot.state, SlotState::Putting { .. }) {
+            let took = now.time.since(slot.put);
+            self.usual = Some(self.usual.map_or(took, |usual| (usual * 7 + took) / 8));
+        }
         let mut learned = None;
         match (slot.state, answer) {
             (SlotState::Putting { .. }, RecordAnswer::Stored { copies: 1.. }) => {
                 slot.state = SlotState::Stored;
             }
             (SlotState::Putting { .. }, RecordAnswer::Stale) if !learning => {
-                let (request, until) = (self.requests, now.time + ANSWER_WAIT);
+                let (request, until) = (self.requests, now.time + slot.patience(self.usual));
                 self.requests = self.requests.wrapping_add(1);
                 slot.state = SlotState::Learning { request, until };
                 let key = slot.record.key();
@@ -430,28 +458,26 @@ impl Publisher {
             |index| seal(rng, key, self.network, day, index, self.version, expiry, descriptor).ok();
         let records = day::indexes().filter_map(seal);
         let state = SlotState::Retrying { at: now.time };
-        records.map(|record| Slot { record, failures: 0, state }).collect()
+        records.map(|record| Slot { record, failures: 0, put: now.time, state }).collect()
     }
 
-    /// Sends what is due and gives up on what got no answer.
+    /// Gives up on what got no answer and sends what is due.
     fn drive(&mut self, now: Now) {
         for set in &mut self.sets {
             let which = Set::of(set.day, self.today);
             for slot in &mut set.slots {
-                match slot.state {
-                    SlotState::Retrying { at } if now.time >= at => {
-                        let (request, until) = (self.requests, now.time + ANSWER_WAIT);
-                        self.requests = self.requests.wrapping_add(1);
-                        slot.state = SlotState::Putting { request, until };
-                        let record = slot.record.clone();
-                        self.outputs.push_back(Output::Put { request, record, set: which });
-                    }
-                    SlotState::Putting { until, .. } | SlotState::Learning { until, .. }
-                        if now.time >= until =>
-                    {
-                        slot.fail(now.time, 0);
-                    }
-                    _ => {}
+                if slot.is_unanswered(now.time) {
+                    // The wait was its pause.
+                    slot.failures = slot.failures.saturating_add(1);
+                    slot.state = SlotState::Retrying { at: now.time };
+                }
+                if matches!(slot.state, SlotState::Retrying { at } if now.time >= at) {
+                    let (request, until) = (self.requests, now.time + slot.patience(self.usual));
+                    slot.put = now.time;
+                    self.requests = self.requests.wrapping_add(1);
+                    slot.state = SlotState::Putting { request, until };
+                    let (record, tries) = (slot.record.clone(), slot.failures);
+                    self.outputs.push_back(Output::Put { request, record, set: which, tries });
                 }
             }
         }

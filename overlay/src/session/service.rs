@@ -1,8 +1,8 @@
 //! The service's side of all its sessions.
 //!
-//! Lives here: what a fresh path turns out to be, which sessions there are, when they end, and the
-//! quota over them. Does not live here: streams and offsets (`conversation.rs`), keys and tags
-//! (`handshake.rs`, `resume.rs`), splices and leases (`end.rs`).
+//! Lives here: which sessions there are, which paths are theirs, when they end, and the quota over
+//! them. Does not live here: paths that have not said whose they are (`fresh.rs`), streams and
+//! offsets (`conversation.rs`), keys and tags (`handshake.rs`, `resume.rs`), splices and leases (`end.rs`).
 //!
 //! ```text
 //!  fresh path --tag--> hello opens? ──────────────────────> live, older paths closed
@@ -20,7 +20,8 @@ use super::{
     app::{AppCommand, AppEvent, StreamNo},
     conversation::{Conversation, Heard, Trouble},
     frame::ResetReason,
-    handshake::{Answer, Joined, Request, SessionSecret},
+    fresh::{Fresh, Said},
+    handshake::{Answer, Request, SessionSecret},
     mux::Side,
     names::{events, split},
     path::{Path, PathNo},
@@ -37,10 +38,6 @@ use crate::{
 
 /// Sessions of one service. Each costs some KiB when idle.
 const SESSIONS_MAX: usize = 1_024;
-/// Paths that have not said what they are: at most 8 units each, 2 MiB in all.
-const FRESH_MAX: usize = 256;
-/// How long a path may take to say it.
-const FRESH_TIME: Duration = Duration::from_secs(10);
 /// How long a session waits for its client to resume.
 const WAIT_MAX: Duration = Duration::from_mins(2);
 /// How long a client may take to confirm that it holds the keys: longer than it goes on trying, so
@@ -62,13 +59,6 @@ pub(super) enum ServiceOutput {
     ClosePath { path: PathNo },
     /// For the application.
     App(AppEvent),
-}
-
-#[derive(Debug)]
-struct Fresh {
-    joined: Joined,
-    since: Time,
-    first: bool,
 }
 
 /// A full handshake that continues the session, until its client's hello.
@@ -111,7 +101,7 @@ pub(super) struct Service {
     sessions: BTreeMap<u32, Session>,
     next_session: u32,
     owners: BTreeMap<PathNo, u32>,
-    fresh: BTreeMap<PathNo, Fresh>,
+    fresh: Fresh,
     tags: Tags,
     replay: Replay,
     budget: Budget,
@@ -135,7 +125,7 @@ impl Service {
             sessions: BTreeMap::new(),
             next_session: 0,
             owners: BTreeMap::new(),
-            fresh: BTreeMap::new(),
+            fresh: Fresh::default(),
             tags: Tags::default(),
             replay: Replay::default(),
             budget: Budget::new(),
@@ -197,13 +187,9 @@ impl Service {
 
     /// Somebody used a lease.
     pub(super) fn incoming(&mut self, now: Now, path: PathNo) {
-        if self.fresh.len() >= FRESH_MAX
-            && let Some((oldest, _)) = self.fresh.pop_first()
-        {
-            self.outputs.push_back(ServiceOutput::ClosePath { path: oldest });
+        if let Some(path) = self.fresh.add(now.time, path) {
+            self.outputs.push_back(ServiceOutput::ClosePath { path });
         }
-        let fresh = Fresh { joined: Joined::default(), since: now.time, first: true };
-        self.fresh.insert(path, fresh);
     }
 
     /// A unit came.
@@ -213,26 +199,18 @@ impl Service {
             self.touch(now.time, id);
             return;
         }
-        let Some(mut fresh) = self.fresh.remove(&no) else { return };
-        if std::mem::replace(&mut fresh.first, false)
-            && let Some((tag, record)) = unit.split_first_chunk_mut::<16>()
-            && let Some((id, number)) = self.tags.burn(tag)
-        {
-            if !self.resume(now.time, id, number, no, record) {
-                self.outputs.push_back(ServiceOutput::ClosePath { path: no });
+        let owner = match self.fresh.receive(&mut self.tags, no, unit) {
+            None => return,
+            Some(Said::Tag { session, number, record }) => {
+                if !self.resume(now.time, session, number, no, record) {
+                    self.outputs.push_back(ServiceOutput::ClosePath { path: no });
+                }
+                Some(session)
             }
-            self.touch(now.time, id);
-            return;
-        }
-        let done = match fresh.joined.add(unit) {
-            Ok(None) => {
-                self.fresh.insert(no, fresh);
-                return;
-            }
-            Ok(Some(request)) => self.request(now, no, &request),
-            Err(_) => None,
+            Some(Said::Request(request)) => self.request(now, no, &request),
+            Some(Said::Nonsense) => None,
         };
-        match done {
+        match owner {
             Some(id) => self.touch(now.time, id),
             None => self.outputs.push_back(ServiceOutput::ClosePath { path: no }),
         }
@@ -240,7 +218,7 @@ impl Service {
 
     /// The splice of a path is over.
     pub(super) fn path_closed(&mut self, now: Now, no: PathNo) {
-        self.fresh.remove(&no);
+        self.fresh.remove(no);
         self.farewells.remove(&no);
         let Some(id) = self.owners.remove(&no) else { return };
         if let Some(session) = self.sessions.get_mut(&id) {
@@ -546,10 +524,8 @@ impl Service {
 
     /// Does what is due.
     pub(super) fn settle(&mut self, now: Now) {
-        let late = |fresh: &Fresh| now.time >= fresh.since + FRESH_TIME;
-        while let Some((&no, _)) = self.fresh.first_key_value().filter(|(_, fresh)| late(fresh)) {
-            self.fresh.remove(&no);
-            self.outputs.push_back(ServiceOutput::ClosePath { path: no });
+        while let Some(path) = self.fresh.take_late(now.time) {
+            self.outputs.push_back(ServiceOutput::ClosePath { path });
         }
         while let Some(&(at, id)) = self.timers.first()
             && at <= now.time
@@ -577,8 +553,7 @@ impl Service {
 
     /// When to settle next.
     pub(super) fn poll_timeout(&self) -> Option<Time> {
-        let fresh = self.fresh.first_key_value().map(|(_, fresh)| fresh.since + FRESH_TIME);
-        earlier(fresh, self.timers.first().map(|(at, _)| *at))
+        earlier(self.fresh.poll_timeout(), self.timers.first().map(|(at, _)| *at))
     }
 }
 

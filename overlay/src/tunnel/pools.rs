@@ -19,7 +19,7 @@ mod retry;
 mod stock;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -42,8 +42,8 @@ use crate::{
 pub const STOCK_END: EndNo = EndNo(0);
 /// Tunnels of a service: 3 gateways and 2 spare (DESIGN section 7).
 pub const SERVICE_TUNNELS: usize = 5;
-/// Most tunnels one `End` may want.
-pub const TUNNELS_PER_END_MAX: usize = 8;
+/// Most tunnels one `End` may want: a file's exits (spec/file.md, section 7).
+pub const TUNNELS_PER_END_MAX: usize = 16;
 /// Most builds under way: each holds its keys, about 1 KiB.
 pub const BUILDS_MAX: usize = 16;
 /// Most routers of a view that are looked at (P11's private samplers have 2,048).
@@ -320,7 +320,7 @@ pub struct Pools {
     tunnels: BTreeMap<Side, Own>,
     attempts: BTreeMap<u64, Attempt>,
     /// Links whose peer gives no sign of life.
-    quiet: BTreeSet<LinkNo>,
+    quiet: BTreeMap<LinkNo, Option<RouterId>>,
     next_ask: u64,
     limit: Limit,
     back_off: BackOff,
@@ -350,7 +350,7 @@ impl Pools {
             wants: BTreeMap::new(),
             tunnels: BTreeMap::new(),
             attempts: BTreeMap::new(),
-            quiet: BTreeSet::new(),
+            quiet: BTreeMap::new(),
             next_ask: 1,
             limit: Limit::default(),
             back_off: BackOff::default(),

@@ -167,6 +167,26 @@ fn every_failure_has_its_codes_and_words() {
       Only outgoing byte streams are possible.
     BadAddressKind: 400 Bad Request, SOCKS 0x08: Address kind unknown
       This kind of address does not exist.
+    NoSite: 404 Not Found, SOCKS 0xF0: No such site
+      No site is stored under this name: it was never published, has run out, or the name is not quite right.
+      Compare every character of the name with where you got it from.
+    BadSite: 502 Bad Gateway, SOCKS 0xF1: Unusable site
+      What is stored under this name is not usable: damaged, made by a newer version, or older than what you have read before.
+      Only the owner of the site can mend that. Try later.
+    Forked: 502 Bad Gateway, SOCKS 0xF1: Published twice
+      The key of this site signed two different things as its newest version, and nothing says which one is meant. So neither is shown.
+      Its owner ends this by publishing again; or somebody else has the key.
+    Incomplete: 502 Bad Gateway, SOCKS 0x04: Not all of it is left
+      Too many pieces of this could not be found. The routers that keep them may be away for a while, or the pieces are lost.
+      Try again later.
+    NoPage: 404 Not Found, SOCKS 0x01: No such page
+      This site has nothing at this address.
+    ReadOnly: 405 Method Not Allowed, SOCKS 0x01: Only to be read
+      This site is stored: it can be read, and nothing can be sent to it.
+    BadRange: 416 Range Not Satisfiable, SOCKS 0x01: No such part
+      The file does not have the bytes that your program asked for.
+    Changed: 412 Precondition Failed, SOCKS 0x01: Changed meanwhile
+      This file is not the one that your program has a part of.
     "#);
 }
 

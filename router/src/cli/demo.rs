@@ -8,16 +8,25 @@ use std::{
 
 use clap::Args;
 use serde::Serialize;
+use tokio::sync::watch;
 use warren_overlay::{
     crypto::puzzle::Difficulty,
     ring::admission::{Network, NetworkName, SUITE_HYBRID},
     wire::RouterDescriptor,
 };
 
-use super::{Failure, fetch, page, print, print_json, say};
+use super::{
+    Failure,
+    demo_site::{self, Pages},
+    fetch, page, print, print_json, say,
+};
 use crate::{
     config::ConfigFile,
-    driver::{self, ExposeRequest, Handle, Setup},
+    driver::{
+        self, ExposeRequest, Handle, Setup,
+        files::put::PutNews,
+        sites::{PublishRequest, SiteDone},
+    },
     entropy,
     invite::Invite,
 };
@@ -48,6 +57,9 @@ struct Outcome {
     verified: bool,
     proxy: SocketAddr,
     url: String,
+    site_published_ms: u64,
+    site_first_page_ms: u64,
+    site_url: String,
 }
 
 /// How long each stage may take.
@@ -92,7 +104,9 @@ pub(super) async fn demo(args: Demo) -> Result<(), Failure> {
     let ready_ms = stages.millis();
     stages.say(format_args!("all ready: neighbours found, tunnels built"));
 
-    let (Some(service), Some(client)) = (routers.first(), routers.last()) else {
+    let (Some(service), Some(publisher), Some(client)) =
+        (routers.first(), routers.get(1), routers.last())
+    else {
         return Err(Failure::Other("no routers".into()));
     };
     let label = Some("demo".into());
@@ -108,13 +122,16 @@ pub(super) async fn demo(args: Demo) -> Result<(), Failure> {
 
     let url = format!("http://{}/", exposed.name);
     if !args.once {
+        let site = publish_site(publisher, &stages).await?;
         say(format_args!(
-            "\nPoint a browser's SOCKS5 or HTTP proxy at {0} and open\n  {url}\nor\n  \
-             curl --socks5-hostname {0} {url}\nCtrl-C ends the demo.",
-            client.proxy
+            "\nPoint a browser's SOCKS5 or HTTP proxy at {0} and open\n  {url}\n  {1}\nor\n  \
+             curl --socks5-hostname {0} {url}\nThe second is a stored site: no server is behind it. \
+             Ctrl-C ends the demo.",
+            client.proxy, site.url
         ));
         if args.json {
-            print(format_args!("{}", serde_json::json!({"proxy": client.proxy, "url": url})))?;
+            let said = serde_json::json!({"proxy": client.proxy, "url": url, "site_url": site.url});
+            print(format_args!("{said}"))?;
         }
         tokio::signal::ctrl_c().await?;
         stop(&routers).await;
@@ -142,6 +159,12 @@ pub(super) async fn demo(args: Demo) -> Result<(), Failure> {
         "{WARM_FETCHES} more pages: first byte after {warm_ttfb_ms:.1} ms (median), \
          {relays_on_path} relays carried them"
     ));
+    let site = publish_site(publisher, &stages).await?;
+    let site_published_ms = stages.millis();
+    let page = fetch::fetch(client.proxy, &site.name, "/").await?;
+    let site_first_page_ms = stages.millis();
+    verified &= page.ok && page.body == demo_site::INDEX.as_bytes();
+    stages.say(format_args!("first page of the stored site, out of the ring"));
     stop(&routers).await;
     page_task.abort();
     if args.json {
@@ -155,9 +178,25 @@ pub(super) async fn demo(args: Demo) -> Result<(), Failure> {
             verified,
             proxy: client.proxy,
             url,
+            site_published_ms,
+            site_first_page_ms,
+            site_url: site.url,
         })?;
     }
     if verified { Ok(()) } else { Err(Failure::Other("a page arrived changed".into())) }
+}
+
+/// Publishes a stored site from a router.
+async fn publish_site(router: &Handle, stages: &Stages) -> Result<SiteDone, Failure> {
+    let pages = Pages::write()?;
+    let request = PublishRequest { path: pages.dir.clone(), ..PublishRequest::default() };
+    let (news, _) = watch::channel(PutNews::default());
+    let site = router.sites.publish(&request, &news).await;
+    let site = site.map_err(|error| Failure::Other(error.to_string()))?;
+    stages.say(format_args!(
+        "stored site published: three records in the ring, its pages beside them"
+    ));
+    Ok(site)
 }
 
 /// Relay positions that carried the fetches, from what each router's counter rose by.

@@ -14,6 +14,8 @@
 //! | `GET /v1/services` | list of `ServiceStatus` | socket, or the token |
 //! | `POST /v1/services` `{"target", "label"}` | `ServiceStatus` | socket, or the token |
 //! | `DELETE /v1/services/LABEL` | 204 | socket, or the token |
+//! | `POST /v1/files/...` | see `files/api.rs` | socket, or the token |
+//! | `/v1/sites..` | see `sites/api.rs` | socket, or the token |
 //! | `POST /v1/stop` | 204, then the router leaves | socket, or the token |
 //!
 //! The Unix socket is readable by its owner alone. On TCP the Host header must name loopback (a
@@ -36,7 +38,12 @@ use tokio::{
     sync::{mpsc, oneshot},
 };
 
-use super::{Event, metrics};
+use super::{
+    Event,
+    files::{self, Files},
+    metrics,
+    sites::{self, Sites},
+};
 use crate::status::{ServiceStatus, Status};
 
 /// What the API asks of the router's task.
@@ -81,15 +88,21 @@ pub(crate) struct ErrorAnswer {
 }
 
 #[derive(Clone)]
-struct Api {
+pub(super) struct Api {
     events: mpsc::Sender<Event>,
+    pub(super) files: Files,
+    pub(super) sites: Sites,
     /// Absent on the Unix socket, whose permissions are the authentication.
     token: Option<Arc<str>>,
 }
 
 /// Serves the Unix socket until the router's task is gone.
-pub(super) async fn serve_socket(listener: UnixListener, events: mpsc::Sender<Event>) {
-    let app = api().with_state(Api { events, token: None });
+pub(super) async fn serve_socket(
+    listener: UnixListener,
+    events: mpsc::Sender<Event>,
+    sites: Sites,
+) {
+    let app = api().with_state(Api { events, files: sites.files().clone(), sites, token: None });
     let _ = axum::serve(listener, app).await;
 }
 
@@ -98,8 +111,9 @@ pub(super) async fn serve_http(
     listener: TcpListener,
     token: Arc<str>,
     events: mpsc::Sender<Event>,
+    sites: Sites,
 ) {
-    let state = Api { events, token: Some(token) };
+    let state = Api { events, files: sites.files().clone(), sites, token: Some(token) };
     let app = Router::new()
         .route("/", get(page))
         .route("/healthz", get(async || "ok\n"))
@@ -117,6 +131,8 @@ fn api() -> Router<Api> {
         .route("/v1/invite", get(invite))
         .route("/v1/services", get(services).post(expose))
         .route("/v1/services/{label}", delete(unexpose))
+        .merge(files::api::routes())
+        .merge(sites::api::routes())
         .route("/v1/stop", post(stop))
 }
 
@@ -129,7 +145,7 @@ impl IntoResponse for Gone {
     }
 }
 
-fn failure(status: StatusCode, error: impl Into<String>) -> Response {
+pub(super) fn failure(status: StatusCode, error: impl Into<String>) -> Response {
     (status, Json(ErrorAnswer { error: error.into() })).into_response()
 }
 

@@ -1,7 +1,7 @@
 //! The mixed port: accepted connections, from first byte to stream.
 //!
 //! Lives here: moving bytes between sockets and the proxy's machines. Does not live here: protocols
-//! and pages (`warren_proxy`), the streams that result (`streams.rs`).
+//! and pages (`warren_proxy`), the streams that result (`streams.rs`), stored sites (`sites/`).
 
 use std::{
     io,
@@ -14,18 +14,21 @@ use tokio::{
     sync::{Semaphore, mpsc, oneshot},
     time::timeout_at,
 };
-use warren_overlay::time::Time;
+use warren_overlay::{service::NameKind, time::Time};
 use warren_proxy::{
     Destination, Failure, Inbound, IsolationKey, Listener, Output, Request, VirtualAddresses,
 };
 
 use super::{
     Clock, Event,
+    sites::{Connection, Sites},
     streams::{self, Filters, StreamHandle},
 };
 
 /// Connections of applications at the same time. Each costs two sockets and up to 80 KiB.
 const CONNECTIONS_MAX: usize = 4_096;
+/// What a stored site answers at.
+const SITE_PORT: u16 = 80;
 /// Bytes read at once while the request is incomplete.
 const HEAD_READ_LEN: usize = 4 * 1_024;
 
@@ -36,6 +39,7 @@ pub(super) struct Front {
     pub(super) listener: Listener,
     pub(super) addresses: Arc<Mutex<VirtualAddresses>>,
     pub(super) events: mpsc::Sender<Event>,
+    pub(super) sites: Sites,
 }
 
 /// Serves `socket` until the router's task is gone.
@@ -67,6 +71,9 @@ impl Front {
         let Some(request) = self.read_request(&mut socket, &mut inbound).await? else {
             return Ok(());
         };
+        if request.destination.name.kind() == NameKind::Site {
+            return self.site(socket, inbound, request).await;
+        }
         let Request { destination, isolation, early, upload, download, .. } = request;
         let mut stream = match self.open(destination, isolation).await? {
             Ok(stream) => stream,
@@ -83,6 +90,26 @@ impl Front {
             }
             Err(failure) => self.refuse(socket, inbound, failure).await,
         }
+    }
+
+    /// A stored site: no stream is opened, its pages are found and answered from here.
+    async fn site(
+        self,
+        mut socket: TcpStream,
+        mut inbound: Inbound,
+        request: Request,
+    ) -> io::Result<()> {
+        let Request { destination, isolation: context, early, upload, download, .. } = request;
+        if destination.port != SITE_PORT {
+            return self.refuse(socket, inbound, Failure::PortRefused).await;
+        }
+        inbound.connected();
+        self.reply(&mut socket, &mut inbound).await?;
+        let name = destination.name;
+        let connection = Connection { socket, name, context, early, upload, download };
+        let mut socket = self.sites.serve(connection).await?;
+        linger(&mut socket).await;
+        Ok(())
     }
 
     async fn open(

@@ -30,7 +30,7 @@ const PEERS_MAX: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Setup {
     /// Its folder; `None` for routers that live in memory (the demo's).
-    pub(crate) home: Option<Home>,
+    pub(crate) home: Option<Arc<Home>>,
     /// Its settings.
     pub(crate) config: Config,
     /// Its network.
@@ -93,7 +93,8 @@ impl Setup {
             }
         };
         let peers = load_peers(&home, &network, wall)?;
-        Ok(Self { home: Some(home), config, network, identity, link_secret, admission, peers })
+        let home = Some(Arc::new(home));
+        Ok(Self { home, config, network, identity, link_secret, admission, peers })
     }
 
     /// The link port is known now: keeps it for the next start.

@@ -33,7 +33,9 @@ use crate::{
     app::{StreamEvent, StreamNo},
     home::Home,
     host::{Host, HostOutput},
-    node::{NodeInput, NodeSettings, Saved, ServiceSettings, service_status},
+    node::{
+        JobEvent, JobInput, JobNo, NodeInput, NodeSettings, Saved, ServiceSettings, service_status,
+    },
     status::{ServiceStatus, Status},
 };
 
@@ -62,7 +64,7 @@ struct Slot {
 pub(super) struct Task {
     clock: Clock,
     host: Host,
-    home: Option<Home>,
+    home: Option<Arc<Home>>,
     events: mpsc::Sender<Event>,
     inbox: mpsc::Receiver<Event>,
     conns: BTreeMap<LinkNo, Conn>,
@@ -71,6 +73,8 @@ pub(super) struct Task {
     open: u64,
     streams: BTreeMap<StreamNo, Slot>,
     services: BTreeMap<EndNo, Service>,
+    /// Whom to tell what concerns a transfer.
+    jobs: BTreeMap<JobNo, mpsc::UnboundedSender<JobEvent>>,
     /// Links with something to write, each once, the last first: few at any time.
     transmit: Vec<LinkNo>,
     link_source: std::net::SocketAddr,
@@ -98,7 +102,7 @@ impl Task {
             Some(home) => home.read("guards")?.map(|bytes| bytes.to_vec()).unwrap_or_default(),
             None => Vec::new(),
         };
-        let stores = setup::open_stores(setup.home.as_ref())?;
+        let stores = setup::open_stores(setup.home.as_deref())?;
         let settings = NodeSettings {
             network: setup.network,
             identity: setup.identity,
@@ -128,6 +132,7 @@ impl Task {
             open: 0,
             streams: BTreeMap::new(),
             services: BTreeMap::new(),
+            jobs: BTreeMap::new(),
             transmit: Vec::new(),
             link_source: setup.config.link,
             addresses,
@@ -135,7 +140,7 @@ impl Task {
             late: false,
             leaving: None,
         };
-        let saved = this.home.as_ref().map(services::load).transpose()?.unwrap_or_default();
+        let saved = this.home.as_deref().map(services::load).transpose()?.unwrap_or_default();
         for (service, state) in saved {
             this.add_service(service, state);
         }
@@ -224,6 +229,15 @@ impl Task {
                 self.host.node(now, input);
             }
             Event::App { end, command } => self.app(end, command),
+            Event::JobBegin { job, to } => {
+                self.jobs.insert(job, to);
+            }
+            Event::Job { job, input } => {
+                if matches!(input, JobInput::End) {
+                    self.jobs.remove(&job);
+                }
+                self.host.node(now, NodeInput::Job { job, input });
+            }
             Event::Control(ask) => self.answer(ask),
             Event::Stop => {
                 if self.leaving.is_none() {
@@ -331,6 +345,12 @@ impl Task {
                 None => self.reset(no, ResetReason::Refused),
             },
             HostOutput::Stream(no, event) => self.stream_event(no, event),
+            HostOutput::Job { job, event } => {
+                if let Some(to) = self.jobs.get(&job) {
+                    // Who is gone ends the job as well.
+                    let _ = to.send(event);
+                }
+            }
             HostOutput::EndGone(end) => {
                 let gone: Vec<_> =
                     self.streams.keys().copied().filter(|no| no.end == end).collect();

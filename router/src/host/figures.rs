@@ -5,7 +5,7 @@
 use warren_overlay::{
     id::LinkNo,
     link::{LinkIo, PadCount, RateLimit},
-    session::End,
+    session::{End, Requester},
     time::Now,
 };
 
@@ -84,7 +84,8 @@ impl Host {
         let links = self
             .up_links()
             .map(|(_, io)| io.spare_bytes() + io.waiting().map(|(.., bytes)| bytes).sum::<usize>());
-        links.chain(self.ends.values().map(End::held)).sum()
+        let requesters = self.requesters.values().map(Requester::held);
+        links.chain(self.ends.values().map(End::held)).chain(requesters).sum()
     }
 
     pub(super) fn up_links(&self) -> impl Iterator<Item = (LinkNo, &LinkIo)> {

@@ -71,6 +71,8 @@ pub(super) enum ServicesInput {
     End { end: EndNo, event: EndEvent },
     /// A service's end got a tunnel.
     Tunnel { end: EndNo, tunnel: OwnTunnelName },
+    /// The first hop of a service's tunnel gives no sign of life, or does again.
+    TunnelQuiet { end: EndNo, tunnel: OwnTunnelName, quiet: bool },
     /// A service's tunnel is gone or going.
     TunnelGone { end: EndNo, tunnel: OwnTunnelName },
 }
@@ -90,6 +92,14 @@ pub(super) enum ServicesOutput {
     Save { end: EndNo, state: Zeroizing<Vec<u8>> },
 }
 
+/// A request of a publisher: what, of which day's set, and how often it was tried before.
+#[derive(Debug)]
+struct Wish {
+    clove: Clove,
+    set: Set,
+    tries: u32,
+}
+
 #[derive(Debug)]
 struct Service {
     name: Name,
@@ -98,9 +108,10 @@ struct Service {
     /// Keys of a run before this one: what it read early is not known (PROTOCOL P9).
     restored: usize,
     leases: Vec<Lease>,
-    tunnels: Vec<OwnTunnelName>,
+    /// Its tunnels, and whether each is quiet.
+    tunnels: Vec<(OwnTunnelName, bool)>,
     /// Requests of the publisher that wait for a tunnel.
-    waiting: Vec<(Clove, Set)>,
+    waiting: Vec<Wish>,
     started: Time,
     /// It ends: until when it may still tell its clients and readers.
     leaving: Option<Time>,
@@ -158,15 +169,22 @@ impl Services {
             ServicesInput::End { end, event } => self.end_event(now, end, event),
             ServicesInput::Tunnel { end, tunnel } => {
                 if let Some(service) = self.services.get_mut(&end) {
-                    service.tunnels.push(tunnel);
-                    for (clove, set) in std::mem::take(&mut service.waiting) {
-                        self.request(end, clove, set);
+                    service.tunnels.push((tunnel, false));
+                    for wish in std::mem::take(&mut service.waiting) {
+                        self.request(end, wish);
                     }
+                }
+            }
+            ServicesInput::TunnelQuiet { end, tunnel, quiet } => {
+                if let Some(service) = self.services.get_mut(&end)
+                    && let Some(it) = service.tunnels.iter_mut().find(|it| it.0 == tunnel)
+                {
+                    it.1 = quiet;
                 }
             }
             ServicesInput::TunnelGone { end, tunnel } => {
                 if let Some(service) = self.services.get_mut(&end) {
-                    service.tunnels.retain(|it| *it != tunnel);
+                    service.tunnels.retain(|(it, _)| *it != tunnel);
                 }
             }
         }
@@ -318,19 +336,21 @@ impl Services {
         let Some(service) = self.services.get_mut(&end) else { return };
         while let Some(output) = service.publisher.poll_output() {
             match output {
-                PublishOutput::Put { request, record, set } => {
+                PublishOutput::Put { request, record, set, tries } => {
                     if let Some(record) = RecordBytes::new(record.encode()) {
-                        requests.push((Clove::RecordPut { request, record }, set));
+                        let clove = Clove::RecordPut { request, record };
+                        requests.push(Wish { clove, set, tries });
                     }
                 }
                 PublishOutput::Get { request, key, set } => {
-                    requests.push((Clove::RecordGet { request, key }, set));
+                    let clove = Clove::RecordGet { request, key };
+                    requests.push(Wish { clove, set, tries: 0 });
                 }
                 PublishOutput::Published { .. } => published = true,
             }
         }
-        for (clove, set) in requests {
-            self.request(end, clove, set);
+        for wish in requests {
+            self.request(end, wish);
         }
         if published {
             if let Some(service) = self.services.get_mut(&end)
@@ -343,22 +363,16 @@ impl Services {
         }
     }
 
-    /// Each day's set goes through an end hop of its own (PROTOCOL P10), as far as there are enough.
-    fn request(&mut self, end: EndNo, clove: Clove, set: Set) {
+    /// Each day's set goes through end hops of its own (PROTOCOL P10), as far as there are enough.
+    fn request(&mut self, end: EndNo, wish: Wish) {
         let Some(service) = self.services.get_mut(&end) else { return };
-        let nth = match set {
-            Set::Today => 0,
-            Set::Tomorrow => 1,
-            Set::Yesterday => 2,
-        };
-        let count = service.tunnels.len();
-        match count.checked_sub(1).and_then(|last| service.tunnels.get(nth.min(last))) {
+        match way(&service.tunnels, wish.set, wish.tries) {
             Some(tunnel) => {
-                let input = EndInput::Request { tunnel: Some(*tunnel), clove };
+                let input = EndInput::Request { tunnel: Some(tunnel), clove: wish.clove };
                 self.out.push_back(ServicesOutput::End { end, input });
             }
             // The publisher asks again if it waits too long; 18 are all it ever asks at once.
-            None => service.waiting.push((clove, set)),
+            None => service.waiting.push(wish),
         }
     }
 
@@ -368,6 +382,23 @@ impl Services {
             self.out.push_back(ServicesOutput::Save { end, state });
         }
     }
+}
+
+/// Which of a service's `tunnels` a request takes: every other one is its set's (yesterday's and
+/// tomorrow's are never out at the same time), each try takes the next of these, and one that is quiet
+/// comes last.
+fn way(tunnels: &[(OwnTunnelName, bool)], set: Set, tries: u32) -> Option<OwnTunnelName> {
+    let first = usize::from(set != Set::Today).min(tunnels.len().saturating_sub(1));
+    let own = tunnels.iter().skip(first).step_by(2);
+    let (quiet, good): (Vec<_>, Vec<_>) = own.partition(|(_, quiet)| *quiet);
+    let all: Vec<_> = if good.is_empty() {
+        let others = tunnels.iter().filter(|(_, quiet)| !quiet);
+        others.chain(quiet).collect()
+    } else {
+        good
+    };
+    let nth = (tries as usize).checked_rem(all.len())?;
+    all.get(nth).map(|(tunnel, _)| *tunnel)
 }
 
 fn copy_dh(key: &DhSecret) -> DhSecret {
@@ -402,4 +433,40 @@ fn decode_state(state: &[u8]) -> Option<(u64, Vec<DailyKey>)> {
         keys.push(DailyKey::restore(&Secret::take(&mut bytes)).ok()?);
     }
     Some((version, keys))
+}
+
+#[cfg(test)]
+mod tests {
+    use warren_overlay::id::{LinkNo, TunnelId};
+
+    use super::*;
+
+    fn tunnels(quiet: &[usize]) -> Vec<(OwnTunnelName, bool)> {
+        (0..5).map(|at| ((LinkNo(1), TunnelId(at)), quiet.contains(&(at as usize)))).collect()
+    }
+
+    fn ways(tunnels: &[(OwnTunnelName, bool)], set: Set) -> Vec<u32> {
+        (0..6).map(|tries| way(tunnels, set, tries).unwrap().1.0).collect()
+    }
+
+    #[test]
+    fn each_set_has_tunnels_of_its_own_and_every_try_takes_another() {
+        let tunnels = tunnels(&[]);
+        assert_eq!(ways(&tunnels, Set::Today), [0, 2, 4, 0, 2, 4]);
+        assert_eq!(ways(&tunnels, Set::Tomorrow), [1, 3, 1, 3, 1, 3]);
+        assert_eq!(ways(&tunnels, Set::Yesterday), [1, 3, 1, 3, 1, 3]);
+    }
+
+    #[test]
+    fn a_quiet_tunnel_comes_last() {
+        assert_eq!(ways(&tunnels(&[0]), Set::Today), [2, 4, 2, 4, 2, 4]);
+        assert_eq!(ways(&tunnels(&[1, 3]), Set::Tomorrow), [0, 2, 4, 1, 3, 0]);
+    }
+
+    #[test]
+    fn too_few_tunnels_are_shared_and_none_is_none() {
+        let one = &tunnels(&[])[..1];
+        assert_eq!(ways(one, Set::Yesterday), [0; 6]);
+        assert_eq!(way(&[], Set::Today, 0), None);
+    }
 }

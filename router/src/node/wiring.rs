@@ -30,6 +30,7 @@ use super::{
     exits::{ExitsInput, ExitsOutput},
     links::{Asked, Asker, LinksOutput},
     services::{ServicesInput, ServicesOutput},
+    transfers::{TransfersInput, TransfersOutput},
 };
 
 impl Node {
@@ -52,6 +53,10 @@ impl Node {
             }
             NodeInput::Unexpose { end } => {
                 self.services.handle_input(now, ServicesInput::Unexpose { end });
+            }
+            NodeInput::Job { job, input } => {
+                let end = self.new_end();
+                self.transfers.handle_input(now, TransfersInput::Job { job, end, input });
             }
             NodeInput::Loaded(loaded) => {
                 self.transit.handle_input(now, TransitInput::Loaded(loaded));
@@ -167,6 +172,8 @@ impl Node {
         }
         if self.services.holds(end) {
             self.services.handle_input(now, ServicesInput::End { end, event });
+        } else if self.transfers.holds(end) {
+            self.transfers.handle_input(now, TransfersInput::End { end, event });
         } else {
             self.contexts.handle_input(now, ContextsInput::End { end, event });
         }
@@ -207,6 +214,10 @@ impl Node {
             }
             while let Some(output) = self.services.poll_output() {
                 self.services_say(now, output);
+                quiet = false;
+            }
+            while let Some(output) = self.transfers.poll_output() {
+                self.transfers_say(now, output);
                 quiet = false;
             }
         }
@@ -407,7 +418,9 @@ impl Node {
                 self.tell_end(end, EndInput::RetireTunnel { tunnel });
             }
             PoolsOutput::Quiet { end, link, tunnel, quiet } => {
-                self.tell_end(end, EndInput::TunnelQuiet { tunnel: (link, tunnel), quiet });
+                let tunnel = (link, tunnel);
+                self.services.handle_input(now, ServicesInput::TunnelQuiet { end, tunnel, quiet });
+                self.tell_end(end, EndInput::TunnelQuiet { tunnel, quiet });
             }
             PoolsOutput::Lost { end, link, tunnel } => {
                 self.tunnel_gone(now, end, (link, tunnel));
@@ -442,10 +455,14 @@ impl Node {
         let input = EndInput::Tunnel { tunnel, layers, route: Route { hops }, gateway };
         self.tell_end(end, input);
         self.services.handle_input(now, ServicesInput::Tunnel { end, tunnel });
+        if let Some(last) = path.last().map(|hop| hop.id()) {
+            self.transfers.handle_input(now, TransfersInput::TunnelReady { end, tunnel, last });
+        }
     }
 
     fn tunnel_gone(&mut self, now: Now, end: EndNo, tunnel: OwnTunnelName) {
         self.services.handle_input(now, ServicesInput::TunnelGone { end, tunnel });
+        self.transfers.handle_input(now, TransfersInput::TunnelGone { end, tunnel });
         self.tell_end(end, EndInput::TunnelClosed { tunnel });
     }
 
@@ -491,6 +508,40 @@ impl Node {
             }
             ServicesOutput::Save { end, state } => {
                 self.out.push_back(NodeOutput::Save(Saved::Service { end, state }));
+            }
+        }
+    }
+
+    fn transfers_say(&mut self, now: Now, output: TransfersOutput) {
+        match output {
+            TransfersOutput::NewRequester { end, machine } => {
+                self.out.push_back(NodeOutput::NewRequester { end, machine });
+            }
+            TransfersOutput::End { end, input } => self.tell_end(end, input),
+            TransfersOutput::DropEnd { end } => {
+                self.pools.handle_input(now, PoolsInput::DropEnd { end });
+                self.out.push_back(NodeOutput::DropEnd { end });
+            }
+            TransfersOutput::Take { end } => {
+                let avoid = Avoid::none();
+                self.pools.handle_input(now, PoolsInput::TakeClient { end, avoid });
+            }
+            TransfersOutput::WantHops { end, count, hops } => {
+                let hops = Some(usize::from(hops));
+                self.pools.handle_input(now, PoolsInput::WantService { end, count, hops });
+            }
+            TransfersOutput::DropTunnel { end, tunnel } => {
+                self.tell_end(end, EndInput::TunnelClosed { tunnel });
+                let (link, tunnel) = tunnel;
+                self.pools.handle_input(now, PoolsInput::Drop { link, tunnel });
+            }
+            TransfersOutput::Look { job, ask, exit, address, class } => {
+                let found = self.holder.fetched(&address);
+                self.transfers.looked(job, (ask, exit), (address, class), found);
+            }
+            TransfersOutput::Keep { block } => self.holder.keep_fetched(&block),
+            TransfersOutput::Event { job, event } => {
+                self.out.push_back(NodeOutput::Job { job, event });
             }
         }
     }

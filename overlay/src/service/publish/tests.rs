@@ -29,6 +29,8 @@ struct Bench {
     /// What the ring says to puts; `None` is silence, `Stored` is checked against what it holds.
     ring: fn(&Record) -> Option<RecordAnswer>,
     puts: Vec<(u64, Set, Record)>,
+    /// How often each of these had been tried before.
+    tries: Vec<u32>,
     places: BTreeMap<Day, Vec<Place>>,
     gets: usize,
     announced: Vec<u64>,
@@ -46,6 +48,7 @@ fn bench(minutes_after_boundary: u32) -> Bench {
         held: BTreeMap::new(),
         ring: STORES,
         puts: Vec::new(),
+        tries: Vec::new(),
         places: BTreeMap::new(),
         gets: 0,
         announced: Vec::new(),
@@ -82,7 +85,8 @@ impl Bench {
                     };
                     (request, self.held.get(&key).map_or(RecordAnswer::NotFound, found))
                 }
-                Output::Put { request, record, set } => {
+                Output::Put { request, record, set, tries } => {
+                    self.tries.push(tries);
                     self.puts.push((self.millis, set, record.clone()));
                     let Some(mut answer) = (self.ring)(&record) else { continue };
                     if let RecordAnswer::Stored { copies: 1.. } = answer {
@@ -238,7 +242,7 @@ fn steady_changes_neither_flood_nor_starve() {
         bench.run_until(u64::from(step) * 100);
     }
     let rounds = bench.puts.len() / 6;
-    assert!((8..=12).contains(&rounds), "{rounds} rounds in 20 s");
+    assert!((16..=22).contains(&rounds), "{rounds} rounds in 20 s");
 }
 
 #[test]
@@ -290,15 +294,21 @@ fn a_busy_ring_is_left_alone_for_as_long_as_it_asks_but_no_longer_than_a_minute(
     }
 }
 
+/// A router on the tunnel may be silent: what is unanswered goes through another one soon, and ever
+/// later where that does not help either.
 #[test]
-fn a_silent_ring_counts_as_failed_after_twenty_seconds() {
+fn what_is_not_answered_is_sent_again_another_way_ever_later() {
     let mut bench = bench(100);
     bench.ring = |_| None;
     bench.input(Input::Descriptor(descriptor(2)));
-    bench.run_until(21_499);
-    assert_eq!(bench.puts.len(), 6);
-    bench.run_until(21_500);
-    assert_eq!(bench.puts.len(), 12);
+    bench.run_until(100_000);
+    let key = bench.puts[0].2.key();
+    let of_one = bench.puts.iter().zip(&bench.tries).filter(|((.., it), _)| it.key() == key);
+    let times: Vec<_> = of_one.map(|((at, ..), tries)| (*at, *tries)).collect();
+    let at = |(tries, ms): (u32, &u64)| (*ms, tries);
+    let expected = [500, 2_000, 3_500, 5_000, 6_500, 9_500, 15_500, 27_500, 51_500, 75_500];
+    let expected: Vec<_> = (0..).zip(&expected).map(at).collect();
+    assert_eq!(times[..expected.len()], expected);
 }
 
 #[test]

@@ -33,8 +33,10 @@ const HANDSHAKE_TIME: Duration = Duration::from_millis(2_500);
 /// Attempts that run at the same time: a silent router may be in most pairs of tunnel and gateway,
 /// and nobody says in which. Less than the numbers that a service looks ahead.
 pub(super) const ATTEMPTS_MAX: usize = 10;
-/// Which of them is a handshake, and from which on a fresh descriptor is asked for.
+/// Which of them is a handshake.
 const SIXTH: usize = 6;
+/// From which on a fresh descriptor is asked for.
+const THIRD: usize = 3;
 /// How long an attempt is alone. Not zero even if the cause is silence: of two that arrive, the
 /// service drops the lower number, and what it sent there goes again.
 pub(super) const RACE_AFTER: Duration = Duration::from_millis(200);
@@ -47,7 +49,7 @@ const RETRY_FIRST: Duration = Duration::from_millis(250);
 const RETRY_LONGEST: Duration = Duration::from_secs(4);
 /// How often a fresh descriptor is asked for while no path comes about.
 const ASK_EVERY: Duration = Duration::from_secs(4);
-/// The same when not even an untried lease is left.
+/// The same in a race, and when not even an untried lease is left.
 const ASK_SOON: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
@@ -112,8 +114,17 @@ impl Client {
                 self.timer = earlier(self.timer, Some(due));
                 return;
             }
-            if self.target.is_none() || self.leases.all_failed() {
+            if self.target.is_none() {
                 return;
+            }
+            if self.leases.all_failed() {
+                // A descriptor that is long in coming leaves what is known.
+                let due = self.asked_at + ASK_SOON;
+                if now < due {
+                    self.timer = earlier(self.timer, Some(due));
+                    return;
+                }
+                self.leases.forgive();
             }
             let running: Vec<_> = self.attempts.iter().map(|attempt| attempt.via).collect();
             let pair = choose(now, &mut self.rng, &self.tunnels, &self.leases, live, &running);
@@ -129,9 +140,9 @@ impl Client {
                 }
                 return;
             };
-            if running.len() + 2 >= SIXTH {
-                // Every lease is being tried and none answers: the service may have others by now.
-                self.ask_after(now, self.asked_at + ASK_EVERY);
+            if running.len() + 1 >= THIRD {
+                // Lease after lease is tried and none answers: the service may have others by now.
+                self.ask_after(now, self.asked_at + ASK_SOON);
             }
             // Of two that arrive the service drops the lower number: a gateway that is being asked
             // through a tunnel that works is asked again only when it had time to answer.

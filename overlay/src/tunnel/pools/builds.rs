@@ -10,7 +10,7 @@ use super::{
     RECORD_MINUTES, RENEWAL_RESERVE, SERVICE_LIFE, SMALL_MEMORY, STOCK_END, Side,
 };
 use crate::{
-    id::{EndNo, RouterId},
+    id::{EndNo, LinkNo, RouterId},
     plane::{Lane, LinkCommand},
     time::{Now, Time},
     tunnel::{
@@ -91,8 +91,15 @@ impl Pools {
 
     /// First hops that give no sign of life.
     fn quiet_hops(&self) -> BTreeSet<RouterId> {
-        let on_quiet = self.tunnels.iter().filter(|(side, _)| self.quiet.contains(&side.0));
-        on_quiet.filter_map(|(_, own)| first_id(&own.path)).collect()
+        self.quiet.values().flatten().copied().collect()
+    }
+
+    /// Who is at the other end of a link over which tunnels begin, or builds are under way.
+    pub(super) fn first_over(&self, link: LinkNo) -> Option<RouterId> {
+        let built = self.tunnels.iter().map(|(side, own)| (side.0, &own.path));
+        let building = self.attempts.values();
+        let building = building.filter_map(|it| Some((it.sent.as_ref()?.0.0, &it.path)));
+        built.chain(building).find(|(over, _)| *over == link).and_then(|(_, path)| first_id(path))
     }
 
     /// The first hop to begin with.
@@ -269,6 +276,20 @@ impl Pools {
         let Some(attempt) = self.failed(now, ask) else { return };
         self.count(&attempt.path, false);
         self.charge(now, &attempt.path, 0);
+    }
+
+    /// The first hop of builds under way gives no sign of life: others take their places at once,
+    /// and not when their time is over.
+    pub(super) fn abandon(&mut self, link: LinkNo) {
+        let on_it = |attempt: &Attempt| attempt.sent.as_ref().is_some_and(|(at, _)| at.0 == link);
+        let over: Vec<_> = self.attempts.extract_if(.., |_, attempt| on_it(attempt)).collect();
+        for (_, attempt) in over {
+            self.failed += 1;
+            self.count(&attempt.path, false);
+            if let Some((side, _)) = attempt.sent {
+                self.close(side);
+            }
+        }
     }
 
     pub(super) fn attempt_at(&self, side: Side) -> Option<u64> {

@@ -89,7 +89,12 @@ impl Pools {
     }
 
     pub(super) fn link_quiet(&mut self, link: LinkNo, quiet: bool) {
-        let changed = if quiet { self.quiet.insert(link) } else { self.quiet.remove(&link) };
+        let first = self.first_over(link);
+        let changed = if quiet {
+            self.quiet.insert(link, first).is_none()
+        } else {
+            self.quiet.remove(&link).is_some()
+        };
         let there = self.tunnels.iter().filter(|(side, _)| changed && side.0 == link);
         let held = there.filter_map(|((link, tunnel), own)| Some((own.held_by()?, *link, *tunnel)));
         self.outputs.extend(held.map(|(end, link, tunnel)| PoolsOutput::Quiet {
@@ -98,6 +103,9 @@ impl Pools {
             tunnel,
             quiet,
         }));
+        if quiet && changed {
+            self.abandon(link);
+        }
     }
 
     pub(super) fn link_down(&mut self, now: Time, link: LinkNo) {
@@ -224,7 +232,7 @@ impl Pools {
     fn missing(&self, now: Time, end: EndNo) -> usize {
         let Some(want) = self.wants.get(&end) else { return 0 };
         let lasting = self.tunnels.iter().filter(|(side, own)| {
-            let quiet = want.service && self.quiet.contains(&side.0);
+            let quiet = want.service && self.quiet.contains_key(&side.0);
             own.serves(end) && now < own.rotates && !quiet
         });
         want.count.saturating_sub(lasting.count())
@@ -253,7 +261,7 @@ impl Pools {
             .filter(|(_, own)| own.purpose == purpose && own.is_fresh_stock(now))
             .filter(|(_, own)| (urgent || own.made_for == Some(end)) && own.suits(&want.avoid))
             .min_by_key(|(side, own)| {
-                let quiet = self.quiet.contains(&side.0);
+                let quiet = self.quiet.contains_key(&side.0);
                 (quiet, by_guard(own), Reverse(own.rotates), **side)
             })
             .map(|(side, _)| *side)

@@ -167,6 +167,28 @@ fn a_dead_guard_leaves_the_other() {
 }
 
 #[test]
+fn builds_through_a_first_hop_that_falls_silent_give_way_at_once() {
+    let mut fabric = started(12);
+    fabric.run(seconds(1));
+    take(&mut fabric, END);
+    let side = held(&fabric)[0];
+    let guard = fabric.pools.hops(side.0, side.1).unwrap()[0];
+    fabric.mood(fabric.node_of(guard), Mood::Silent);
+    fabric.input(PoolsInput::WantService { end: EndNo(2), count: 5, hops: None });
+    fabric.run(Duration::from_millis(1));
+    let builds = |fabric: &Fabric| {
+        let all = fabric.pools.attempts.values();
+        let (through, others): (Vec<_>, Vec<_>) =
+            all.partition(|it| builds::first_id(&it.path) == Some(guard));
+        (through.len(), others.len())
+    };
+    let (through, others) = builds(&fabric);
+    assert!(through > 0);
+    fabric.input(PoolsInput::LinkQuiet { link: side.0, quiet: true });
+    assert_eq!(builds(&fabric), (0, through + others));
+}
+
+#[test]
 fn a_tunnel_that_its_end_calls_dead_is_replaced_without_lost() {
     let mut fabric = started(12);
     fabric.run(seconds(1));

@@ -1,0 +1,51 @@
+//! Stored sites: those that are read here, and those that are published from here.
+//!
+//! Lives here: the handle that the front door, the control API and the demo use. Does not live here:
+//! what a version is and who is newest (`warren_datastore::site`), HTTP (`warren_proxy::site`), blocks
+//! and tunnels (`files`).
+//!
+//! ```text
+//!  front door ─ serve ─> Responder ─ path ─> Readers ─> OpenSite ── bytes
+//!                                              │ SiteLookup      └─ Files::fetch
+//!  control API ─ publish, update, fork ─> Keeper ─ SiteUpdate ─> Files::store, record_put
+//!                                              └─ Announcer, every 5 to 7 h
+//! ```
+
+pub(crate) mod api;
+mod keeper;
+mod open;
+mod reader;
+mod run;
+mod saved;
+mod serve;
+
+use std::sync::Arc;
+
+pub(crate) use self::keeper::{PublishRequest, SiteDone, SiteStatus, VersionStatus};
+pub(super) use self::serve::Connection;
+use self::{keeper::Keeper, reader::Readers};
+use super::{clock::Clock, files::Files};
+
+/// The handle. Clones share everything.
+#[derive(Clone, Debug)]
+pub(crate) struct Sites(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    files: Files,
+    clock: Clock,
+    readers: Readers,
+    keeper: Keeper,
+}
+
+impl Sites {
+    pub(super) fn new(files: Files, clock: Clock) -> Self {
+        let (readers, keeper) = (Readers::default(), Keeper::default());
+        Self(Arc::new(Shared { files, clock, readers, keeper }))
+    }
+
+    /// Through which they are read and stored.
+    pub(super) fn files(&self) -> &Files {
+        &self.0.files
+    }
+}

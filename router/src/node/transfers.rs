@@ -1,0 +1,404 @@
+//! The exits of files: tunnels that one job opens for itself alone, and what it asks through them.
+//!
+//! Lives here: which job has which tunnels, drawing others where two would end at one router, and
+//! whose answer is whose. Does not live here: which block goes when and through which exit (`Fetch`,
+//! `Store`, `Heal` of datastore, run by the job's owner), tunnels (`Pools`), their cells (`Requester`).
+//!
+//! ```text
+//!  job's owner                      Transfers                       Pools, Requester
+//!   Begin ───────────────────────> a Requester of its own
+//!   Exits{want} ─────────────────> ──────────── Take, WantHops ──>
+//!     <── ExitUp ────────────────── new end hop? <── TunnelReady ──
+//!     <── NoMoreExits ───────────── too many repeat, or 15 s
+//!   Ask{exit, request} ──────────> ──────────── Request ─────────>
+//!     <── Answer, ExitGone ──────── <────────── Answer, TunnelGone ─
+//!   End ─────────────────────────> all of it is dropped
+//! ```
+//!
+//! Bulk is bounded by the tunnels: 16 requests about blocks each, with the owner counting along; what
+//! is asked beyond that comes back unanswered.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
+
+use warren_datastore::transfer::{EXITS_MAX, ExitNo};
+use warren_overlay::{
+    block::{Block, BlockAddress},
+    garlic::{BlockAnswer, Clove, OwnTunnelName, RecordAnswer, RecordBytes},
+    id::{EndNo, Key, RouterId},
+    ring::Class,
+    session::{EndEvent, EndInput, Requester},
+    time::{Now, Time},
+};
+
+/// Jobs at the same time; each may hold 16 tunnels.
+const JOBS_MAX: usize = 64;
+/// So long a job waits for the exits that it wants before it is told to make do.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// A job's number, which its owner chose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct JobNo(pub u64);
+
+/// A unit to find or to store through an exit.
+#[derive(Clone, Debug)]
+pub enum JobRequest {
+    /// Find a block.
+    GetBlock(BlockAddress, Class),
+    /// Store a block.
+    PutBlock(Block, Class),
+    /// Find a record.
+    GetRecord(Key),
+    /// Store a record.
+    PutRecord(RecordBytes),
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub enum JobAnswer {
+    /// To a request about a block; a found one is the one that was asked for.
+    Block(BlockAnswer),
+    /// To a request about a record, whose signature nobody has checked.
+    Record(RecordAnswer),
+}
+
+/// What a job's owner says.
+#[derive(Debug)]
+pub enum JobInput {
+    /// The job begins.
+    Begin {
+        /// Routers per tunnel; none for the router's own number.
+        hops: Option<u8>,
+        /// Whether blocks that the person here fetched before will do, and are kept.
+        cached: bool,
+    },
+    /// It wants so many exits in all, at most 16.
+    Exits {
+        /// How many.
+        want: usize,
+    },
+    /// Ask through an exit; `Answer` follows once, unless the exit goes first.
+    Ask {
+        /// The owner's number for it.
+        ask: u64,
+        /// Through which.
+        exit: ExitNo,
+        /// For what.
+        request: JobRequest,
+    },
+    /// The job is over: its tunnels close, nothing more is said of it.
+    End,
+}
+
+/// What a job's owner is told.
+#[derive(Debug)]
+pub enum JobEvent {
+    /// There are too many jobs. Begin again later.
+    Refused,
+    /// An exit is there.
+    ExitUp(ExitNo),
+    /// An exit is gone; what was asked through it is not answered.
+    ExitGone(ExitNo),
+    /// There are no more exits to be had now.
+    NoMoreExits,
+    /// What came of an `Ask`.
+    Answer {
+        /// Which.
+        ask: u64,
+        /// How many routers were asked, 255 for more.
+        routers: u8,
+        /// `None` when it was not answered.
+        answer: Option<JobAnswer>,
+    },
+}
+
+/// What happened.
+#[derive(Debug)]
+pub(super) enum TransfersInput {
+    /// A job's owner says something. `end` is a number for a new end, should one be needed.
+    Job { job: JobNo, end: EndNo, input: JobInput },
+    /// A tunnel was built for a job's end.
+    TunnelReady { end: EndNo, tunnel: OwnTunnelName, last: RouterId },
+    /// A tunnel is gone, or will be soon.
+    TunnelGone { end: EndNo, tunnel: OwnTunnelName },
+    /// A job's end says something.
+    End { end: EndNo, event: EndEvent },
+}
+
+/// What to do next.
+#[derive(Debug)]
+pub(super) enum TransfersOutput {
+    /// Hold this end.
+    NewRequester { end: EndNo, machine: Box<Requester> },
+    /// For an end.
+    End { end: EndNo, input: EndInput },
+    /// Forget this end and its tunnels.
+    DropEnd { end: EndNo },
+    /// One more tunnel of the usual length for an end.
+    Take { end: EndNo },
+    /// So many tunnels of this length for an end.
+    WantHops { end: EndNo, count: usize, hops: u8 },
+    /// An end is done with a tunnel.
+    DropTunnel { end: EndNo, tunnel: OwnTunnelName },
+    /// Look among what was fetched here before; [`Transfers::looked`] follows.
+    Look { job: JobNo, ask: u64, exit: ExitNo, address: BlockAddress, class: Class },
+    /// Keep this block that was fetched.
+    Keep { block: Block },
+    /// For a job's owner.
+    Event { job: JobNo, event: JobEvent },
+}
+
+#[derive(Debug)]
+struct Exit {
+    tunnel: OwnTunnelName,
+    /// Where it ends. No two exits of a job end at one router.
+    router: RouterId,
+}
+
+#[derive(Debug)]
+struct Job {
+    end: EndNo,
+    hops: Option<u8>,
+    cached: bool,
+    want: usize,
+    /// Tunnels that the pools keep for it.
+    taken: usize,
+    exits: BTreeMap<ExitNo, Exit>,
+    next_exit: u32,
+    /// Tunnels that may still be thrown away because they end where another one does.
+    redraws: usize,
+    /// When to say `NoMoreExits`; `None` where there are enough, or it was said.
+    patience: Option<Time>,
+    next_request: u32,
+    open: BTreeMap<u32, (u64, ExitNo)>,
+}
+
+/// The machine.
+#[derive(Debug, Default)]
+pub(super) struct Transfers {
+    jobs: BTreeMap<JobNo, Job>,
+    ends: BTreeMap<EndNo, JobNo>,
+    out: VecDeque<TransfersOutput>,
+}
+
+impl Transfers {
+    /// Whether a job has this end.
+    pub(super) fn holds(&self, end: EndNo) -> bool {
+        self.ends.contains_key(&end)
+    }
+
+    /// Something happened.
+    pub(super) fn handle_input(&mut self, now: Now, input: TransfersInput) {
+        match input {
+            TransfersInput::Job { job, end, input } => match input {
+                JobInput::Begin { hops, cached } => self.begin(job, end, hops, cached),
+                JobInput::Exits { want } => self.want(now.time, job, want),
+                JobInput::Ask { ask, exit, request } => self.ask(job, ask, exit, request),
+                JobInput::End => self.end(job),
+            },
+            TransfersInput::TunnelReady { end, tunnel, last } => self.ready(end, tunnel, last),
+            TransfersInput::TunnelGone { end, tunnel } => self.gone(now.time, end, tunnel),
+            TransfersInput::End { end, event } => self.end_event(end, event),
+        }
+    }
+
+    /// Time passed.
+    pub(super) fn handle_timeout(&mut self, now: Now) {
+        for (no, job) in &mut self.jobs {
+            if job.patience.is_some_and(|until| until <= now.time) {
+                job.patience = None;
+                let event = JobEvent::NoMoreExits;
+                self.out.push_back(TransfersOutput::Event { job: *no, event });
+            }
+        }
+    }
+
+    /// When to be woken.
+    pub(super) fn poll_timeout(&self) -> Option<Time> {
+        self.jobs.values().filter_map(|job| job.patience).min()
+    }
+
+    /// The next thing to do.
+    pub(super) fn poll_output(&mut self) -> Option<TransfersOutput> {
+        self.out.pop_front()
+    }
+
+    fn tell(&mut self, job: JobNo, event: JobEvent) {
+        self.out.push_back(TransfersOutput::Event { job, event });
+    }
+
+    fn begin(&mut self, no: JobNo, end: EndNo, hops: Option<u8>, cached: bool) {
+        if self.jobs.len() >= JOBS_MAX || self.jobs.contains_key(&no) {
+            return self.tell(no, JobEvent::Refused);
+        }
+        let job = Job {
+            end,
+            hops,
+            cached,
+            want: 0,
+            taken: 0,
+            exits: BTreeMap::new(),
+            next_exit: 0,
+            redraws: 0,
+            patience: None,
+            next_request: 0,
+            open: BTreeMap::new(),
+        };
+        self.jobs.insert(no, job);
+        self.ends.insert(end, no);
+        let machine = Box::new(Requester::new());
+        self.out.push_back(TransfersOutput::NewRequester { end, machine });
+    }
+
+    fn want(&mut self, now: Time, no: JobNo, want: usize) {
+        let Some(job) = self.jobs.get_mut(&no) else { return };
+        job.want = want.min(EXITS_MAX).max(job.want);
+        job.redraws = job.want;
+        job.patience = (job.exits.len() < job.want).then(|| now + PATIENCE);
+        Self::take(&mut self.out, job);
+    }
+
+    /// Asks the pools for what is missing.
+    fn take(out: &mut VecDeque<TransfersOutput>, job: &mut Job) {
+        let end = job.end;
+        match job.hops {
+            Some(hops) if job.taken < job.want => {
+                out.push_back(TransfersOutput::WantHops { end, count: job.want, hops });
+            }
+            Some(_) => {}
+            None => {
+                out.extend((job.taken..job.want).map(|_| TransfersOutput::Take { end }));
+            }
+        }
+        job.taken = job.taken.max(job.want);
+    }
+
+    fn ready(&mut self, end: EndNo, tunnel: OwnTunnelName, router: RouterId) {
+        let Some(no) = self.ends.get(&end).copied() else { return };
+        let Some(job) = self.jobs.get_mut(&no) else { return };
+        if job.exits.values().all(|exit| exit.router != router) {
+            job.next_exit += 1;
+            let exit = ExitNo(job.next_exit);
+            job.exits.insert(exit, Exit { tunnel, router });
+            if job.exits.len() >= job.want {
+                job.patience = None;
+            }
+            return self.tell(no, JobEvent::ExitUp(exit));
+        }
+        // What two tunnels ask of one router is as if one had asked it all.
+        self.out.push_back(TransfersOutput::DropTunnel { end, tunnel });
+        if let Some(left) = job.redraws.checked_sub(1) {
+            job.redraws = left;
+            if job.hops.is_none() {
+                self.out.push_back(TransfersOutput::Take { end });
+            }
+        } else {
+            job.taken = job.taken.saturating_sub(1);
+            if let Some(hops) = job.hops {
+                let count = job.taken;
+                self.out.push_back(TransfersOutput::WantHops { end, count, hops });
+            }
+            if job.patience.take().is_some() {
+                self.tell(no, JobEvent::NoMoreExits);
+            }
+        }
+    }
+
+    fn gone(&mut self, now: Time, end: EndNo, tunnel: OwnTunnelName) {
+        let Some(no) = self.ends.get(&end).copied() else { return };
+        let Some(job) = self.jobs.get_mut(&no) else { return };
+        let exit = job.exits.iter().find(|(_, exit)| exit.tunnel == tunnel).map(|(no, _)| *no);
+        let Some(exit) = exit else { return };
+        job.exits.remove(&exit);
+        job.open.retain(|_, (_, through)| *through != exit);
+        // The pools build another one by themselves, which may have to be drawn again.
+        job.redraws = (job.redraws + 1).min(EXITS_MAX);
+        job.patience = Some(now + PATIENCE);
+        self.tell(no, JobEvent::ExitGone(exit));
+    }
+
+    fn ask(&mut self, job: JobNo, ask: u64, exit: ExitNo, request: JobRequest) {
+        match request {
+            JobRequest::GetBlock(address, class)
+                if self.jobs.get(&job).is_some_and(|job| job.cached) =>
+            {
+                self.out.push_back(TransfersOutput::Look { job, ask, exit, address, class });
+            }
+            request => self.send(job, ask, exit, request),
+        }
+    }
+
+    /// What came of a `Look`: who finds nothing asks the network.
+    pub(super) fn looked(
+        &mut self,
+        job: JobNo,
+        (ask, exit): (u64, ExitNo),
+        (address, class): (BlockAddress, Class),
+        found: Option<Block>,
+    ) {
+        match found {
+            Some(block) => {
+                let answer = Some(JobAnswer::Block(BlockAnswer::Found(block)));
+                self.tell(job, JobEvent::Answer { ask, routers: 0, answer });
+            }
+            None => self.send(job, ask, exit, JobRequest::GetBlock(address, class)),
+        }
+    }
+
+    fn send(&mut self, no: JobNo, ask: u64, exit: ExitNo, request: JobRequest) {
+        let Some(job) = self.jobs.get_mut(&no) else { return };
+        let Some(through) = job.exits.get(&exit) else {
+            return self.tell(no, JobEvent::Answer { ask, routers: 0, answer: None });
+        };
+        let (end, tunnel) = (job.end, Some(through.tunnel));
+        // The top bit is the end's own (EndInput::Request).
+        job.next_request = (job.next_request + 1) & 0x7fff_ffff;
+        let number = job.next_request;
+        job.open.insert(number, (ask, exit));
+        let input = EndInput::Request { tunnel, clove: clove(number, request) };
+        self.out.push_back(TransfersOutput::End { end, input });
+    }
+
+    fn end(&mut self, no: JobNo) {
+        let Some(job) = self.jobs.remove(&no) else { return };
+        self.ends.remove(&job.end);
+        self.out.push_back(TransfersOutput::DropEnd { end: job.end });
+    }
+
+    fn end_event(&mut self, end: EndNo, event: EndEvent) {
+        let (request, routers, answer) = match event {
+            EndEvent::Answer { request, asked, answer } => {
+                (request, asked, answer.map(JobAnswer::Record))
+            }
+            EndEvent::Block { request, asked, answer } => {
+                (request, asked, answer.map(JobAnswer::Block))
+            }
+            // The wiring's own business.
+            _ => return,
+        };
+        let Some(no) = self.ends.get(&end).copied() else { return };
+        let Some(job) = self.jobs.get_mut(&no) else { return };
+        if let Some((ask, _)) = job.open.remove(&request) {
+            if let Some(JobAnswer::Block(BlockAnswer::Found(block))) = &answer
+                && job.cached
+            {
+                self.out.push_back(TransfersOutput::Keep { block: block.clone() });
+            }
+            self.tell(no, JobEvent::Answer { ask, routers, answer });
+        }
+    }
+}
+
+fn clove(request: u32, what: JobRequest) -> Clove {
+    match what {
+        JobRequest::GetBlock(address, class) => Clove::BlockGet { request, class, address },
+        JobRequest::PutBlock(block, class) => Clove::BlockPut { request, class, block },
+        JobRequest::GetRecord(key) => Clove::RecordGet { request, key },
+        JobRequest::PutRecord(record) => Clove::RecordPut { request, record },
+    }
+}
+
+#[cfg(test)]
+mod tests;
