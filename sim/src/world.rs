@@ -233,9 +233,10 @@ impl World {
             Arc::new(Pace::new(mean, streams.of("disk", place)))
         });
         let mut peers = disk.peers.clone();
-        let members = match self.setup.invited {
-            true => sample(&self.seeds, &mut streams.of("invite", no.into())),
-            false => self.seeds.iter().take(SEEDS as usize).cloned().collect(),
+        let members = if self.setup.invited {
+            sample(&self.seeds, &mut streams.of("invite", no.into()))
+        } else {
+            self.seeds.iter().take(SEEDS as usize).cloned().collect()
         };
         peers.extend(members.into_iter().filter(|it| it.id() != identity.id()));
         let settings = NodeSettings {
