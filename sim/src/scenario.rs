@@ -133,6 +133,9 @@ pub struct Network {
     pub hops: u8,
     /// Other routers that each remembers, 32 to 512: most of what an idle router keeps.
     pub known: usize,
+    /// Newcomers know three routers of chance that are there already, as if invited by a member;
+    /// without it the first three routers. Those take some fifty newcomers a minute and no more.
+    pub invited: bool,
     /// A new router starts this often: how the network grows.
     pub stagger: Span,
     /// One-way times.
@@ -163,6 +166,7 @@ impl Default for Network {
             degree: 20,
             hops: 3,
             known: VIEW_MAX,
+            invited: false,
             stagger: Span(Duration::from_millis(20)),
             latency: LatencyKey::Geographic {},
             jitter: 0.05,

@@ -42,7 +42,7 @@ pub struct StandIn;
 const PI: [u64; 4] =
     [0x243f_6a88_85a3_08d3, 0x1319_8a2e_0370_7345, 0xa409_3822_299f_31d1, 0x082e_fa98_ec4e_6c89];
 
-/// The two halves of a 128-bit product, XORed: what every mixing here is made of (after wyhash).
+/// The two halves of a 128-bit product, one over the other: what every mixing here is made of (after wyhash).
 fn fold(a: u64, b: u64) -> u64 {
     let product = u128::from(a ^ PI[0]) * u128::from(b ^ PI[1]);
     low(product) ^ low(product >> 64)
@@ -134,7 +134,7 @@ fn pair(a: u128, b: u128) -> [u8; 32] {
 
 /// What both X25519 stand-ins multiply.
 const BASE: [u128; 2] =
-    [0x452821e6_38d01377_be5466cf_34e90c6d, 0xc0ac29b7_c97c50dd_3f84d5b5_b5470917];
+    [0x4528_21e6_38d0_1377_be54_66cf_34e9_0c6d, 0xc0ac_29b7_c97c_50dd_3f84_d5b5_b547_0917];
 
 impl Suite for StandIn {
     fn number(&self) -> u16 {

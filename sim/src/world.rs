@@ -25,6 +25,7 @@ use warren_overlay::{
         VIEW_MAX,
         admission::{Network, NetworkName, ProofWork},
     },
+    rng::Rng,
     service::Name,
     time::Time,
     wire::RouterDescriptor,
@@ -77,6 +78,8 @@ pub struct Setup {
     pub padding_counted: bool,
     /// Other routers that each remembers.
     pub known_max: usize,
+    /// Newcomers know three routers of chance instead of the first three.
+    pub invited: bool,
 }
 
 impl Default for Setup {
@@ -96,6 +99,7 @@ impl Default for Setup {
             disk: None,
             padding_counted: false,
             known_max: VIEW_MAX,
+            invited: false,
         }
     }
 }
@@ -115,6 +119,15 @@ const EXCHANGE: u64 = 1 << 63;
 /// Alarms with this bit are of somebody's file.
 const FILE: u64 = 1 << 62;
 
+/// Three of the members, or all if there are fewer.
+fn sample(members: &[Arc<RouterDescriptor>], rng: &mut Rng) -> Vec<Arc<RouterDescriptor>> {
+    let draw = |_| {
+        let at = usize::try_from(rng.below(members.len() as u64)).unwrap_or(0);
+        members.get(at).cloned()
+    };
+    (0..SEEDS).filter_map(draw).collect()
+}
+
 /// Where a world's run came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -131,6 +144,7 @@ pub struct World {
     pub net: Net,
     setup: Setup,
     network: Network,
+    /// Whom newcomers may know: the first three routers, or all.
     seeds: Vec<Arc<RouterDescriptor>>,
     identities: BTreeMap<RouterId, HostNo>,
     disks: Vec<Disk>,
@@ -219,7 +233,12 @@ impl World {
             Arc::new(Pace::new(mean, streams.of("disk", place)))
         });
         let mut peers = disk.peers.clone();
-        peers.extend(self.seeds.iter().filter(|it| it.id() != identity.id()).cloned());
+        let members = if self.setup.invited {
+            sample(&self.seeds, &mut streams.of("invite", no.into()))
+        } else {
+            self.seeds.iter().take(SEEDS as usize).cloned().collect()
+        };
+        peers.extend(members.into_iter().filter(|it| it.id() != identity.id()));
         let settings = NodeSettings {
             network: self.network.clone(),
             identity,
@@ -244,7 +263,7 @@ impl World {
         if self.setup.padding_counted {
             host.count_padding();
         }
-        if no < SEEDS && disk.starts == 1 {
+        if (no < SEEDS || self.setup.invited) && disk.starts == 1 {
             self.seeds.push(Arc::clone(host.descriptor()));
         }
         self.net.start(no, host, pace);

@@ -45,6 +45,7 @@ fn sixty_routers_say_the_same_with_padding_sent_or_counted_and_over_either_ciphe
     let runs = |fidelity: &str, padding: &str| -> Vec<Report> {
         let sets = [
             "network.routers=60",
+            "duration=25s",
             "workload.browsing.clients=20",
             &format!("fidelity={fidelity}"),
             &format!("network.padding={padding}"),

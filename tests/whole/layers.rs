@@ -108,7 +108,7 @@ fn the_router_holds_nothing_of_the_simulator() {
 }
 
 /// `warren_overlay::crypto::suite` is entered by the simulator and by nobody who carries traffic
-/// (docs/decisions/0003).
+/// (docs/decisions/0004).
 fn no_program_that_carries_traffic_enters_a_stand_in_suite() {
     let mut entered = BTreeSet::new();
     for crate_dir in ["overlay", "datastore", "proxy", "router", "sim"] {

@@ -6,7 +6,7 @@
 //!
 //! A thread is under no stand-in unless it is inside `within`; a whole run is, or none of it, for what
 //! one suite made the other cannot use. Hashes and key derivation (`kdf.rs`) are the same under every
-//! suite. Why it is entered and not passed along: docs/decisions/0003.
+//! suite. Why it is entered and not passed along: docs/decisions/0004.
 
 use std::{cell::Cell, fmt, sync::Arc};
 

@@ -41,6 +41,17 @@ pub(super) enum Sign {
     Gone,
 }
 
+/// What an idle peer does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Idle {
+    /// It pads, and is gone if it does not.
+    Pads,
+    /// It counts what it would pad.
+    Counts,
+    /// The same, and it is known to be silent.
+    Silent,
+}
+
 /// The detector.
 #[derive(Debug)]
 pub(super) struct Pulse {
@@ -53,10 +64,7 @@ pub(super) struct Pulse {
     look: Option<Time>,
     asked: Option<Time>,
     quiet: bool,
-    /// Whether an idle peer pads.
-    padded: bool,
-    /// Of a peer that does not pad: known to be silent.
-    silent: bool,
+    idle: Idle,
 }
 
 impl Pulse {
@@ -69,21 +77,22 @@ impl Pulse {
             look: None,
             asked: None,
             quiet: false,
-            padded,
-            silent: false,
+            idle: if padded { Idle::Pads } else { Idle::Counts },
         }
     }
 
     /// A peer that does not pad would have been heard last at `since`, had it.
     pub(super) fn fell_silent(&mut self, since: Time) {
-        self.silent = true;
+        self.idle = Idle::Silent;
         self.heard = self.heard.max(since);
     }
 
     /// A frame came; true if the peer was quiet.
     pub(super) fn heard(&mut self, now: Time) -> bool {
         self.heard = now;
-        self.silent = false;
+        if self.idle == Idle::Silent {
+            self.idle = Idle::Counts;
+        }
         if std::mem::replace(&mut self.spoke, false) || self.look.is_some() {
             self.look = Some(now + ASK_AFTER);
         }
@@ -143,7 +152,7 @@ impl Pulse {
 
     /// When an idle peer is gone.
     fn silence(&self) -> Option<Time> {
-        (self.padded || self.silent).then(|| self.heard + SILENCE_MAX)
+        (self.idle != Idle::Counts).then(|| self.heard + SILENCE_MAX)
     }
 }
 

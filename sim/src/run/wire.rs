@@ -146,6 +146,7 @@ impl<'a> Plan<'a> {
             degree: network.degree,
             hops: network.hops,
             known_max: network.known,
+            invited: network.invited,
             wires: Wires {
                 latency: self.latency.clone(),
                 jitter: network.jitter,
