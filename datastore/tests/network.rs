@@ -19,7 +19,7 @@ use warren_overlay::{
     id::{LinkNo, RouterId},
     record::{Record, RecordSize},
     ring::{
-        Class, Input, Output, Request, Ring, RingConfig,
+        Class, Input, Output, Request, Ring, RingConfig, VIEW_MAX,
         admission::{Network, NetworkName, ProofWork, SUITE_HYBRID},
     },
     rng::Rng,
@@ -157,7 +157,7 @@ impl Net {
             let seeds: Vec<_> =
                 net.routers.iter().take(3).map(|it| it.descriptor.clone()).collect();
             net.by_id.insert(own.id(), net.routers.len());
-            let config = RingConfig { network: network(), own, degree };
+            let config = RingConfig { network: network(), own, degree, known_max: VIEW_MAX };
             let blocks = Arc::new(Mutex::new(MemoryBlocks::default()));
             net.routers.push(Router {
                 ring: Ring::new(config, Rng::from_seed([n; 32])),

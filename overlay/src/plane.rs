@@ -95,7 +95,6 @@ impl TransitHalf {
 
 /// What a link does with the cells of a lane.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "lanes travel boxed, and most are of the large kind")]
 pub enum Lane {
     /// A middle hop: cells get their layer and go on to `tunnel` on link `to`, which in turn feeds
     /// this lane's egress.

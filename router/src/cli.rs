@@ -9,12 +9,21 @@
 //! 7 a part of a file is lost.
 
 mod bench;
+mod browse;
 mod client;
 mod demo;
 mod demo_site;
+mod doctor;
+mod examples;
 mod fetch;
 mod files;
+mod key;
+mod log;
+mod man;
+mod own_page;
 mod page;
+mod process;
+mod reload;
 mod run;
 mod services;
 mod sim;
@@ -24,7 +33,7 @@ mod testnet;
 use std::{io::Write, path::PathBuf, process::ExitCode};
 
 pub use bench::main as bench_main;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use serde::Serialize;
 
 /// An anonymizing overlay network router.
@@ -42,7 +51,9 @@ enum Command {
     /// Run the router until Ctrl-C; without a network it makes one
     Run(run::Run),
     /// Say how the running router is
-    Status(Report),
+    Status(run::StatusArgs),
+    /// Look for what is wrong, and say what to do about it
+    Doctor(doctor::Doctor),
     /// Print a line that lets the next router join this network
     Invite(Report),
     /// Join the network of an invite line (before `warren run`)
@@ -69,10 +80,20 @@ enum Command {
     Heal(files::Heal),
     /// Stored sites: publish a folder of pages, update it, look at versions
     Site(site::Site),
+    /// Print the link that opens the running router's page
+    Page(Report),
+    /// Start a browser that goes through the running router and nowhere else
+    Browse(browse::Browse),
+    /// Keep this router's identity, services and sites in a file, and bring them back
+    Key(key::Key),
     /// A whole network on this machine, with a page behind a hidden service
     Demo(demo::Demo),
     /// Private test networks: one process a router
     Testnet(testnet::Testnet),
+    /// Print what makes the Tab key complete these commands in a shell
+    Completions(man::Completions),
+    /// Write the manual pages into a folder
+    Man(man::Man),
     /// Measure the router on this machine
     Bench(bench::Bench),
     /// Simulate whole networks on a virtual clock; `warren sim help` lists its verbs
@@ -155,6 +176,7 @@ macro_rules! failure_from {
 failure_from!(
     std::io::Error,
     serde_json::Error,
+    crate::backup::BackupError,
     crate::config::ConfigError,
     crate::home::HomeError,
     crate::invite::InviteError,
@@ -163,8 +185,16 @@ failure_from!(
 
 /// Runs the command that the process was called with.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
-    start_log();
+    let matches = examples::add(Cli::command()).get_matches();
+    let cli = match Cli::from_arg_matches(&matches) {
+        Ok(cli) => cli,
+        Err(error) => error.exit(),
+    };
+    log::start();
+    // These two become other programs, which hold no secrets.
+    if !matches!(cli.command, Command::Sim(_) | Command::Bench(_)) {
+        process::guard_secrets();
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -185,7 +215,8 @@ async fn run_command(command: Command) -> Result<(), Failure> {
     match command {
         Command::Init(init) => run::init(init),
         Command::Run(run) => run::run(run).await,
-        Command::Status(report) => run::status(report).await,
+        Command::Status(args) => run::status(args).await,
+        Command::Doctor(args) => doctor::doctor(args).await,
         Command::Invite(report) => run::invite(report).await,
         Command::Join(join) => run::join(&join),
         Command::Expose(expose) => services::expose(expose).await,
@@ -199,18 +230,16 @@ async fn run_command(command: Command) -> Result<(), Failure> {
         Command::Check(check) => files::check(check).await,
         Command::Heal(heal) => files::heal(heal).await,
         Command::Site(site) => site::site(site).await,
+        Command::Page(report) => own_page::page(report).await,
+        Command::Browse(args) => browse::browse(args).await,
+        Command::Key(key) => key::key(&key),
         Command::Demo(demo) => demo::demo(demo).await,
         Command::Testnet(testnet) => testnet::testnet(testnet).await,
+        Command::Completions(args) => man::completions(&args),
+        Command::Man(args) => man::man(&args),
         Command::Bench(bench) => bench::forward(bench).await,
         Command::Sim(sim) => Err(sim::become_simulator(&sim)),
     }
-}
-
-/// `WARREN_LOG` chooses what is logged (default `warn`), to standard error.
-fn start_log() {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("WARREN_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
 }
 
 /// Words for people. A closed standard error is nobody's problem.

@@ -24,6 +24,8 @@ pub struct ConfigFile {
     pub ring: RingFile,
     /// `[limits]`
     pub limits: LimitsFile,
+    /// `[log]`
+    pub log: LogFile,
 }
 
 /// `[link]`: where other routers reach this one.
@@ -79,6 +81,47 @@ pub struct LimitsFile {
     pub bandwidth_kbps: u32,
     /// Memory for everything that waits to be sent or read, MiB, 8 to 65,536. Default 256.
     pub memory_mib: u32,
+}
+
+/// `[log]`
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogFile {
+    /// What is written to standard error. Default `warn`.
+    pub level: LogLevel,
+}
+
+/// How much is logged; each level holds those before it.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// Nothing.
+    Off,
+    /// What the operator must do something about.
+    Error,
+    /// What works worse than it should.
+    #[default]
+    Warn,
+    /// A few lines a minute.
+    Info,
+    /// Links and tunnels.
+    Debug,
+    /// Frames.
+    Trace,
+}
+
+impl LogLevel {
+    /// As it is written in the file.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
 }
 
 impl Default for LinkFile {
@@ -166,6 +209,8 @@ pub struct Config {
     pub bandwidth_kbps: u32,
     /// Memory for everything that waits to be sent or read, MiB.
     pub memory_mib: u32,
+    /// How much is logged.
+    pub log: LogLevel,
 }
 
 impl ConfigFile {
@@ -216,6 +261,7 @@ impl ConfigFile {
             degree: self.ring.degree,
             bandwidth_kbps: self.limits.bandwidth_kbps,
             memory_mib: self.limits.memory_mib,
+            log: self.log.level,
         })
     }
 }
@@ -274,7 +320,7 @@ mod tests {
         // Every default is written out in it, so that nobody must read code to know a key.
         let value: toml::Table = shipped.parse().unwrap();
         let keys: usize = value.values().map(|section| section.as_table().unwrap().len()).sum();
-        assert_eq!(keys, 9);
+        assert_eq!(keys, 10);
     }
 
     #[test]

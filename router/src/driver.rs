@@ -19,7 +19,10 @@ mod conn;
 pub(crate) mod control;
 pub(crate) mod files;
 mod front;
+mod history;
 mod metrics;
+pub(crate) mod open_files;
+mod page;
 mod services;
 pub(crate) mod setup;
 pub(crate) mod sites;
@@ -49,8 +52,8 @@ use crate::{
     status::{ServiceStatus, Status},
 };
 
-/// Events that may wait for the router's task. Full means its senders wait: back-pressure on every
-/// socket. At 64 KiB a read this bounds what waits to 16 MiB.
+/// Events that may wait for the router's task. Full means its senders wait. Bytes of links are not among
+/// them: what the task has no time for stays in the kernel.
 const EVENTS_MAX: usize = 256;
 
 /// Everything that happens to a router from outside.
@@ -60,12 +63,10 @@ pub(crate) enum Event {
     Accepted { stream: TcpStream, source: SocketAddr },
     /// Our dial ended.
     Dialled { link: LinkNo, result: std::io::Result<TcpStream> },
-    /// Bytes on a link's socket.
-    Received { link: LinkNo, bytes: Vec<u8>, at: Instant },
+    /// A link's socket has something to read, since then.
+    Readable { link: LinkNo, at: Instant },
     /// A link's socket has room again.
     Writable { link: LinkNo },
-    /// A link's socket is closed or broken.
-    Closed { link: LinkNo },
     /// An application wants a stream.
     Open {
         destination: Destination,
@@ -155,32 +156,21 @@ pub(crate) async fn start(mut setup: Setup) -> Result<Handle, StartError> {
     let files = Files::new(events.clone(), clock, setup.home.clone(), setup.network.id());
     let sites = Sites::new(files.clone(), clock);
     let mut tasks = Vec::new();
+    let mut secret_text = || Arc::from(data_encoding::HEXLOWER.encode(&rng.bytes::<24>()));
+    let (token, cookie) = (secret_text(), secret_text());
+    let page =
+        page::Page { events: events.clone(), history: history::Shared::default(), token, cookie };
     if let Some(home) = &setup.home {
-        let token: [u8; 24] = rng.bytes();
-        let token: Arc<str> = data_encoding::HEXLOWER.encode(&token).into();
-        home.write("api.token", token.as_bytes())?;
+        home.write("api.token", page.token.as_bytes())?;
         let socket = home.dir().join("control.sock");
         home.remove("control.sock")?;
         let listener = UnixListener::bind(&socket)?;
         std::fs::set_permissions(&socket, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
         tasks.push(tokio::spawn(control::serve_socket(listener, events.clone(), sites.clone())));
-        tasks.push(tokio::spawn(control::serve_http(
-            api_socket,
-            token,
-            events.clone(),
-            sites.clone(),
-        )));
-    } else {
-        // Nobody could read a token that is in no file: the page and health alone.
-        let token: [u8; 24] = rng.bytes();
-        let token = data_encoding::HEXLOWER.encode(&token).into();
-        tasks.push(tokio::spawn(control::serve_http(
-            api_socket,
-            token,
-            events.clone(),
-            sites.clone(),
-        )));
     }
+    // Without a folder nobody can read the token: the verdict and health alone.
+    tasks.push(tokio::spawn(history::sample(Arc::clone(&page.history), events.clone())));
+    tasks.push(tokio::spawn(control::serve_http(api_socket, page, sites.clone())));
     let secret = Arc::new(IsolationSecret::new(&mut rng));
     let front = front::Front {
         clock,
@@ -228,9 +218,20 @@ impl Handle {
         self.ask(Ask::Status).await
     }
 
+    /// Cells that it has moved for others.
+    pub(crate) async fn cells_relayed(&self) -> Option<u64> {
+        self.ask(Ask::Relayed).await
+    }
+
     /// A line for the next router.
     pub(crate) async fn invite(&self) -> Option<String> {
         self.ask(Ask::Invite).await
+    }
+
+    /// Changes its limits: bandwidth each way in kbit/s, memory in MiB; false if it uses more
+    /// memory than that now.
+    pub(crate) async fn set_limits(&self, bandwidth_kbps: u32, memory_mib: u32) -> Option<bool> {
+        self.ask(|sender| Ask::Limits { bandwidth_kbps, memory_mib, sender }).await
     }
 
     /// Its hidden services.
@@ -245,10 +246,15 @@ impl Handle {
             .unwrap_or_else(|| Err("the router is stopping".into()))
     }
 
-    /// Says goodbye to its neighbours, stops, and gives its folder free.
-    pub(crate) async fn stop(&self) {
+    /// Begins to say goodbye: for who stops many and does not wait for each in turn.
+    pub(crate) async fn leave(&self) {
         self.sites.stop();
         let _ = self.events.send(Event::Stop).await;
+    }
+
+    /// Says goodbye to its neighbours, stops, and gives its folder free.
+    pub(crate) async fn stop(&self) {
+        self.leave().await;
         if let Some(main) = self.main.lock().await.take() {
             let _ = main.await;
         }

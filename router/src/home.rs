@@ -58,11 +58,11 @@ pub(crate) enum HomeError {
     },
 }
 
-/// A router's folder, locked for as long as this lives.
+/// A router's folder, locked for as long as this lives (but for `look`).
 #[derive(Debug)]
 pub(crate) struct Home {
     dir: PathBuf,
-    _lock: File,
+    _lock: Option<File>,
 }
 
 impl Home {
@@ -85,10 +85,15 @@ impl Home {
             .open(&path)
             .map_err(|source| HomeError::Io { path: path.clone(), source })?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { dir: dir.to_owned(), _lock: lock }),
+            Ok(()) => Ok(Self { dir: dir.to_owned(), _lock: Some(lock) }),
             Err(TryLockError::WouldBlock) => Err(HomeError::Locked(dir.to_owned())),
             Err(TryLockError::Error(source)) => Err(HomeError::Io { path, source }),
         }
+    }
+
+    /// `dir` for reading alone, whether a router runs there or not: every file is replaced whole.
+    pub(crate) fn look(dir: &Path) -> Self {
+        Self { dir: dir.to_owned(), _lock: None }
     }
 
     /// The folder.
@@ -96,12 +101,12 @@ impl Home {
         &self.dir
     }
 
-    /// The settings: what an operator wrote, and no secret; `None` when there are none.
+    /// The settings in `dir`: what an operator wrote, and no secret; `None` when there are none.
     ///
     /// # Errors
     /// When they cannot be read.
-    pub(crate) fn settings(&self) -> Result<Option<String>, HomeError> {
-        let path = self.dir.join("warren.toml");
+    pub(crate) fn settings(dir: &Path) -> Result<Option<String>, HomeError> {
+        let path = dir.join("warren.toml");
         match fs::read_to_string(&path) {
             Ok(text) => Ok(Some(text)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),

@@ -10,7 +10,9 @@
 //!                           '---------> Node <----------'
 //! ```
 
+mod apps;
 mod due;
+mod figures;
 mod mail;
 mod memory;
 
@@ -26,11 +28,11 @@ use warren_overlay::{
     id::{EndNo, LinkNo},
     link::{
         CreditQuota, Handshake, HandshakeBudget, HandshakeOutput, LinkIdentity, LinkInput, LinkIo,
-        LinkOutput, LinkSettings, RateLimit, RateLimits, ReplayFilter,
+        LinkOutput, LinkSettings, PadCount, RateLimits, ReplayFilter,
     },
     plane::{LinkEvent, Part},
     rng::Rng,
-    session::{AppCommand, AppEvent, End, EndInput, EndOutput, Requester, ResetReason},
+    session::{End, EndInput, EndOutput, Requester},
     time::{Now, Time},
     wire::{Contact, RouterDescriptor},
 };
@@ -40,12 +42,11 @@ use warren_proxy::Failure;
 use self::{
     due::{Deadlines, Touched},
     mail::{Address, Letter, Mail},
-    memory::{Memory, Waiter},
+    memory::{Load, Memory},
 };
 use crate::{
     app::{StreamEvent, StreamNo},
     node::{JobEvent, JobNo, Node, NodeInput, NodeOutput, NodeSettings, Saved},
-    status::Status,
 };
 
 /// Handshakes a minute from one /24, and at once (DESIGN section 4).
@@ -129,14 +130,9 @@ pub struct Host {
     /// Why tunnels of others are refused, as the node was told last.
     loaded: Load,
     broken_before: u64,
+    padded_before: PadCount,
+    sessions_broken_before: u64,
     offences: u64,
-}
-
-/// What a router can be short of.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Load {
-    memory: bool,
-    processor: bool,
 }
 
 impl Host {
@@ -171,6 +167,8 @@ impl Host {
             shed: 0,
             loaded: Load::default(),
             broken_before: 0,
+            padded_before: PadCount::default(),
+            sessions_broken_before: 0,
             offences: 0,
         };
         this.touched.insert(Address::Node);
@@ -181,6 +179,21 @@ impl Host {
     /// Delays each message between parts by up to `most`, in order for each pair.
     pub fn defer(&mut self, most: Duration) {
         self.mail.defer(most, self.rng.fork());
+    }
+
+    /// Counts the padding of idle links instead of sending it. All routers of a network do, or none;
+    /// whoever runs them then tells each of peers that fall silent (`silent`).
+    pub fn count_padding(&mut self) {
+        self.settings.padding_counted = true;
+    }
+
+    /// Where padding is counted: the peer of a link has been silent since then, or no longer is.
+    pub fn silent(&mut self, now: Now, link: LinkNo, since: Option<Time>) {
+        if let Some(LinkState::Up { io, .. }) = self.links.get_mut(&link) {
+            io.handle_input(now.time, LinkInput::Silent(since));
+            self.touched.insert(Address::Link(link));
+            self.settle(now);
+        }
     }
 
     /// A connection came in from `source`; `None`: close it at once.
@@ -250,12 +263,12 @@ impl Host {
         let before = buffer.len();
         match self.links.get_mut(&link) {
             Some(LinkState::Up { io, unsent }) => {
-                buffer.append(unsent);
+                buffer.append(&mut std::mem::take(unsent));
                 io.poll_transmit(now.time, buffer);
                 self.touched.insert(Address::Link(link));
                 self.settle(now);
             }
-            Some(LinkState::Handshake { unsent, .. }) => buffer.append(unsent),
+            Some(LinkState::Handshake { unsent, .. }) => buffer.append(&mut std::mem::take(unsent)),
             Some(LinkState::Dialling(_)) | None => {}
         }
         buffer.len() > before
@@ -271,25 +284,6 @@ impl Host {
     /// A number for the end of a new service.
     pub fn new_end(&mut self) -> EndNo {
         self.node.new_end()
-    }
-
-    /// An application says something about one of its streams.
-    pub fn app(&mut self, now: Now, end: EndNo, command: AppCommand) {
-        if self.ends.contains_key(&end) {
-            let bytes = if let AppCommand::Data { bytes, .. } = &command { bytes.len() } else { 0 };
-            let look = self.memory.grew(bytes);
-            // By the node's mail, so that it does not overtake the stream's own opening.
-            let letter = Letter::ToEnd(Box::new(EndInput::App(command)));
-            self.mail.post(now.time, Address::Node, Address::End(end), letter);
-            self.settle(now);
-            self.look_at_memory(now, look);
-        }
-    }
-
-    /// Bytes that may be given for a stream now.
-    pub fn writable(&self, stream: StreamNo) -> usize {
-        let room = self.ends.get(&stream.end).map_or(0, |end| end.writable(stream.stream));
-        room.saturating_sub(self.mail.unread(stream))
     }
 
     /// Time passed.
@@ -357,6 +351,19 @@ impl Host {
         self.out.pop_front()
     }
 
+    /// Changes limits while running: bandwidth each way in kbit/s, memory in bytes. The descriptor
+    /// goes on to tell others the bandwidth of the start. False if tunnels have more of the memory
+    /// than that now: then its limit is as low as it could be made.
+    pub fn set_limits(&mut self, bandwidth_kbps: u32, memory_bytes: u64) -> bool {
+        if let Some(rate) = &self.settings.rate {
+            for limit in [&rate.sent, &rate.received] {
+                limit.change(u64::from(bandwidth_kbps) * 1_000 / 8);
+            }
+        }
+        self.memory = Memory::new(memory_bytes);
+        self.settings.quota.change(memory_bytes)
+    }
+
     /// The control plane, for what tests and operators ask of it.
     pub fn node_ref(&self) -> &Node {
         &self.node
@@ -365,133 +372,6 @@ impl Host {
     /// This router's own descriptor as it is now.
     pub fn descriptor(&self) -> &Arc<RouterDescriptor> {
         self.node.descriptor()
-    }
-
-    /// How the router is.
-    pub fn status(&self, now: Now) -> Status {
-        let mut status = self.node.status(now);
-        status.cells_relayed = self.cells_relayed();
-        status.memory_mib = (self.memory.quota() >> 20) as u64;
-        status.ended_for_memory = self.shed;
-        status.memory_held_kib = (self.memory_held() / 1_024) as u64;
-        if let Some(rate) = &self.settings.rate {
-            let kbps = |limit: &RateLimit| limit.last_seconds(now.time) * 8 / 1_000;
-            (status.sent_kbps, status.received_kbps) = (kbps(&rate.sent), kbps(&rate.received));
-        }
-        status
-    }
-
-    /// The links that stand, with what they carry.
-    pub fn links(&self) -> impl Iterator<Item = (LinkNo, &LinkIo)> {
-        self.links.iter().filter_map(|(no, link)| match link {
-            LinkState::Up { io, .. } => Some((*no, &**io)),
-            LinkState::Dialling(_) | LinkState::Handshake { .. } => None,
-        })
-    }
-
-    /// Cells that the windows of all lanes take of the memory quota.
-    pub fn credits_taken(&self) -> u64 {
-        self.settings.quota.taken()
-    }
-
-    /// Links cut off because the peer sent what no router sends. Honest routers never do.
-    pub const fn offences(&self) -> u64 {
-        self.offences
-    }
-
-    /// Tunnels that ended here and were closed because a cell did not decrypt, or said what no owner
-    /// says. Among honest routers there is none, while no part of one is late.
-    pub fn tunnels_broken(&self) -> u64 {
-        let broken = |(_, io): (LinkNo, &LinkIo)| io.counters().lanes_broken;
-        self.broken_before + self.links().map(broken).sum::<u64>()
-    }
-
-    /// Cells moved for others since the start: as a middle hop, as an end hop, over splice legs.
-    pub fn cells_relayed(&self) -> u64 {
-        let now: u64 = self
-            .links
-            .values()
-            .map(|link| match link {
-                LinkState::Up { io, .. } => io.counters().relayed_cells_in,
-                _ => 0,
-            })
-            .sum();
-        self.relayed_before + now
-    }
-
-    /// Bytes of memory that lanes and sessions keep for what waits.
-    pub fn memory_held(&self) -> usize {
-        let links = self
-            .up_links()
-            .map(|(_, io)| io.spare_bytes() + io.waiting().map(|(.., bytes)| bytes).sum::<usize>());
-        let requesters = self.requesters.values().map(Requester::held);
-        links.chain(self.ends.values().map(End::held)).chain(requesters).sum()
-    }
-
-    fn up_links(&self) -> impl Iterator<Item = (LinkNo, &LinkIo)> {
-        self.links.iter().filter_map(|(no, link)| match link {
-            LinkState::Up { io, .. } => Some((*no, &**io)),
-            _ => None,
-        })
-    }
-
-    /// What comes waits long before it is handled, or does so no more.
-    pub fn late(&mut self, now: Now, late: bool) {
-        self.judge(now, Load { processor: late, ..self.loaded });
-    }
-
-    /// Tells the node when builds of others are to be refused before any costly work, and when not.
-    fn judge(&mut self, now: Now, load: Load) {
-        if self.loaded != load {
-            self.loaded = load;
-            let loaded = load.memory || load.processor;
-            self.node(now, NodeInput::Loaded(loaded));
-        }
-    }
-
-    /// Ends what has waited longest, if memory runs short (DESIGN section 6).
-    fn look_at_memory(&mut self, now: Now, look: bool) {
-        if !look {
-            return;
-        }
-        let held = self.memory_held();
-        let memory = self.memory.is_short(held) || self.settings.quota.is_short();
-        self.judge(now, Load { memory, ..self.loaded });
-        if self.memory.excess(held) == 0 {
-            return;
-        }
-        for link in self.links.values_mut() {
-            if let LinkState::Up { io, .. } = link {
-                io.rest();
-            }
-        }
-        let excess = self.memory.excess(self.memory_held());
-        let lanes = self.up_links().flat_map(|(no, io)| {
-            io.waiting().map(move |(since, lane, bytes)| (since, Waiter::Lane(no, lane), bytes))
-        });
-        let sessions = self.ends.iter().flat_map(|(no, end)| {
-            end.waiting().map(|(since, id, bytes)| (since, Waiter::Session(*no, id), bytes))
-        });
-        let victims = memory::victims(lanes.chain(sessions), excess);
-        self.shed += victims.len() as u64;
-        tracing::debug!(count = victims.len(), "out of memory for what waits: the oldest ended");
-        for victim in victims {
-            match victim {
-                Waiter::Lane(link, lane) => {
-                    if let Some(LinkState::Up { io, .. }) = self.links.get_mut(&link) {
-                        io.shed(lane);
-                        self.touched.insert(Address::Link(link));
-                    }
-                }
-                Waiter::Session(end, session) => {
-                    if let Some(machine) = self.ends.get_mut(&end) {
-                        machine.shed(now, session);
-                        self.touched.insert(Address::End(end));
-                    }
-                }
-            }
-        }
-        self.settle(now);
     }
 
     fn drain_handshake(&mut self, now: Now, link: LinkNo) {
@@ -546,7 +426,8 @@ impl Host {
 
     /// The connection is over, whatever it was.
     fn gone(&mut self, now: Now, link: LinkNo) {
-        if let Some(LinkState::Up { io, .. }) = self.links.remove(&link) {
+        if let Some(LinkState::Up { mut io, .. }) = self.links.remove(&link) {
+            figures::add(&mut self.padded_before, io.padding(now.time));
             self.broken_before += io.counters().lanes_broken;
             self.relayed_before += io.counters().relayed_cells_in;
         }
@@ -696,7 +577,9 @@ impl Host {
                 }
                 NodeOutput::DropEnd { end } => {
                     if self.requesters.remove(&end).is_none() {
-                        self.ends.remove(&end);
+                        if let Some(end) = self.ends.remove(&end) {
+                            self.sessions_broken_before += end.sessions_broken();
+                        }
                         self.failing.remove(&end);
                         self.out.push_back(HostOutput::EndGone(end));
                     }
@@ -711,37 +594,6 @@ impl Host {
                     self.out.push_back(HostOutput::Job { job, event });
                 }
                 NodeOutput::Save(saved) => self.out.push_back(HostOutput::Save(saved)),
-            }
-        }
-    }
-}
-
-impl Host {
-    fn app_event(&mut self, end: EndNo, event: AppEvent) {
-        let (stream, event) = match event {
-            AppEvent::Incoming { stream, .. } => {
-                self.out.push_back(HostOutput::Incoming(StreamNo { end, stream }));
-                return;
-            }
-            AppEvent::Opened { stream } => (stream, StreamEvent::Opened),
-            AppEvent::Data { stream, bytes } => (stream, StreamEvent::Data(bytes)),
-            AppEvent::Finished { stream } => (stream, StreamEvent::Finished),
-            AppEvent::Closed { stream } => (stream, StreamEvent::Closed),
-            AppEvent::Writable { stream } => (stream, StreamEvent::Writable),
-            AppEvent::Reset { stream, reason } => {
-                (stream, StreamEvent::Reset(self.failure(end, reason)))
-            }
-        };
-        self.out.push_back(HostOutput::Stream(StreamNo { end, stream }, event));
-    }
-
-    fn failure(&self, end: EndNo, reason: ResetReason) -> Failure {
-        match reason {
-            ResetReason::Refused => Failure::PortRefused,
-            ResetReason::Busy => Failure::Busy,
-            ResetReason::SessionLost => Failure::Broken,
-            ResetReason::Closed | ResetReason::Unreachable => {
-                self.failing.get(&end).copied().unwrap_or(Failure::Building)
             }
         }
     }

@@ -3,6 +3,8 @@
 
 pub mod app;
 #[cfg(feature = "app")]
+mod backup;
+#[cfg(feature = "app")]
 pub mod bench;
 #[cfg(feature = "app")]
 pub mod cli;

@@ -83,6 +83,8 @@ pub struct NodeSettings {
     pub hops: u8,
     /// Neighbours to keep.
     pub degree: u8,
+    /// Routers to remember, at least 32; `ring::VIEW_MAX` where memory is not scarce.
+    pub known_max: usize,
     /// Bandwidth of all links together, each way, kbit/s: enforced, and claimed in the descriptor.
     pub bandwidth_kbps: u32,
     /// Memory for everything that waits to be sent or read, in bytes.
@@ -319,6 +321,7 @@ impl Node {
             network: settings.network.clone(),
             own: Arc::clone(&descriptor),
             degree: usize::from(settings.degree),
+            known_max: settings.known_max,
         };
         let hops = usize::from(settings.hops);
         let pools = PoolsConfig { client_hops: hops, service_hops: hops, ..PoolsConfig::new(me) };

@@ -42,6 +42,10 @@ pub struct Status {
     pub memory_mib: u64,
     /// Tunnels and conversations ended because it was reached.
     pub ended_for_memory: u64,
+    /// Files and sockets that its process has open.
+    pub files_open: u64,
+    /// As many as it may have open.
+    pub files_limit: u64,
     /// Records held for others.
     pub records_held: u64,
     /// Blocks held for others, because this router is among the closest to them.

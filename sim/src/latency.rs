@@ -1,6 +1,6 @@
 //! How long bytes take from one router to another.
 //!
-//! Lives here: the models and the readers of measured matrices. Does not live here: jitter and
+//! Lives here: the models and the readers of measured matrices (graphs: `latency/gml.rs`). Does not live here: jitter and
 //! bandwidth (`net.rs`).
 //!
 //! The geographic model puts each router near one of a few population centres. One way takes the
@@ -8,6 +8,8 @@
 //! the pair, plus each side's access line (lognormal, median 8 ms, sigma 0.9). Measured over all
 //! pairs that gives a mean round trip of about 180 ms, as the King measurements have (Gummadi et
 //! al., IMW 2002), and violations of the triangle inequality. A router costs 32 bytes, a pair none.
+
+mod gml;
 
 use std::{sync::Arc, time::Duration};
 
@@ -113,7 +115,15 @@ impl Latency {
     }
 }
 
-/// Measured round trips.
+/// Between two routers at one host of a matrix that does not say so, microseconds.
+const SAME_HOST: u32 = 500;
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to what fits")]
+const fn clamped(micros: f64) -> u32 {
+    micros.clamp(1.0, 30e6) as u32
+}
+
+/// Measured times between hosts.
 #[derive(Debug)]
 pub struct Matrix {
     hosts: usize,
@@ -213,14 +223,13 @@ impl Matrix {
         }
     }
 
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "clamped to what fits"
-    )]
     fn set(&mut self, from: usize, to: usize, round_trip_micros: f64) {
+        self.set_way(from, to, clamped(round_trip_micros / 2.0));
+    }
+
+    fn set_way(&mut self, from: usize, to: usize, micros: u32) {
         if let Some(way) = self.ways.get_mut(from * self.hosts + to) {
-            *way = (round_trip_micros / 2.0).clamp(1.0, 30e6) as u32;
+            *way = micros;
         }
     }
 
@@ -228,9 +237,15 @@ impl Matrix {
         self.ways.get(from * self.hosts + to).copied().unwrap_or(0)
     }
 
-    /// Pairs that nobody measured get the mean of the others.
+    /// Pairs that nobody measured get the mean of the others; routers at one host are 0.5 ms apart.
     fn filled(mut self) -> Self {
-        let known = self.ways.iter().filter(|way| **way > 0);
+        for host in 0..self.hosts {
+            if self.entry(host, host) == 0 {
+                self.set_way(host, host, SAME_HOST);
+            }
+        }
+        let others = self.ways.iter().enumerate().filter(|(at, _)| at % (self.hosts + 1) != 0);
+        let known = others.map(|(_, way)| way).filter(|way| **way > 0);
         let (sum, count) = known.fold((0u64, 0u64), |(sum, n), way| (sum + u64::from(*way), n + 1));
         let mean = u32::try_from(sum / count.max(1)).unwrap_or(u32::MAX).max(1);
         for way in self.ways.iter_mut().filter(|way| **way == 0) {
@@ -239,11 +254,10 @@ impl Matrix {
         self
     }
 
-    /// One way; two routers at one host of the matrix are 0.5 ms apart.
+    /// One way.
     fn one_way(&self, a: u32, b: u32) -> Duration {
         let (low, high) = (a.min(b) as usize % self.hosts, a.max(b) as usize % self.hosts);
-        let micros = if low == high { 500 } else { self.entry(low, high) };
-        Duration::from_micros(micros.into())
+        Duration::from_micros(self.entry(low, high).into())
     }
 }
 

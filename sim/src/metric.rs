@@ -39,23 +39,24 @@ pub enum Metric {
     StallMax,
     /// Cells moved for others, all routers that live at the end.
     CellsRelayed,
+    /// Lookups over the ring's links as they are at the end: share that found a holder.
+    Found,
     /// Mean hops of the lookups that succeeded.
     Hops,
     /// The same: 99th percentile.
     HopsP99,
-    /// Mean links of a node.
+    /// Mean links of a node; of routers, their neighbours on the ring.
     Degree,
+    /// Frames of padding that all routers which live at the end have sent, or counted.
+    PadFrames,
+    /// Their bytes.
+    PadBytes,
 }
 
 impl Metric {
-    /// Whether `wire` runs give it.
-    pub const fn is_of_wire(self) -> bool {
-        !matches!(self, Self::Hops | Self::HopsP99 | Self::Degree)
-    }
-
-    /// Whether `routing` runs give it.
+    /// Whether `routing` runs give it; those of routers give all.
     pub const fn is_of_routing(self) -> bool {
-        matches!(self, Self::Success | Self::Hops | Self::HopsP99 | Self::Degree)
+        matches!(self, Self::Success | Self::Found | Self::Hops | Self::HopsP99 | Self::Degree)
     }
 }
 

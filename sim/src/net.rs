@@ -2,7 +2,8 @@
 //!
 //! Lives here: the clock, what happens to each router, the hash of all that happened. Does not live
 //! here: any protocol (the routers are `warren_router::host::Host`, as the driver runs them), the
-//! order of events (`queue.rs`), the wires (`conn.rs`), applications and faults (`world.rs`).
+//! order of events (`queue.rs`), the wires (`conn.rs`), what goes wrong (`net/faults.rs`),
+//! applications (`world.rs`).
 //!
 //! ```text
 //!   alarm ─> world                     ┌───────────── bandwidth, way, jitter ─────────────┐
@@ -12,9 +13,13 @@
 //!
 //! One thread, a total order by (time, sequence), named streams: the same seed gives the same hash.
 
+mod faults;
+mod outputs;
+
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     net::SocketAddr,
+    sync::Arc,
     time::Duration,
 };
 
@@ -28,6 +33,7 @@ use warren_router::host::{Host, HostOutput};
 use crate::{
     chance,
     conn::{Arrival, Bucket, Conns, EndOf, Flight, Uplink},
+    disk::Pace,
     latency::{Latency, Spot},
     queue::Queue,
     streams::Streams,
@@ -57,6 +63,8 @@ pub enum Happened {
     },
     /// A moment that was asked for came.
     Alarm(u64),
+    /// Something happened at a router: only if each event is looked at.
+    Event(HostNo),
 }
 
 /// What all wires have in common.
@@ -147,6 +155,8 @@ enum Event {
     Break { end: EndOf, use_no: u32 },
     /// A router's timer.
     Timer { host: HostNo },
+    /// A router's disk has answered.
+    Answered { host: HostNo },
     /// A moment that the world asked for.
     Alarm(u64),
 }
@@ -160,6 +170,9 @@ struct Place {
     seat: Seat,
     spot: Spot,
     asleep: bool,
+    pace: Option<Arc<Pace>>,
+    /// It waits for its disk.
+    busy_until: Time,
     /// Routers hear those of their own side of a partition only.
     side: u32,
     links: BTreeMap<LinkNo, EndOf>,
@@ -181,19 +194,28 @@ pub struct Net {
     flight: Flight,
     queue: Queue<Event>,
     breaks: Rng,
+    /// Padding of idle links is counted and not sent.
+    padding_counted: bool,
+    silences: Rng,
     hash: blake3::Hasher,
     events: u64,
     watched: BTreeSet<HostNo>,
+    /// Each event is told, after what it made happen.
+    each: bool,
+    touched: Option<HostNo>,
+    strangers: BTreeSet<HostNo>,
     lines: VecDeque<Line>,
     happened: VecDeque<Happened>,
 }
 
 impl Net {
-    /// An empty network.
-    pub fn new(streams: Streams, wires: Wires) -> Self {
+    /// An empty network; `padding_counted` says that its routers' idle links send nothing.
+    pub fn new(streams: Streams, wires: Wires, padding_counted: bool) -> Self {
         Self {
             now: Time::ZERO,
             breaks: streams.of("breaks", 0),
+            padding_counted,
+            silences: streams.of("silences", 0),
             streams,
             wires,
             places: Vec::new(),
@@ -204,6 +226,9 @@ impl Net {
             hash: blake3::Hasher::new(),
             events: 0,
             watched: BTreeSet::new(),
+            each: false,
+            touched: None,
+            strangers: BTreeSet::new(),
             lines: VecDeque::new(),
             happened: VecDeque::new(),
         }
@@ -245,6 +270,8 @@ impl Net {
             seat,
             spot: self.wires.latency.spot(self.streams, no),
             asleep: false,
+            pace: None,
+            busy_until: Time::ZERO,
             side: 0,
             links: BTreeMap::new(),
             dialling: BTreeSet::new(),
@@ -256,10 +283,12 @@ impl Net {
         no
     }
 
-    /// A router starts in its seat.
-    pub fn start(&mut self, no: HostNo, host: Host) {
+    /// A router starts in its seat, with a disk that takes its time or none.
+    pub(crate) fn start(&mut self, no: HostNo, host: Host, pace: Option<Arc<Pace>>) {
         if let Some(place) = self.places.get_mut(no as usize) {
             place.host = Some(host);
+            place.pace = pace;
+            place.busy_until = self.now;
             place.timer = None;
             self.drain(no);
         }
@@ -298,72 +327,19 @@ impl Net {
         self.queue.push(at, Event::Alarm(token));
     }
 
-    /// Ends a router as `kill -9` does: its peers see closed connections.
-    pub fn kill(&mut self, no: HostNo) {
-        let Some(place) = self.places.get_mut(no as usize) else { return };
-        place.host = None;
-        place.asleep = false;
-        place.dialling.clear();
-        for end in std::mem::take(&mut place.links).into_values() {
-            self.close(end);
-        }
-    }
-
-    /// A machine falls asleep: its peers see silence. Or it wakes and finds what came meanwhile.
-    pub fn sleep(&mut self, no: HostNo, asleep: bool) {
-        let Some(place) = self.places.get_mut(no as usize) else { return };
-        place.asleep = asleep && place.host.is_some();
-        if !asleep {
-            let ends: Vec<_> = place.links.values().copied().collect();
-            for end in ends {
-                self.release(end);
-            }
-            self.queue.push(self.now, Event::Timer { host: no });
-            if let Some(place) = self.places.get_mut(no as usize) {
-                place.timer = Some(self.now);
-            }
-        }
-    }
-
-    /// Whether a router is asleep.
-    pub fn is_asleep(&self, no: HostNo) -> bool {
-        self.places.get(no as usize).is_some_and(|place| place.asleep)
-    }
-
-    /// Puts a router on a side: only those of one side hear each other; all begin on side 0.
-    pub fn divide(&mut self, no: HostNo, side: u32) {
-        if let Some(place) = self.places.get_mut(no as usize) {
-            place.side = side;
-        }
-    }
-
-    /// Everybody is on one side again, and hears what was kept back.
-    pub fn heal(&mut self) {
-        for place in &mut self.places {
-            place.side = 0;
-        }
-        for end in self.conns.waiting() {
-            self.release(end);
-        }
-    }
-
-    /// A new mean life of the connections that are made from now on.
-    pub fn set_breaks(&mut self, breaks: Option<Duration>) {
-        self.wires.breaks = breaks;
-    }
-
-    /// Breaks a connection of a router, the `index`-th counted round; both sides see it closed.
-    pub fn break_link(&mut self, no: HostNo, index: usize) {
-        let Some(place) = self.places.get(no as usize) else { return };
-        let at = index % place.links.len().max(1);
-        if let Some(end) = place.links.values().nth(at).copied() {
-            self.break_conn(end);
-        }
-    }
-
     /// Notes what happens at a router from now on.
     pub fn watch(&mut self, no: HostNo) {
         self.watched.insert(no);
+    }
+
+    /// From now on `run` stops after each event at a router.
+    pub fn look_at_each(&mut self) {
+        self.each = true;
+    }
+
+    /// Routers that dialled an address where no router is.
+    pub fn strangers(&self) -> impl Iterator<Item = HostNo> + '_ {
+        self.strangers.iter().copied()
     }
 
     /// What was noted and not yet taken.
@@ -381,6 +357,9 @@ impl Net {
         loop {
             if let Some(happened) = self.happened.pop_front() {
                 return Some(happened);
+            }
+            if let Some(no) = self.touched.take() {
+                return Some(Happened::Event(no));
             }
             let Some((at, event)) = self.queue.pop(until) else {
                 self.now = self.now.max(until);
@@ -402,6 +381,9 @@ impl Net {
         let entry = [self.now.as_micros(), who, what_and_size].map(u64::to_le_bytes);
         self.hash.update(entry.as_flattened());
         self.events += 1;
+        if self.each {
+            self.touched = Some(host);
+        }
         if self.watched.contains(&host) {
             self.lines.push_back(Line { at: self.now, host, what, link, bytes });
         }
@@ -426,7 +408,9 @@ impl Net {
             Event::Writable { end, use_no } => {
                 if let Some(side) = self.conns.side_in_use(end, use_no) {
                     let (host, link) = (side.host, side.link);
-                    if !self.is_asleep(host) {
+                    if let Some(until) = self.busy(host) {
+                        self.queue.push(until, event);
+                    } else if !self.is_asleep(host) {
                         self.note(host, What::Writable, link.0, 0);
                         self.send(host, link);
                         self.drain(host);
@@ -439,6 +423,7 @@ impl Net {
                 }
             }
             Event::Timer { host } => self.timer(host),
+            Event::Answered { host } => self.answered(host),
             Event::Alarm(token) => self.happened.push_back(Happened::Alarm(token)),
         }
     }
@@ -446,7 +431,8 @@ impl Net {
     fn timer(&mut self, no: HostNo) {
         let now = self.now(no);
         let Some(place) = self.places.get_mut(no as usize) else { return };
-        if place.asleep || place.timer.is_none_or(|at| at > now.time) {
+        if place.asleep || place.busy_until > now.time || place.timer.is_none_or(|at| at > now.time)
+        {
             return;
         }
         place.timer = None;
@@ -454,15 +440,6 @@ impl Net {
         host.handle_timeout(now);
         self.note(no, What::Timer, 0, 0);
         self.drain(no);
-    }
-
-    /// Whether two routers hear each other.
-    fn hear(&self, a: HostNo, b: HostNo) -> bool {
-        let place = |no: HostNo| self.places.get(no as usize);
-        match (place(a), place(b)) {
-            (Some(a), Some(b)) => !a.asleep && !b.asleep && a.side == b.side,
-            _ => false,
-        }
     }
 
     fn way(&self, a: HostNo, b: HostNo) -> Duration {
@@ -506,6 +483,10 @@ impl Net {
     }
 
     fn dialled(&mut self, no: HostNo, link: LinkNo, ok: bool) {
+        if let Some(until) = self.busy(no) {
+            self.queue.push(until, Event::Dialled { host: no, link: link.0, ok });
+            return;
+        }
         let now = self.now(no);
         let Some(place) = self.places.get_mut(no as usize) else { return };
         let ok = ok && place.links.contains_key(&link);
@@ -533,22 +514,6 @@ impl Net {
         match self.conns.side(end) {
             Some(side) if waiting || silent => side.held.push_back(arrival),
             _ => self.deliver(end, arrival),
-        }
-    }
-
-    /// Whether what `from` sent gets to `to`: what a sleeper sent before is on its way.
-    fn reaches(&self, from: HostNo, to: HostNo) -> bool {
-        let side = |no: HostNo| self.places.get(no as usize).map(|place| place.side);
-        side(from) == side(to) && !self.is_asleep(to)
-    }
-
-    fn release(&mut self, end: EndOf) {
-        let from = self.conns.host(end.other());
-        while let Some(to) = self.conns.side(end).map(|side| side.host)
-            && self.reaches(from, to)
-            && let Some(arrival) = self.conns.side(end).and_then(|side| side.held.pop_front())
-        {
-            self.deliver(end, arrival);
         }
     }
 
@@ -598,129 +563,5 @@ impl Net {
                 self.flight.take(payload);
             }
         }
-    }
-
-    /// Both sides see the connection closed, now.
-    fn break_conn(&mut self, end: EndOf) {
-        let use_no = self.conns.use_no(end);
-        for end in [end, end.other()] {
-            self.queue.push(self.now, Event::Closed { end, use_no });
-        }
-    }
-
-    /// Carries out all that a router wants.
-    fn drain(&mut self, no: HostNo) {
-        let now = self.now(no);
-        let mut transmit = BTreeSet::new();
-        loop {
-            let Some(place) = self.places.get_mut(no as usize) else { return };
-            let Some(host) = &mut place.host else { return };
-            match host.poll_output() {
-                Some(HostOutput::Transmit(link)) => {
-                    transmit.insert(link);
-                }
-                Some(HostOutput::Dial { link, to }) => {
-                    place.dialling.insert(link);
-                    let event = match self.by_address.get(&to) {
-                        Some(to) => {
-                            let dial = Event::Dial { from: no, link: link.0, to: *to };
-                            (self.way(no, *to), dial)
-                        }
-                        None => {
-                            (CONNECT_LIMIT, Event::Dialled { host: no, link: link.0, ok: false })
-                        }
-                    };
-                    self.queue.push(self.now + event.0, event.1);
-                }
-                Some(HostOutput::Close(link)) => {
-                    place.dialling.remove(&link);
-                    self.flush(no, link);
-                    transmit.remove(&link);
-                    let end =
-                        self.places.get_mut(no as usize).and_then(|it| it.links.remove(&link));
-                    if let Some(end) = end {
-                        self.close(end);
-                    }
-                }
-                Some(output) => {
-                    self.happened.push_back(Happened::App { host: no, at: self.now, output });
-                }
-                None => match transmit.pop_first() {
-                    Some(link) => self.send(no, link),
-                    None => break,
-                },
-            }
-        }
-        let Some(place) = self.places.get_mut(no as usize) else { return };
-        let wanted = place.host.as_ref().and_then(Host::poll_timeout);
-        if let Some(at) = wanted
-            && place.timer.is_none_or(|set| at < set)
-        {
-            let at = at.max(now.time);
-            place.timer = Some(at);
-            self.queue.push(at, Event::Timer { host: no });
-        }
-    }
-
-    /// Writes what a link has for its socket, as long as that takes it.
-    fn send(&mut self, no: HostNo, link: LinkNo) {
-        let Some(end) = self.places.get(no as usize).and_then(|it| it.links.get(&link).copied())
-        else {
-            // Nobody is there to hear it; the router is told so, or closed it itself.
-            return;
-        };
-        loop {
-            if self.conns.side(end).is_none_or(|side| side.full_until > self.now) {
-                return;
-            }
-            if !self.write(no, link, end) {
-                return;
-            }
-        }
-    }
-
-    /// What a link still has goes out whatever the socket takes: it is closing.
-    fn flush(&mut self, no: HostNo, link: LinkNo) {
-        let end = self.places.get(no as usize).and_then(|it| it.links.get(&link).copied());
-        if let Some(end) = end {
-            while self.write(no, link, end) {}
-        }
-    }
-
-    /// One write of up to 64 KiB; false when there was nothing.
-    fn write(&mut self, no: HostNo, link: LinkNo, end: EndOf) -> bool {
-        let now = self.now(no);
-        let way = self.conns.way(end);
-        let Some(place) = self.places.get_mut(no as usize) else { return false };
-        let Some(host) = &mut place.host else { return false };
-        let mut bytes = Vec::new();
-        if !host.poll_transmit(now, link, &mut bytes) {
-            return false;
-        }
-        let left = match place.seat.uplink {
-            Some(uplink) => place.bucket.take(now.time, uplink, bytes.len()),
-            None => now.time,
-        };
-        let jitter = if self.wires.jitter > 0.0 {
-            let draw = chance::exponential(&mut place.jitter).min(JITTER_MAX);
-            way.mul_f64(self.wires.jitter * draw)
-        } else {
-            Duration::ZERO
-        };
-        let use_no = self.conns.use_no(end);
-        if left > now.time
-            && let Some(side) = self.conns.side(end)
-        {
-            side.full_until = left;
-            self.queue.push(left, Event::Writable { end, use_no });
-        }
-        if let Some(other) = self.conns.side(end.other()) {
-            other.last = other.last.max(left + way + jitter);
-            other.coming += 1;
-            let at = other.last;
-            let payload = self.flight.add(bytes);
-            self.queue.push(at, Event::Bytes { end: end.other(), use_no, payload });
-        }
-        true
     }
 }

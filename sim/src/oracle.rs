@@ -1,17 +1,19 @@
 //! What must never happen, seen from outside.
 //!
-//! Lives here: the invariants of a network of honest routers, looked at once a second of simulated
-//! time and at the end. Does not live here: what wires do (`net.rs`), what a test demands
+//! Lives here: the invariants of a network of honest routers: those of one router (honesty, quota,
+//! bounds) after each event at it, in networks of up to a hundred; all of them once a second of
+//! simulated time (a hundred routers and as large a part of the links each time, in turn) and at the end. Does not live here: what wires do (`net.rs`), what a test demands
 //! (`scenario.rs`).
 //!
 //! | oracle | what it says |
 //! |---|---|
 //! | bytes | what a client reads is what the service wrote: none lost, doubled or changed |
-//! | honesty | nobody is cut off for sending what no router sends: a frame that does not open, a cell too many, a cell that does not decrypt at its end hop |
+//! | honesty | nobody is cut off for sending what no router sends: a frame that does not open, a cell too many, a cell that does not decrypt at its end hop, a session that resumes where it is not |
 //! | credits | what one side may send is what the other has granted, wherever a link is quiet |
 //! | quota | the windows of a router's lanes are what its quota has given |
 //! | lanes | a tunnel ends on both sides of a link: no lane is on one side only for half a minute |
 //! | bounds | links and queued cells stay below their limits |
+//! | provenance | who is known, is known as he described himself; nobody dials an address that no router has |
 //! | hanging | a wish ends, well or not: none waits five minutes without a byte |
 //! | healing | when all faults are over, who lives gets ready and reaches every service (`run/heal.rs`) |
 //!
@@ -28,6 +30,7 @@ use warren_overlay::{
     plane::Lane,
     time::Time,
 };
+use warren_router::host::Host;
 
 use crate::{
     apps::Outcome,
@@ -43,6 +46,8 @@ const HANG_LIMIT: Duration = Duration::from_mins(5);
 const LINKS_MAX: usize = 1_024;
 /// Cells that a lane may queue: what its feeders may send, and an end's feed window.
 const QUEUED_MAX: usize = 4_096 + 128;
+/// Larger networks are looked at in parts, a part each second: looking must not cost more than running.
+const ROUTERS_PER_LOOK: usize = 100;
 /// Violations that are kept: the first tell most.
 const VIOLATIONS_MAX: usize = 16;
 
@@ -74,6 +79,11 @@ pub(crate) struct Oracle {
     told: BTreeSet<(&'static str, HostNo)>,
     /// Wishes before this one are over.
     pending: usize,
+    /// A large network is looked at in parts, one each time.
+    parts: usize,
+    part: usize,
+    /// Whose knowledge was looked at last.
+    turn: HostNo,
     violations: Vec<Violation>,
 }
 
@@ -85,6 +95,9 @@ impl Oracle {
             offences: BTreeMap::new(),
             told: BTreeSet::new(),
             pending: 0,
+            parts: 1,
+            part: 0,
+            turn: 0,
             violations: Vec::new(),
         }
     }
@@ -96,8 +109,11 @@ impl Oracle {
 
     /// Looks at everything that can be seen at any moment.
     pub(crate) fn look(&mut self, world: &World) {
+        self.parts = (world.net.len() as usize).div_ceil(ROUTERS_PER_LOOK).max(1);
+        self.part = (self.part + 1) % self.parts;
         self.routers(&world.net);
         self.links(&world.net);
+        self.provenance(world);
         self.wishes(world);
     }
 
@@ -114,36 +130,62 @@ impl Oracle {
         }
     }
 
+    /// Looks at a router after something happened at it.
+    pub(crate) fn event(&mut self, net: &Net, no: HostNo) {
+        if let Some(host) = net.host(no) {
+            self.router(net.time(), no, host);
+        }
+    }
+
     fn routers(&mut self, net: &Net) {
-        let now = net.time();
-        for (no, host) in net.hosts() {
-            // Where parts are late, a cell can be before the opening of its lane: the tunnel ends.
-            let broken = if self.deferred { 0 } else { host.tunnels_broken() };
-            let offences = host.offences() + broken;
-            // A router that starts again counts from zero.
-            let before = self.offences.insert(no, offences).unwrap_or(0);
-            if offences > before {
-                let what = "a peer sent what no router sends".into();
-                self.tell("honesty", true, (now, no), what);
+        for (no, host) in net.hosts().skip(self.part).step_by(self.parts) {
+            self.router(net.time(), no, host);
+        }
+    }
+
+    fn router(&mut self, now: Time, no: HostNo, host: &Host) {
+        // Where parts are late, a cell can be before the opening of its lane: the tunnel ends.
+        let broken = if self.deferred { 0 } else { host.tunnels_broken() };
+        let offences = host.offences() + host.sessions_broken() + broken;
+        // A router that starts again counts from zero.
+        let before = self.offences.insert(no, offences).unwrap_or(0);
+        if offences > before {
+            let what = "a peer sent what no router sends".into();
+            self.tell("honesty", true, (now, no), what);
+        }
+        let (mut links, mut windows) = (0, 0);
+        for (_, io) in host.links() {
+            links += 1;
+            let lanes = io.balances().inspect(|(_, it)| windows += u64::from(it.window)).count();
+            let queued = io.queued_cells();
+            if queued > lanes.saturating_mul(QUEUED_MAX) {
+                self.tell("bounds", true, (now, no), format!("{queued} cells wait on a link"));
             }
-            let (mut links, mut windows) = (0, 0);
-            for (_, io) in host.links() {
-                links += 1;
-                let lanes =
-                    io.balances().inspect(|(_, it)| windows += u64::from(it.window)).count();
-                let queued = io.queued_cells();
-                if queued > lanes.saturating_mul(QUEUED_MAX) {
-                    self.tell("bounds", true, (now, no), format!("{queued} cells wait on a link"));
-                }
-            }
-            if links > LINKS_MAX {
-                self.tell("bounds", true, (now, no), format!("{links} links"));
-            }
-            let taken = host.credits_taken();
-            if taken != windows {
-                let what = format!("windows of {windows} cells, but the quota gave {taken}");
-                self.tell("quota", true, (now, no), what);
-            }
+        }
+        if links > LINKS_MAX {
+            self.tell("bounds", true, (now, no), format!("{links} links"));
+        }
+        let taken = host.credits_taken();
+        if taken != windows {
+            let what = format!("windows of {windows} cells, but the quota gave {taken}");
+            self.tell("quota", true, (now, no), what);
+        }
+    }
+
+    /// One router each time, in turn: what it knows of others is what they said.
+    fn provenance(&mut self, world: &World) {
+        let now = world.net.time();
+        for no in world.net.strangers() {
+            self.tell("provenance", true, (now, no), "dials an address where no router is".into());
+        }
+        self.turn = (self.turn + 1) % world.net.len().max(1);
+        let Some(host) = world.net.host(self.turn) else { return };
+        let ring = host.node_ref().ring();
+        let known = ring.view().chain(ring.neighbours());
+        let peers = host.links().map(|(_, io)| io.peer());
+        if !known.chain(peers).all(|it| world.author(it).is_some()) {
+            let what = "knows of a router what that never said".into();
+            self.tell("provenance", true, (now, self.turn), what);
         }
     }
 
@@ -153,27 +195,23 @@ impl Oracle {
         }
         let now = net.time();
         let balances = |(no, link): (HostNo, LinkNo)| -> Option<BTreeMap<TunnelId, LaneBalance>> {
-            let io = net.host(no)?.links().find(|(it, _)| *it == link)?.1;
+            let io = net.host(no)?.link(link)?;
             (!io.wants_transmit()).then(|| io.balances().collect())
         };
-        let mut single = BTreeMap::new();
-        for (sides, quiet) in net.connections() {
-            let [Some(a), Some(b)] = sides.map(balances) else { continue };
-            if !quiet {
-                // Nothing can be said now; what was single before may still be.
-                for (side, (no, link)) in [&a, &b].into_iter().zip(sides) {
-                    for tunnel in side.keys() {
-                        let key = (no, link, *tunnel);
-                        single.extend(self.single.get(&key).map(|since| (key, *since)));
-                    }
-                }
+        for (sides, quiet) in net.connections().skip(self.part).step_by(self.parts) {
+            // Where something is under way nothing can be said now; what was single may still be.
+            let [Some(a), Some(b)] = sides.map(|side| quiet.then(|| balances(side)).flatten())
+            else {
                 continue;
-            }
+            };
             for ((mine, theirs), (no, link)) in [(&a, &b), (&b, &a)].into_iter().zip(sides) {
+                self.single.retain(|(n, l, tunnel), _| {
+                    (*n, *l) != (no, link)
+                        || mine.contains_key(tunnel) && !theirs.contains_key(tunnel)
+                });
                 for (tunnel, balance) in mine {
                     let Some(other) = theirs.get(tunnel) else {
-                        let key = (no, link, *tunnel);
-                        single.insert(key, self.single.get(&key).copied().unwrap_or(now));
+                        self.single.entry((no, link, *tunnel)).or_insert(now);
                         continue;
                     };
                     if balance.granted != other.allowed {
@@ -184,22 +222,29 @@ impl Oracle {
                 }
             }
         }
-        self.single = single;
+        self.single_lanes(net);
+    }
+
+    /// Tells of lanes that have been on one side for too long.
+    fn single_lanes(&mut self, net: &Net) {
+        let now = net.time();
+        let lane = |(no, link, tunnel): LaneAt| {
+            net.host(no)?.link(link)?.lanes().find(|(it, ..)| *it == tunnel).map(|(_, it, _)| it)
+        };
+        self.single.retain(|at, _| lane(*at).is_some());
         let old = |since: &Time| now.since(*since) >= LANE_LIMIT;
         let old: Vec<_> =
             self.single.iter().filter(|(_, since)| old(since)).map(|it| *it.0).collect();
-        for (no, link, tunnel) in old {
-            let io = net.host(no).and_then(|host| host.links().find(|(it, _)| *it == link));
-            let lane = io.and_then(|(_, io)| io.lanes().find(|(it, ..)| *it == tunnel));
-            let kind = match lane.map(|(_, lane, _)| lane) {
+        for at in old {
+            let kind = match lane(at) {
                 Some(Lane::Transit { .. }) => "a transit lane",
                 Some(Lane::ToEnd { .. }) => "an owner's lane",
                 Some(Lane::EndHop(_)) => "an end hop's lane",
                 Some(Lane::Leg { .. }) => "a splice leg",
                 None => "a lane",
             };
-            let what = format!("{kind} on link {} is on one side only", link.0);
-            self.tell("lanes", true, (now, no), what);
+            let what = format!("{kind} on link {} is on one side only", at.1.0);
+            self.tell("lanes", true, (now, at.0), what);
         }
     }
 

@@ -112,14 +112,8 @@ impl Routing {
         for count in [&[tally.lookups, tally.found], &tally.hops[..]].concat() {
             hasher.update(&count.to_le_bytes());
         }
-        let mut metrics = Metrics::from([
-            (Metric::Success, tally.success()),
-            (Metric::Degree, graph.mean_degree()),
-        ]);
-        if tally.found > 0 {
-            metrics.insert(Metric::Hops, tally.mean_hops().0);
-            metrics.insert(Metric::HopsP99, tally.hops_quantile(0.99).into());
-        }
+        let mut metrics = measure::lookups(&graph, &tally);
+        metrics.insert(Metric::Success, tally.success());
         Ok(Some(Report {
             seed,
             hash: *hasher.finalize().as_bytes(),

@@ -1,16 +1,18 @@
 //! Scenarios as files write them: one format for every fidelity.
 //!
-//! Lives here: the keys, their meaning and defaults, reading and checking. Does not live here: what
-//! a scenario does (`run.rs`, `graph`). In words: docs/sim.md.
+//! Lives here: the keys, their meaning and defaults, and reading them. Does not live here: which values
+//! make sense (`scenario/check.rs`), what a scenario does (`run.rs`, `graph`). In words: docs/sim.md.
 //!
 //! Every key is known or an error; a key that a fidelity does not use is unknown there.
 
+mod check;
 mod units;
 
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use warren_overlay::ring::VIEW_MAX;
 
 pub use self::units::{Condition, Size, Span, UnitError};
 use crate::{
@@ -22,6 +24,8 @@ use crate::{
 
 /// Routers of a `wire` scenario: each costs about 1 MiB.
 pub const ROUTERS_MAX: u32 = 10_000;
+/// Routers of a `full` scenario.
+pub const FULL_ROUTERS_MAX: u32 = 200_000;
 /// Nodes of a `routing` scenario.
 pub const NODES_MAX: u32 = 4_000_000;
 
@@ -49,18 +53,30 @@ fn value(key: &'static str, why: impl Into<String>) -> ScenarioError {
 #[derive(Clone, Debug, JsonSchema)]
 #[schemars(untagged)]
 pub enum Scenario {
-    /// Routers with every byte sealed.
+    /// Routers on wires.
     Wire(Box<Wire>),
     /// A graph with walks on it.
     Routing(Routing),
 }
 
-/// The fidelity `wire`.
+/// The fidelities with routers.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum WireTag {
-    /// The only one.
+pub enum Ciphers {
+    /// Every byte sealed for real.
     Wire,
+    /// The same routers over stand-in ciphers of the same lengths, their padding counted.
+    Full,
+}
+
+/// What becomes of the padding of idle links.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Padding {
+    /// It is sent.
+    Sent,
+    /// It is added up and not sent: most events of an idle network are padding.
+    Counted,
 }
 
 /// The fidelity `routing`.
@@ -75,8 +91,8 @@ pub enum RoutingTag {
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Wire {
-    /// `wire`: production routers, every byte sealed for real.
-    pub fidelity: WireTag,
+    /// `wire` or `full`: production routers over real or stand-in ciphers.
+    pub fidelity: Ciphers,
     /// Simulated time that the workload and faults run, counted from the end of the warm-up.
     pub duration: Span,
     /// Simulated time from the first start to the workload's.
@@ -109,12 +125,17 @@ fn default_warmup() -> Span {
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Network {
-    /// How many routers, 4 to 10,000.
+    /// How many routers, 4 to 10,000; of `full` to 200,000.
     pub routers: u32,
     /// Neighbours each keeps, 8 to 64.
     pub degree: u8,
     /// Hops per tunnel, 1 to 4.
     pub hops: u8,
+    /// Other routers that each remembers, 32 to 512: most of what an idle router keeps.
+    pub known: usize,
+    /// Newcomers know three routers of chance that are there already, as if invited by a member;
+    /// without it the first three routers. Those take some fifty newcomers a minute and no more.
+    pub invited: bool,
     /// A new router starts this often: how the network grows.
     pub stagger: Span,
     /// One-way times.
@@ -123,6 +144,9 @@ pub struct Network {
     pub jitter: f64,
     /// Bytes a second that each router can send; without it no limit.
     pub uplink: Option<Size>,
+    /// Mean time that a router waits for its disk at each access, during which it does nothing else;
+    /// exponential. Without it disks take no time.
+    pub disk: Option<Span>,
     /// Mean life of a connection before it breaks for no reason; without it none breaks.
     pub link_life: Option<Span>,
     /// Share of routers that nobody can dial. The first three are never among them.
@@ -131,6 +155,8 @@ pub struct Network {
     pub clock_skew: Span,
     /// Longest delay between the parts of one router: races of install and remove get a seed.
     pub deferred: Span,
+    /// Whether padding is sent; without it, as the fidelity has it: `wire` sends, `full` counts.
+    pub padding: Option<Padding>,
 }
 
 impl Default for Network {
@@ -139,14 +165,18 @@ impl Default for Network {
             routers: 60,
             degree: 20,
             hops: 3,
+            known: VIEW_MAX,
+            invited: false,
             stagger: Span(Duration::from_millis(20)),
             latency: LatencyKey::Geographic {},
             jitter: 0.05,
             uplink: None,
+            disk: None,
             link_life: None,
             natted: 0.0,
             clock_skew: Span::default(),
             deferred: Span::default(),
+            padding: None,
         }
     }
 }
@@ -166,6 +196,11 @@ pub enum LatencyKey {
     },
     /// Round trips in milliseconds, one row a line.
     Square {
+        /// Where, from the scenario's folder.
+        file: String,
+    },
+    /// A graph of nodes and edges in GML, as Shadow has them.
+    Gml {
         /// Where, from the scenario's folder.
         file: String,
     },
@@ -384,10 +419,10 @@ impl Scenario {
         };
         let head: Head = toml::from_str(&text).map_err(form)?;
         let this = match head.fidelity.as_str() {
-            "wire" => Self::Wire(toml::from_str(&text).map_err(form)?),
+            "wire" | "full" => Self::Wire(toml::from_str(&text).map_err(form)?),
             "routing" => Self::Routing(toml::from_str(&text).map_err(form)?),
             other => {
-                let why = format!("`{other}` is none: say wire or routing");
+                let why = format!("`{other}` is none: say wire, full or routing");
                 return Err(value("fidelity", why));
             }
         };
@@ -415,7 +450,9 @@ impl Scenario {
     pub fn files(&self) -> Vec<&str> {
         let Self::Wire(wire) = self else { return Vec::new() };
         let latency = match &wire.network.latency {
-            LatencyKey::Square { file } | LatencyKey::Triples { file } => Some(file),
+            LatencyKey::Square { file }
+            | LatencyKey::Triples { file }
+            | LatencyKey::Gml { file } => Some(file),
             LatencyKey::Geographic {} | LatencyKey::Uniform { .. } => None,
         };
         let churn = wire.churn.as_ref().and_then(|churn| churn.file.as_ref());
@@ -448,122 +485,18 @@ fn apply(table: &mut toml::Table, set: &str) -> Result<(), ScenarioError> {
     Ok(())
 }
 
-fn share(key: &'static str, share: f64) -> Result<(), ScenarioError> {
-    if (0.0..=1.0).contains(&share) {
-        Ok(())
-    } else {
-        Err(value(key, format!("{share} is no share: 0 to 1")))
-    }
-}
-
 impl Wire {
-    fn check(&self) -> Result<(), ScenarioError> {
-        let Network { routers, degree, hops, jitter, natted, .. } = self.network;
-        if !(4..=ROUTERS_MAX).contains(&routers) {
-            return Err(value("network.routers", format!("4 to {ROUTERS_MAX}, not {routers}")));
-        }
-        if !(8..=64).contains(&degree) {
-            return Err(value("network.degree", format!("8 to 64, not {degree}")));
-        }
-        if !(1..=4).contains(&hops) {
-            return Err(value("network.hops", format!("1 to 4, not {hops}")));
-        }
-        if !(0.0..=10.0).contains(&jitter) {
-            return Err(value("network.jitter", format!("0 to 10, not {jitter}")));
-        }
-        if self.network.uplink.is_some_and(|it| it.0 < 1_024) {
-            return Err(value("network.uplink", "at least 1KiB a second"));
-        }
-        share("network.natted", natted)?;
-        if self.duration.0.is_zero() {
-            return Err(value("duration", "must be above zero"));
-        }
-        let Workload { services, browsing, bulk, chat } = &self.workload;
-        if *services > routers {
-            return Err(value("workload.services", "more than there are routers"));
-        }
-        if *services == 0 && (browsing.is_some() || bulk.is_some() || chat.is_some()) {
-            return Err(value("workload.services", "people want something, but nobody serves it"));
-        }
-        let every = [browsing.map(|it| it.every), bulk.map(|it| it.every), chat.map(|it| it.every)];
-        if every.into_iter().flatten().any(|it| it.0 < Duration::from_millis(1)) {
-            return Err(value("workload", "`every` must be at least 1ms"));
-        }
-        if chat.is_some_and(|it| it.messages == 0) {
-            return Err(value("workload.chat.messages", "at least 1"));
-        }
-        for fault in &self.fault {
-            fault.check()?;
-        }
-        if let Some(churn) = &self.churn {
-            churn.check()?;
-        }
-        expectations(&self.expect, Metric::is_of_wire)
-    }
-}
-
-fn expectations(
-    expect: &BTreeMap<Metric, Condition>,
-    known: fn(Metric) -> bool,
-) -> Result<(), ScenarioError> {
-    match expect.keys().find(|metric| !known(**metric)) {
-        Some(metric) => Err(value("expect", format!("`{metric}` is no metric of this fidelity"))),
-        None => Ok(()),
-    }
-}
-
-impl Fault {
-    fn check(&self) -> Result<(), ScenarioError> {
-        let (at, until) = match *self {
-            Self::Kill { at, share: of, until } => {
-                share("fault.share", of)?;
-                (at, until)
-            }
-            Self::Partition { at, share: of, until } | Self::Sleep { at, share: of, until } => {
-                share("fault.share", of)?;
-                (at, Some(until))
-            }
-            Self::Breaks { at, life, until } => {
-                if life.0.is_zero() {
-                    return Err(value("fault.life", "must be above zero"));
-                }
-                (at, Some(until))
-            }
+    /// Whether padding is counted and not sent.
+    pub fn counts_padding(&self) -> bool {
+        let usual = match self.fidelity {
+            Ciphers::Wire => Padding::Sent,
+            Ciphers::Full => Padding::Counted,
         };
-        match until {
-            Some(until) if until.0 <= at.0 => Err(value("fault.until", "must be later than `at`")),
-            _ => Ok(()),
-        }
+        self.network.padding.unwrap_or(usual) == Padding::Counted
     }
 }
 
 impl Churn {
-    fn check(&self) -> Result<(), ScenarioError> {
-        share("churn.graceful", self.graceful)?;
-        share("churn.diurnal", self.diurnal)?;
-        if self.stable < crate::world::SEEDS {
-            return Err(value("churn.stable", "at least 3: somebody must be known"));
-        }
-        let trace = self.model == ChurnModel::Trace;
-        if trace != self.file.is_some() {
-            return Err(value("churn.file", "goes with model = \"trace\", and only with it"));
-        }
-        let means = [self.online, self.offline];
-        if means.iter().any(|mean| mean.is_none_or(|it| it.0.is_zero()) != trace) {
-            return Err(value("churn.online", "and `offline`: above zero, and not with a trace"));
-        }
-        let shaped = !matches!(self.model, ChurnModel::Trace | ChurnModel::Exponential);
-        let least = if self.model == ChurnModel::Pareto { 1.0 } else { 0.0 };
-        match self.shape {
-            // Written so that a shape that is no number is none.
-            Some(shape) if !(shaped && shape > least && shape <= 100.0) => {
-                Err(value("churn.shape", "above 0 (pareto: 1), and only where the model has one"))
-            }
-            None if shaped => Err(value("churn.shape", "this model needs one")),
-            _ => Ok(()),
-        }
-    }
-
     /// The distribution of sessions; `None` for a trace.
     pub fn sessions(&self) -> Option<Times> {
         let mean = self.online?.0.as_secs_f64();
@@ -575,23 +508,6 @@ impl Churn {
             ChurnModel::Lognormal => Times::Lognormal { mean, sigma: shape },
             ChurnModel::Trace => return None,
         })
-    }
-}
-
-impl Routing {
-    fn check(&self) -> Result<(), ScenarioError> {
-        let RoutingNetwork { routers, degree, .. } = self.network;
-        if !(16..=NODES_MAX).contains(&routers) {
-            return Err(value("network.routers", format!("16 to {NODES_MAX}, not {routers}")));
-        }
-        if !(6..=64).contains(&degree) || !degree.is_multiple_of(2) {
-            return Err(value("network.degree", format!("6 to 64 and even, not {degree}")));
-        }
-        if self.lookups.holders == 0 || self.lookups.holders > 16 {
-            return Err(value("lookups.holders", "1 to 16"));
-        }
-        share("dead", self.dead)?;
-        expectations(&self.expect, Metric::is_of_routing)
     }
 }
 
@@ -616,6 +532,7 @@ impl LatencyKey {
             Self::Uniform { least, most } => Ok(Latency::Uniform { least: least.0, most: most.0 }),
             Self::Square { file } => read(file, Matrix::square),
             Self::Triples { file } => read(file, Matrix::triples),
+            Self::Gml { file } => read(file, Matrix::gml),
         }
     }
 }

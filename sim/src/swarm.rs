@@ -17,8 +17,8 @@ use crate::{
     oracle::Violation,
     run::{Part, Watcher},
     scenario::{
-        Browsing, Chat, Churn, ChurnModel, Fault, LatencyKey, Network, Scenario, ScenarioError,
-        Size, Span, Wire, WireTag, Workload,
+        Browsing, Chat, Churn, ChurnModel, Ciphers, Fault, LatencyKey, Network, Scenario,
+        ScenarioError, Size, Span, Wire, Workload,
     },
     streams::Streams,
 };
@@ -107,7 +107,7 @@ pub fn draw(seed: u64) -> Wire {
         }
     }
     Wire {
-        fidelity: WireTag::Wire,
+        fidelity: Ciphers::Wire,
         duration: Span::seconds(duration.into()),
         warmup: Span::seconds(between(rng, 20, 50).into()),
         network,

@@ -7,6 +7,7 @@
 //! which has an error of its own: both count, and twice its own on top of the 1 %. A *bound* is what this project promises.
 
 mod checks;
+mod fidelities;
 
 use serde::Serialize;
 

@@ -5,22 +5,27 @@
 //! (`run.rs`).
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
 use warren_datastore::{
-    MemoryRecords, PutOutcome, RecordStore, StoreError,
+    MemoryRecords,
     blocks::MemoryBlocks,
     capability::ReadCap,
     transfer::{FetchProgress, StoreProgress},
 };
 use warren_overlay::{
-    crypto::{kem::DhSecret, puzzle::Difficulty, sign::IdentityKey},
-    id::{EndNo, Key},
-    record::Record,
-    ring::admission::{Network, NetworkName, ProofWork, SUITE_HYBRID},
+    crypto::{kem::DhSecret, puzzle::Difficulty, sign::IdentityKey, suite},
+    id::{EndNo, RouterId},
+    link::PadCount,
+    ring::{
+        VIEW_MAX,
+        admission::{Network, NetworkName, ProofWork},
+    },
+    rng::Rng,
     service::Name,
     time::Time,
     wire::RouterDescriptor,
@@ -33,7 +38,9 @@ use warren_router::{
 use crate::{
     apps::{Apps, Fetch, FetchNo, Purpose},
     conn::Uplink,
+    disk::{Blocks, Pace, Records},
     files::Files,
+    graph::Graph,
     latency::Latency,
     net::{Happened, HostNo, Net, Seat, Wires},
     streams::Streams,
@@ -65,6 +72,14 @@ pub struct Setup {
     pub natted: f64,
     /// Wall clocks are off by up to so many minutes either way. The seeds' are true.
     pub skew_minutes: u32,
+    /// Mean time that a router waits for its disk at each access, if any.
+    pub disk: Option<Duration>,
+    /// Padding is counted and not sent.
+    pub padding_counted: bool,
+    /// Other routers that each remembers.
+    pub known_max: usize,
+    /// Newcomers know three routers of chance instead of the first three.
+    pub invited: bool,
 }
 
 impl Default for Setup {
@@ -81,6 +96,10 @@ impl Default for Setup {
             uplink: None,
             natted: 0.0,
             skew_minutes: 0,
+            disk: None,
+            padding_counted: false,
+            known_max: VIEW_MAX,
+            invited: false,
         }
     }
 }
@@ -100,6 +119,24 @@ const EXCHANGE: u64 = 1 << 63;
 /// Alarms with this bit are of somebody's file.
 const FILE: u64 = 1 << 62;
 
+/// Three of the members, or all if there are fewer.
+fn sample(members: &[Arc<RouterDescriptor>], rng: &mut Rng) -> Vec<Arc<RouterDescriptor>> {
+    let draw = |_| {
+        let at = usize::try_from(rng.below(members.len() as u64)).unwrap_or(0);
+        members.get(at).cloned()
+    };
+    (0..SEEDS).filter_map(draw).collect()
+}
+
+/// Where a world's run came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// A moment that was asked for.
+    Moment(u64),
+    /// Something happened at a router.
+    Event(HostNo),
+}
+
 /// A network with applications.
 #[derive(Debug)]
 pub struct World {
@@ -107,17 +144,18 @@ pub struct World {
     pub net: Net,
     setup: Setup,
     network: Network,
+    /// Whom newcomers may know: the first three routers, or all.
     seeds: Vec<Arc<RouterDescriptor>>,
+    identities: BTreeMap<RouterId, HostNo>,
     disks: Vec<Disk>,
     apps: Apps,
     files: Files,
 }
 
-/// Router `k`'s address: each in another /16.
+/// Router `k`'s address: each in another /24.
 fn address(k: HostNo) -> SocketAddr {
-    let [_, a, b, _] = (k + 0x0001_0000).to_be_bytes();
-    let [.., c, d] = k.to_be_bytes();
-    ([127u8.wrapping_add(a / 200), c.wrapping_add(b), d, 1], 9_000).into()
+    let [_, a, b, c] = k.to_be_bytes();
+    ([127u8.saturating_add(a), b, c, 1], 9_000).into()
 }
 
 impl World {
@@ -126,14 +164,15 @@ impl World {
         let network = Network {
             name: NetworkName::Named("simulated".into()),
             difficulty: Difficulty::NONE,
-            suite: SUITE_HYBRID,
+            suite: suite::number(),
             local: true,
         };
         let streams = Streams::new(setup.seed);
         let mut this = Self {
-            net: Net::new(streams, setup.wires.clone()),
+            net: Net::new(streams, setup.wires.clone(), setup.padding_counted),
             network,
             seeds: Vec::new(),
+            identities: BTreeMap::new(),
             disks: Vec::new(),
             apps: Apps::new(streams),
             files: Files::default(),
@@ -184,12 +223,22 @@ impl World {
         disk.starts += 1;
         let mut keys = streams.of("keys", no.into());
         let identity = IdentityKey::generate(&mut keys);
+        self.identities.insert(identity.id(), no);
         let link_secret = Arc::new(DhSecret::generate(&mut keys));
         let admission = ProofWork::new(&self.network, identity.id(), 0)
             .and_then(|mut work| work.step())
             .expect("difficulty 0 takes the first nonce");
+        let pace = self.setup.disk.map(|mean| {
+            let place = u64::from(disk.starts) << 32 | u64::from(no);
+            Arc::new(Pace::new(mean, streams.of("disk", place)))
+        });
         let mut peers = disk.peers.clone();
-        peers.extend(self.seeds.iter().filter(|it| it.id() != identity.id()).cloned());
+        let members = if self.setup.invited {
+            sample(&self.seeds, &mut streams.of("invite", no.into()))
+        } else {
+            self.seeds.iter().take(SEEDS as usize).cloned().collect()
+        };
+        peers.extend(members.into_iter().filter(|it| it.id() != identity.id()));
         let settings = NodeSettings {
             network: self.network.clone(),
             identity,
@@ -198,22 +247,26 @@ impl World {
             admission,
             hops: self.setup.hops,
             degree: self.setup.degree,
+            known_max: self.setup.known_max,
             bandwidth_kbps: 100_000,
             memory_bytes: 64 << 20,
             peers,
             guards: disk.guards.clone(),
-            store: Box::new(Shelf(Arc::clone(&disk.records))),
-            blocks: Box::new(MemoryBlocks::default()),
+            store: Box::new(Records { kept: Arc::clone(&disk.records), pace: pace.clone() }),
+            blocks: Box::new(Blocks { kept: MemoryBlocks::default(), pace: pace.clone() }),
         };
         let rng = streams.of("router", u64::from(disk.starts) << 32 | u64::from(no));
         let mut host = Host::new(now, settings, link_secret, rng);
         if !self.setup.deferred.is_zero() {
             host.defer(self.setup.deferred);
         }
-        if no < SEEDS && disk.starts == 1 {
+        if self.setup.padding_counted {
+            host.count_padding();
+        }
+        if (no < SEEDS || self.setup.invited) && disk.starts == 1 {
             self.seeds.push(Arc::clone(host.descriptor()));
         }
-        self.net.start(no, host);
+        self.net.start(no, host, pace);
         self.apps.restarted(&mut self.net, no);
     }
 
@@ -228,13 +281,20 @@ impl World {
         self.net.with(no, |host, now| host.node(now, NodeInput::Leave));
     }
 
+    /// Whose descriptor it is, if a router of this world signed it and it names that router's address.
+    pub fn author(&self, descriptor: &RouterDescriptor) -> Option<HostNo> {
+        let no = *self.identities.get(&descriptor.id())?;
+        (descriptor.address().socket() == address(no)).then_some(no)
+    }
+
     /// Runs to `until`, applications included; moments that others asked for pass unheard.
     pub fn run(&mut self, until: Time) {
         while self.step(until).is_some() {}
     }
 
-    /// Runs to `until`, or to the next moment that was asked for with `at`.
-    pub fn step(&mut self, until: Time) -> Option<u64> {
+    /// Runs to `until`, or to the next moment that was asked for with `at`, or past the next event at
+    /// a router if each is looked at.
+    pub fn step(&mut self, until: Time) -> Option<Step> {
         loop {
             while let Some((at, job)) = self.files.poll_alarm() {
                 self.net.alarm(at, FILE | job.0);
@@ -252,7 +312,10 @@ impl World {
                         self.net.alarm(at, EXCHANGE | fetch as u64);
                     }
                 }
-                Happened::Alarm(token) if token & (EXCHANGE | FILE) == 0 => return Some(token),
+                Happened::Event(no) => return Some(Step::Event(no)),
+                Happened::Alarm(token) if token & (EXCHANGE | FILE) == 0 => {
+                    return Some(Step::Moment(token));
+                }
                 Happened::Alarm(token) if token & FILE != 0 => {
                     self.files.woken(&mut self.net, JobNo(token ^ FILE));
                 }
@@ -288,6 +351,31 @@ impl World {
             self.run(self.net.time() + Duration::from_millis(50));
         }
         true
+    }
+
+    /// How much padding the routers that live have sent, or counted.
+    pub fn padding(&mut self) -> PadCount {
+        let mut sum = PadCount::default();
+        for no in 0..self.net.len() {
+            let more = self.net.with(no, Host::padding).unwrap_or_default();
+            sum.frames += more.frames;
+            sum.bytes += more.bytes;
+        }
+        sum
+    }
+
+    /// The ring as it is: routers that live, and whom each has for a neighbour.
+    pub fn ring(&self) -> Graph {
+        let mut hosts: Vec<_> = self.net.hosts().map(|(_, host)| host).collect();
+        hosts.sort_by_cached_key(|host| host.descriptor().location());
+        let numbers: BTreeMap<RouterId, u32> =
+            (0..).zip(&hosts).map(|(no, host)| (host.descriptor().id(), no)).collect();
+        let links = hosts.iter().map(|host| {
+            let neighbours = host.node_ref().ring().neighbours();
+            neighbours.filter_map(|it| numbers.get(&it.id()).copied()).collect()
+        });
+        let places = hosts.iter().map(|host| host.descriptor().location().0);
+        Graph::of(places.collect(), links)
     }
 
     /// How many routers that live are ready.
@@ -354,49 +442,5 @@ impl World {
     /// The services: router, end and name.
     pub fn services(&self) -> impl Iterator<Item = (HostNo, EndNo, Name)> {
         self.apps.services()
-    }
-}
-
-/// Records that outlive the router that holds them.
-#[derive(Debug)]
-struct Shelf(Arc<Mutex<MemoryRecords>>);
-
-impl Shelf {
-    fn lock(&self) -> std::sync::MutexGuard<'_, MemoryRecords> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl RecordStore for Shelf {
-    fn get(&mut self, key: &Key) -> Result<Option<Record>, StoreError> {
-        self.lock().get(key)
-    }
-
-    fn put(&mut self, record: &Record) -> Result<PutOutcome, StoreError> {
-        self.lock().put(record)
-    }
-
-    fn remove(&mut self, key: &Key) -> Result<bool, StoreError> {
-        self.lock().remove(key)
-    }
-
-    fn range(&mut self, after: Option<&Key>, limit: usize) -> Result<Vec<Record>, StoreError> {
-        self.lock().range(after, limit)
-    }
-
-    fn len(&self) -> u64 {
-        self.lock().len()
-    }
-
-    fn bytes(&self) -> u64 {
-        self.lock().bytes()
-    }
-
-    fn bytes_max(&self) -> u64 {
-        self.lock().bytes_max()
-    }
-
-    fn damaged(&self) -> u64 {
-        self.lock().damaged()
     }
 }

@@ -100,3 +100,55 @@ fn routers_nobody_can_dial_and_wrong_clocks_keep_nobody_from_fetching() {
         finish(&mut world, fetch);
     }
 }
+
+/// Links that others have to router `no`.
+fn links_to(world: &World, no: u32) -> usize {
+    let others = world.net.hosts().filter(|(other, _)| *other != no);
+    others
+        .flat_map(|(_, host)| host.links())
+        .filter(|(_, io)| world.author(io.peer()) == Some(no))
+        .count()
+}
+
+#[test]
+fn silence_is_noticed_within_fifteen_seconds_also_where_padding_is_counted() {
+    for padding_counted in [false, true] {
+        let (mut world, ..) = world(Setup { padding_counted, ..Setup::default() });
+        wait(&mut world, 30);
+        assert!(links_to(&world, 7) >= 8);
+        world.net.sleep(7, true);
+        wait(&mut world, 4);
+        assert!(links_to(&world, 7) > 0, "noticed before its padding was missing");
+        wait(&mut world, 12);
+        assert_eq!(links_to(&world, 7), 0, "padding counted: {padding_counted}");
+        world.net.sleep(7, false);
+        assert!(world.run_until(Duration::from_mins(1), |world| world.ready() == 12));
+        // Both sides of a partition give each other up, and find each other again.
+        for no in 0..3 {
+            world.net.divide(no, 1);
+        }
+        wait(&mut world, 16);
+        assert!(links_to(&world, 1) <= 2, "only those of its own side");
+        world.net.heal();
+        assert!(world.run_until(Duration::from_mins(2), |world| links_to(world, 1) >= 8));
+    }
+}
+
+#[test]
+fn a_slow_disk_slows_down_and_breaks_nothing() {
+    let took = |disk| {
+        let setup = Setup { disk, ..Setup::default() };
+        let mut world = World::new(setup);
+        world.start();
+        assert!(world.run_until(Duration::from_mins(1), |world| world.ready() == 12));
+        let (end, name) = world.expose(0);
+        let before = world.net.time();
+        assert!(world.run_until(Duration::from_mins(1), |world| world.published(0, end)));
+        let published = world.net.time().since(before);
+        let fetch = world.fetch(7, name, 100_000, 0);
+        finish(&mut world, fetch);
+        published
+    };
+    let [fast, slow] = [None, Some(Duration::from_millis(300))].map(took);
+    assert!(slow > fast + Duration::from_millis(300), "{fast:?} {slow:?}");
+}

@@ -73,10 +73,9 @@ fn what_is_no_scenario_is_refused_by_name() {
     for (sets, wanted) in [
         (&["network.routes=5"][..], "unknown field `routes`"),
         (&["network.routers=3"], "network.routers: 4 to"),
-        (&["fidelity=full"], "fidelity: `full` is none"),
+        (&["fidelity=whole"], "fidelity: `whole` is none"),
         (&["fidelity=routing"], "unknown field"),
         (&["expect.succes=>= 1"], "unknown variant `succes`"),
-        (&["expect.hops=<= 1"], "`hops` is no metric of this fidelity"),
         (&["duration=soon"], "`soon` is no time"),
         (&["network.latency={ model = \"square\", file = \"../x\" }"], "does not lie in"),
         (&["churn.model=weibull", "churn.online=1h", "churn.offline=1h"], "churn.shape"),

@@ -218,3 +218,13 @@ pub fn http_get(address: SocketAddr, path: &str) -> io::Result<(u16, String)> {
     let status = head.split_whitespace().nth(1).and_then(|code| code.parse().ok()).unwrap_or(0);
     Ok((status, body.to_owned()))
 }
+
+/// Says `request` to a server and returns everything it answers until it closes.
+pub fn exchange(address: SocketAddr, request: &str) -> String {
+    let mut socket = TcpStream::connect(address).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    socket.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    let _ = socket.read_to_string(&mut answer);
+    answer
+}

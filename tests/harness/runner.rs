@@ -61,11 +61,21 @@ pub fn has_failed() -> bool {
 }
 
 /// The payload of a test that cannot run here.
-struct Skipped(String);
+struct Skipped {
+    why: String,
+    /// Whether `WARREN_REQUIRE` makes it a failure.
+    counts: bool,
+}
 
 /// Ends the test: it cannot run here, because of `why`. A failure when `WARREN_REQUIRE=1`.
 pub fn skip(why: &str) -> ! {
-    panic::panic_any(Skipped(why.to_owned()))
+    panic::panic_any(Skipped { why: why.to_owned(), counts: true })
+}
+
+/// Ends the test: it needs a program that `./warren test` does not install, for its size. Never a
+/// failure.
+pub fn skip_extra(why: &str) -> ! {
+    panic::panic_any(Skipped { why: why.to_owned(), counts: false })
 }
 
 /// Prints a measured value: for people and for the closing note, no assertion.
@@ -92,7 +102,7 @@ pub fn wait_for<T>(limit: Duration, what: &str, mut attempt: impl FnMut() -> Opt
 
 enum Verdict {
     Passed,
-    Skipped(String),
+    Skipped { why: String, counts: bool },
     Failed,
 }
 
@@ -164,9 +174,9 @@ pub fn main(groups: &[Group], between: fn(bool)) -> i32 {
                     passed += 1;
                     println!("test {name} ... ok ({took:.1} s)");
                 }
-                Verdict::Skipped(why) => {
+                Verdict::Skipped { why, counts } => {
                     println!("test {name} ... SKIPPED: {why}");
-                    if flag("WARREN_REQUIRE") {
+                    if counts && flag("WARREN_REQUIRE") {
                         failures.push(format!("{name} (skipped, and WARREN_REQUIRE is set)"));
                     } else {
                         skipped += 1;
@@ -203,7 +213,7 @@ fn run(test: &Test) -> Verdict {
     match verdict.recv_timeout(TEST_LIMIT) {
         Ok(Ok(())) => Verdict::Passed,
         Ok(Err(panic)) => match skip_reason(panic.as_ref()) {
-            Some(why) => Verdict::Skipped(why),
+            Some(skipped) => skipped,
             None => Verdict::Failed,
         },
         Err(_) => {
@@ -213,8 +223,9 @@ fn run(test: &Test) -> Verdict {
     }
 }
 
-fn skip_reason(panic: &(dyn Any + Send)) -> Option<String> {
-    panic.downcast_ref::<Skipped>().map(|skipped| skipped.0.clone())
+fn skip_reason(panic: &(dyn Any + Send)) -> Option<Verdict> {
+    let Skipped { why, counts } = panic.downcast_ref::<Skipped>()?;
+    Some(Verdict::Skipped { why: why.clone(), counts: *counts })
 }
 
 /// A failure in one line, without a backtrace: tests are found by their names. A skip is no failure,

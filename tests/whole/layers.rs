@@ -17,6 +17,7 @@ pub(crate) fn group() -> Group {
         overlay_datastore_and_proxy_have_no_runtime_no_sockets_and_no_clock,
         the_router_as_a_library_has_no_runtime,
         the_router_holds_nothing_of_the_simulator,
+        no_program_that_carries_traffic_enters_a_stand_in_suite,
         the_order_of_crates_is_the_whole_workspace,
     )
 }
@@ -104,6 +105,29 @@ fn the_router_holds_nothing_of_the_simulator() {
             assert!(!manifest.contains(word), "{crate_dir}/Cargo.toml has a feature {word}");
         }
     }
+}
+
+/// `warren_overlay::crypto::suite` is entered by the simulator and by nobody who carries traffic
+/// (docs/decisions/0004).
+fn no_program_that_carries_traffic_enters_a_stand_in_suite() {
+    let mut entered = BTreeSet::new();
+    for crate_dir in ["overlay", "datastore", "proxy", "router", "sim"] {
+        let mut folders = vec![root().join(crate_dir).join("src")];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                    continue;
+                }
+                let text = std::fs::read_to_string(&path).unwrap();
+                if ["suite::within", "impl Suite for"].iter().any(|words| text.contains(words)) {
+                    entered.insert(crate_dir);
+                }
+            }
+        }
+    }
+    assert_eq!(entered, BTreeSet::from(["sim"]));
 }
 
 fn the_order_of_crates_is_the_whole_workspace() {

@@ -21,6 +21,8 @@
     reason = "test code: it fails by panicking, reports by printing, and measures real time"
 )]
 
+mod bench;
+mod browse;
 mod by_hand;
 mod clients;
 mod commands;
@@ -32,6 +34,7 @@ mod isolation;
 mod layers;
 mod load;
 mod logs;
+mod operation;
 mod shared;
 mod sites;
 mod survival;
@@ -44,13 +47,17 @@ fn main() {
     if let Some(name) =
         std::env::args().nth(1).and_then(|arg| arg.strip_prefix("--inside=").map(str::to_owned))
     {
-        assert_eq!(name, "fail_closed");
-        fail_closed::inside();
+        match name.as_str() {
+            "fail_closed" => fail_closed::inside(),
+            "browse" => browse::inside(),
+            _ => panic!("nothing runs inside as {name}"),
+        }
         return;
     }
     let groups = [
         layers::group(),
         tidy::group(),
+        bench::group(),
         commands::group(),
         demo::group(),
         clients::group(),
@@ -59,11 +66,13 @@ fn main() {
         files::group(),
         hostile::group(),
         by_hand::group(),
+        operation::group(),
         files::outliving(),
         survival::group(),
         sites::group(),
         logs::group(),
         fail_closed::group(),
+        browse::group(),
     ];
     let code = runner::main(&groups, shared::between);
     std::process::exit(code);

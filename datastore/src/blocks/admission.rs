@@ -22,6 +22,7 @@ const WIDTH_MAX: usize = 1 << 20;
 /// Counts of uses.
 #[derive(Debug)]
 pub(crate) struct Sketch {
+    /// Empty until a block is used.
     counts: Vec<u8>,
     mask: usize,
     uses: u64,
@@ -34,7 +35,7 @@ impl Sketch {
         let wanted = usize::try_from(blocks.saturating_mul(4)).unwrap_or(WIDTH_MAX);
         let width = wanted.clamp(64, WIDTH_MAX).next_power_of_two();
         let halve_at = blocks.max(16).saturating_mul(USES_PER_BLOCK);
-        Self { counts: vec![0; width * ROWS], mask: width - 1, uses: 0, halve_at }
+        Self { counts: Vec::new(), mask: width - 1, uses: 0, halve_at }
     }
 
     /// Where a block's counters are: its address is a hash, so its own bytes will do.
@@ -50,6 +51,9 @@ impl Sketch {
 
     /// The block was put or asked for.
     pub(crate) fn touch(&mut self, address: &BlockAddress) {
+        if self.counts.is_empty() {
+            self.counts = vec![0; (self.mask + 1) * ROWS];
+        }
         for place in self.places(address) {
             if let Some(count) = self.counts.get_mut(place) {
                 *count = (*count + 1).min(COUNT_MAX);

@@ -83,9 +83,10 @@ impl Announcer {
 
     /// An answer came. One that nobody waits for changes nothing.
     pub fn handle_input(&mut self, now: Time, input: PutAnswer) {
-        let Some(slot) = self.slots.get_mut(usize::from(input.at)) else { return };
+        let PutAnswer { at, answer } = input;
+        let Some(slot) = self.slots.get_mut(usize::from(at)) else { return };
         let State::Putting { .. } = slot.state else { return };
-        match input.answer {
+        match answer {
             Some(RecordAnswer::Stored { .. }) => {
                 slot.is_stored = true;
                 slot.failures = 0;

@@ -231,7 +231,7 @@ impl SiteUpdate {
             // Where only what is older or broken was found, the places themselves refuse what does not
             // replace what they hold.
             LookupOutcome::NotFound | LookupOutcome::Same(_) | LookupOutcome::Invalid => {
-                self.store()
+                self.store();
             }
             // The key signed two things as the version that is known here: the next one ends that.
             LookupOutcome::Forked { number } if number == known => self.store(),

@@ -23,17 +23,27 @@ use sha2::{Digest, Sha512};
 use zeroize::Zeroize;
 
 pub use super::sign::verify_key;
-use super::{kdf, secret::Secret, sign::signed_bytes};
+use super::{
+    kdf,
+    secret::Secret,
+    sign::signed_bytes,
+    suite::{self, Suite},
+};
 use crate::rng::Rng;
 
 const FACTOR_CONTEXT: &str = "warren blind factor 1";
 const PREFIX_CONTEXT: &str = "warren blind nonce prefix 1";
 
+enum Expanded {
+    /// On the heap, so that moves leave no copies; wiped on drop by the library.
+    Ed25519(Box<ExpandedSecretKey>),
+    StandIn(&'static dyn Suite),
+}
+
 /// A service's long-lived key.
 pub struct ServiceKey {
     seed: Secret<32>,
-    /// On the heap, so that moves leave no copies; wiped on drop by the library.
-    expanded: Box<ExpandedSecretKey>,
+    expanded: Expanded,
     public: [u8; 32],
 }
 
@@ -45,11 +55,15 @@ impl ServiceKey {
 
     /// The service of a stored seed; the public key is that of RFC 8032, section 5.1.5.
     pub fn from_seed(seed: Secret<32>) -> Self {
+        if let Some(suite) = suite::entered() {
+            let public = suite.identity(seed.expose_secret());
+            return Self { seed, expanded: Expanded::StandIn(suite), public };
+        }
         let mut wide: [u8; 64] = Sha512::digest(seed.expose_secret()).into();
         let expanded = Box::new(ExpandedSecretKey::from_bytes(&wide));
         wide.zeroize();
         let public = EdwardsPoint::mul_base(&expanded.scalar).compress().to_bytes();
-        Self { seed, expanded, public }
+        Self { seed, expanded: Expanded::Ed25519(expanded), public }
     }
 
     /// What to store so that the service survives a restart.
@@ -72,7 +86,14 @@ impl ServiceKey {
     }
 }
 
-fn blind(key: &ExpandedSecretKey, public: &[u8; 32], parts: &[&[u8]]) -> BlindedKey {
+fn blind(key: &Expanded, public: &[u8; 32], parts: &[&[u8]]) -> BlindedKey {
+    let key = match key {
+        Expanded::Ed25519(key) => key,
+        Expanded::StandIn(suite) => {
+            let public = suite.blind(public, parts);
+            return BlindedKey { expanded: Expanded::StandIn(*suite), public };
+        }
+    };
     let mut scalar = factor(public, parts) * key.scalar;
     let public = EdwardsPoint::mul_base(&scalar).compress().to_bytes();
     let mut all: Vec<&[u8]> = vec![&key.hash_prefix, &public];
@@ -80,13 +101,16 @@ fn blind(key: &ExpandedSecretKey, public: &[u8; 32], parts: &[&[u8]]) -> Blinded
     let hash_prefix = kdf::derive(PREFIX_CONTEXT, &all);
     let expanded = Box::new(ExpandedSecretKey { scalar, hash_prefix });
     scalar.zeroize();
-    BlindedKey { expanded, public }
+    BlindedKey { expanded: Expanded::Ed25519(expanded), public }
 }
 
 /// The blinded form of a service's public key, for who knows its name.
 ///
 /// `None` where `public` is no valid key, see [`valid_public`].
 pub fn blind_public(public: &[u8; 32], parts: &[&[u8]]) -> Option<[u8; 32]> {
+    if let Some(suite) = suite::entered() {
+        return Some(suite.blind(public, parts));
+    }
     let point = valid_point(public)?;
     Some((factor(public, parts) * point).compress().to_bytes())
 }
@@ -97,7 +121,7 @@ pub fn blind_public(public: &[u8; 32], parts: &[&[u8]]) -> Option<[u8; 32]> {
 /// 8 and otherwise verify the same signatures now and then: one service under several names. One
 /// of low order signs anything for anybody (PROTOCOL P10).
 pub fn valid_public(public: &[u8; 32]) -> bool {
-    valid_point(public).is_some()
+    suite::entered().is_some() || valid_point(public).is_some()
 }
 
 fn valid_point(public: &[u8; 32]) -> Option<EdwardsPoint> {
@@ -116,7 +140,7 @@ fn factor(public: &[u8; 32], parts: &[&[u8]]) -> Scalar {
 
 /// A service's key for one day and index.
 pub struct BlindedKey {
-    expanded: Box<ExpandedSecretKey>,
+    expanded: Expanded,
     public: [u8; 32],
 }
 
@@ -135,9 +159,14 @@ impl BlindedKey {
 
     /// Vouches for `message` in the sense of `context`; verify with [`verify_key`]. Deterministic.
     pub fn sign(&self, context: &'static str, message: &[u8]) -> [u8; 64] {
-        let point = EdwardsPoint::mul_base(&self.expanded.scalar);
         let message = signed_bytes(context, message);
-        raw_sign::<Sha512>(&self.expanded, &message, &VerifyingKey::from(point)).to_bytes()
+        match &self.expanded {
+            Expanded::Ed25519(key) => {
+                let point = EdwardsPoint::mul_base(&key.scalar);
+                raw_sign::<Sha512>(key, &message, &VerifyingKey::from(point)).to_bytes()
+            }
+            Expanded::StandIn(suite) => suite.sign(&self.public, &message),
+        }
     }
 }
 

@@ -12,7 +12,11 @@ use libcrux_ml_kem::mlkem768::{self, MlKem768Ciphertext, MlKem768PrivateKey, MlK
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroize;
 
-use super::{kdf, secret::Secret};
+use super::{
+    kdf,
+    secret::Secret,
+    suite::{self, Suite},
+};
 use crate::rng::Rng;
 
 /// Length of an ML-KEM-768 encapsulation key in bytes (FIPS 203, table 3).
@@ -37,7 +41,10 @@ impl DhSecret {
 
     /// The key of these stored bytes; any 32 bytes are one.
     pub fn from_bytes(secret: Secret<32>) -> Self {
-        let public = PublicKey::from(&StaticSecret::from(*secret.expose_secret())).to_bytes();
+        let public = match suite::entered() {
+            None => PublicKey::from(&StaticSecret::from(*secret.expose_secret())).to_bytes(),
+            Some(suite) => suite.dh_public(secret.expose_secret()),
+        };
         Self { secret, public }
     }
 
@@ -56,6 +63,9 @@ impl DhSecret {
     /// `None` where the result is all zero, which is so exactly for points of low order: who sends
     /// one would fix the secret (RFC 7748, section 6.1). Constant time in both keys.
     pub fn agree(&self, theirs: &[u8; 32]) -> Option<Secret<32>> {
+        if let Some(suite) = suite::entered() {
+            return Some(Secret::take(&mut suite.dh(self.secret.expose_secret(), theirs)?));
+        }
         let shared = StaticSecret::from(*self.secret.expose_secret())
             .diffie_hellman(&PublicKey::from(*theirs));
         shared.was_contributory().then(|| Secret::take(&mut shared.to_bytes()))
@@ -68,10 +78,15 @@ impl fmt::Debug for DhSecret {
     }
 }
 
+enum Private {
+    MlKem(Box<MlKem768PrivateKey>),
+    StandIn(&'static dyn Suite),
+}
+
 /// An ML-KEM-768 decapsulation key (FIPS 203).
 pub struct KemSecret {
     seed: Secret<64>,
-    private: Box<MlKem768PrivateKey>,
+    private: Private,
     public: Box<[u8; KEM_PUBLIC_LEN]>,
 }
 
@@ -84,8 +99,13 @@ impl KemSecret {
     /// The key of a stored seed `d ‖ z`; any 64 bytes are one (FIPS 203, section 3.3 and
     /// algorithm 16), so that there is no malformed stored key.
     pub fn from_bytes(seed: Secret<64>) -> Self {
+        if let Some(suite) = suite::entered() {
+            let public = suite.kem_public(seed.expose_secret());
+            return Self { seed, private: Private::StandIn(suite), public };
+        }
         let (private, public) = mlkem768::generate_key_pair(*seed.expose_secret()).into_parts();
-        Self { seed, private: Box::new(private), public: Box::new(public.into()) }
+        let private = Private::MlKem(Box::new(private));
+        Self { seed, private, public: Box::new(public.into()) }
     }
 
     /// What to store so that the key survives a restart: the seed.
@@ -103,15 +123,21 @@ impl KemSecret {
     /// Never fails: of a ciphertext that was not made for this key comes a secret that nobody else
     /// knows ("implicit rejection", FIPS 203, algorithm 18). Constant time.
     pub fn decapsulate(&self, ciphertext: &[u8; KEM_CIPHERTEXT_LEN]) -> Secret<32> {
-        let ciphertext = MlKem768Ciphertext::from(ciphertext);
-        Secret::take(&mut mlkem768::decapsulate(&self.private, &ciphertext))
+        Secret::take(&mut match &self.private {
+            Private::MlKem(private) => {
+                mlkem768::decapsulate(private, &MlKem768Ciphertext::from(ciphertext))
+            }
+            Private::StandIn(suite) => suite.decapsulate(self.seed.expose_secret(), ciphertext),
+        })
     }
 }
 
 /// The library does not wipe its keys.
 impl Drop for KemSecret {
     fn drop(&mut self) {
-        self.private[0..KEM_SECRET_LEN].zeroize();
+        if let Private::MlKem(private) = &mut self.private {
+            private[0..KEM_SECRET_LEN].zeroize();
+        }
     }
 }
 
@@ -129,6 +155,10 @@ pub fn encapsulate(
     rng: &mut Rng,
     public: &[u8; KEM_PUBLIC_LEN],
 ) -> Option<([u8; KEM_CIPHERTEXT_LEN], Secret<32>)> {
+    if let Some(suite) = suite::entered() {
+        let (ciphertext, mut secret) = suite.encapsulate(public, rng.bytes());
+        return Some((ciphertext, Secret::take(&mut secret)));
+    }
     let public = MlKem768PublicKey::from(public);
     if !mlkem768::validate_public_key(&public) {
         return None;

@@ -12,6 +12,8 @@
 //!                 ├── uiv ── onion   tunnel cells
 //!                 └── puzzle         admission
 //! ```
+//!
+//! A simulator can put others in their place: `suite.rs`.
 
 pub mod aead;
 pub mod blind;
@@ -22,6 +24,7 @@ pub mod onion;
 pub mod puzzle;
 pub mod secret;
 pub mod sign;
+pub mod suite;
 mod uiv;
 
 #[cfg(test)]

@@ -43,6 +43,7 @@ use std::fmt;
 use super::{
     kdf,
     secret::Secret,
+    suite::{self, LayerKey},
     uiv::{self, Decryptor, Encryptor, KEYS_LEN, TAG_LEN, Tweak},
 };
 
@@ -104,52 +105,85 @@ impl LayerKeys {
     }
 }
 
+/// A cipher in one direction. On the heap: most lanes rest most of the time, and layers move.
+enum Cipher<C> {
+    Uiv(Box<C>),
+    StandIn(Box<dyn LayerKey>),
+}
+
+impl<C> Cipher<C> {
+    fn new(keys: &LayerKeys, make: impl FnOnce(&[u8; KEYS_LEN]) -> C) -> Self {
+        match suite::entered() {
+            None => Self::Uiv(Box::new(make(keys.keys()))),
+            Some(suite) => Self::StandIn(suite.layer(keys.keys())),
+        }
+    }
+}
+
 /// One direction of one layer, as a relay holds it.
 struct RelayLayer {
-    cipher: Encryptor,
+    cipher: Cipher<Encryptor>,
     nonce: [u8; TAG_LEN],
     previous: [u8; TAG_LEN],
 }
 
 impl RelayLayer {
     fn new(keys: &LayerKeys) -> Self {
-        Self { cipher: Encryptor::new(keys.keys()), nonce: keys.nonce(), previous: keys.previous() }
+        let cipher = Cipher::new(keys, Encryptor::new);
+        Self { cipher, nonce: keys.nonce(), previous: keys.previous() }
     }
 
     fn encrypt(&mut self, cell: &mut [u8; CELL_BODY_LEN]) {
         let (tag, payload) = halves(cell);
         let tweak = Tweak { previous: &self.previous, command: COMMAND_DATA };
-        self.cipher.encrypt(uiv::WARREN, tweak, tag, payload);
+        match &self.cipher {
+            Cipher::Uiv(cipher) => cipher.encrypt(uiv::WARREN, tweak, tag, payload),
+            Cipher::StandIn(cipher) => cipher.encrypt(&self.previous, tag, payload),
+        }
         self.previous = *tag;
     }
 
     fn update(&mut self) {
-        self.cipher.update(uiv::WARREN, &self.previous, &mut self.nonce);
+        match &mut self.cipher {
+            Cipher::Uiv(cipher) => {
+                cipher.update(uiv::WARREN, &self.previous, &mut self.nonce);
+            }
+            Cipher::StandIn(cipher) => cipher.update(&self.previous, &mut self.nonce),
+        }
     }
 }
 
 /// One direction of one layer, as the owner holds it.
 struct OwnerLayer {
-    cipher: Decryptor,
+    cipher: Cipher<Decryptor>,
     nonce: [u8; TAG_LEN],
     previous: [u8; TAG_LEN],
 }
 
 impl OwnerLayer {
     fn new(keys: &LayerKeys) -> Self {
-        Self { cipher: Decryptor::new(keys.keys()), nonce: keys.nonce(), previous: keys.previous() }
+        let cipher = Cipher::new(keys, Decryptor::new);
+        Self { cipher, nonce: keys.nonce(), previous: keys.previous() }
     }
 
     fn decrypt(&mut self, cell: &mut [u8; CELL_BODY_LEN]) {
         let (tag, payload) = halves(cell);
         let outside = *tag;
         let tweak = Tweak { previous: &self.previous, command: COMMAND_DATA };
-        self.cipher.decrypt(uiv::WARREN, tweak, tag, payload);
+        match &self.cipher {
+            Cipher::Uiv(cipher) => cipher.decrypt(uiv::WARREN, tweak, tag, payload),
+            Cipher::StandIn(cipher) => cipher.decrypt(&self.previous, tag, payload),
+        }
         self.previous = outside;
     }
 
     fn update(&mut self) {
-        self.cipher.update(uiv::WARREN, &self.previous, &mut self.nonce);
+        match &mut self.cipher {
+            Cipher::Uiv(cipher) => {
+                cipher.update(uiv::WARREN, &self.previous, &mut self.nonce);
+            }
+            Cipher::StandIn(cipher) => cipher.update(&self.previous, &mut self.nonce),
+        }
     }
 }
 

@@ -189,7 +189,7 @@ pub enum Clove {
     SpliceCredit {
         /// Which.
         splice: SpliceId,
-        /// A multiple of 16, 16 to 512.
+        /// A multiple of 16, 16 to 8,192.
         cells: u16,
     },
     /// Kind 21, gateway to service: somebody used the lease. Body: splice 4.

@@ -5,7 +5,7 @@
 //!
 //! One credit is one splice data clove, full or not. Both sides start with 32, unsaid. At every
 //! moment `left + held + drained = window`, so that what a sender can make a receiver hold never
-//! exceeds the window, and the window never exceeds 512.
+//! exceeds the window, and the window never exceeds 8,192 (decision 0004).
 
 use std::time::Duration;
 
@@ -13,19 +13,29 @@ use crate::time::Time;
 
 /// Cells that may be sent on a new splice before any grant.
 pub const SPLICE_WINDOW_START: u32 = 32;
-/// Most cells that one splice may have under way to one receiver: 512 KiB.
-pub const SPLICE_WINDOW_MAX: u32 = 512;
+/// Most cells that one splice may have under way to one receiver: 8 MiB, which carry 28 MiB/s over
+/// three links of 40 ms each way. Only who reads fast for long gets there.
+pub const SPLICE_WINDOW_MAX: u32 = 8_192;
 /// Grants are multiples of this many cells, so that they say little about the reader's pace.
 pub const GRANT_STEP: u32 = 16;
 /// A splice with data waiting and no credit progress for this long is closed.
 pub const STALL_MAX: Duration = Duration::from_secs(30);
 
-/// A window that drains whole within this time is doubled: it, not the path, was the limit.
-///
-/// A splice's ends do not know the round trip time between them (three hops and a link). Half a
-/// second is long for that, so that the window grows to half a second's worth of the drain rate:
-/// 512 cells carry 1 MB/s at that round trip time, 5 MB/s at 100 ms.
+/// Up to here a window doubles when it drains whole within [`QUICK`], whatever the path is like: it is
+/// little enough not to matter, and smaller ones cost a grant for every few cells.
+const SMALL: u32 = 512;
+/// Half a second is long for three hops and a link.
 const QUICK: Duration = Duration::from_millis(500);
+/// A larger window doubles when it drains whole within one and a half round trips and this: then it,
+/// not the path, was the limit.
+///
+/// Little, so that no more waits than the path needs: whoever speaks next waits behind it.
+const SLACK: Duration = Duration::from_millis(5);
+/// Largest grant that is waited for where the window is small.
+const GRANT_SMALL: u32 = 256;
+/// A larger window's grants are this part of it: what is under way stays even, so that the window is
+/// worth most of itself in each round trip.
+const GRANTS_PER_WINDOW: u32 = 8;
 
 /// More was sent than was granted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -44,18 +54,42 @@ pub(crate) struct Inflow {
     round: u32,
     /// When the first cell of this round came.
     began: Option<Time>,
+    /// A grant of which no cell has come: how many of those before it still may, and its time.
+    probe: Option<(u32, Time)>,
+    /// The shortest time from a grant to its first cell: what a round trip takes at most.
+    round_trip: Option<Duration>,
+    /// When something left our hands last.
+    drained_at: Time,
 }
 
 impl Inflow {
     pub(crate) const fn new() -> Self {
         let window = SPLICE_WINDOW_START;
-        Self { window, left: window, drained: 0, round: 0, began: None }
+        Self {
+            window,
+            left: window,
+            drained: 0,
+            round: 0,
+            began: None,
+            probe: None,
+            round_trip: None,
+            drained_at: Time::ZERO,
+        }
     }
 
     /// One cell came.
     pub(crate) fn receive(&mut self, now: Time) -> Result<(), OverGrant> {
         self.left = self.left.checked_sub(1).ok_or(OverGrant)?;
         self.began.get_or_insert(now);
+        self.probe = match self.probe {
+            Some((0, granted)) => {
+                let took = now.since(granted);
+                self.round_trip = Some(self.round_trip.map_or(took, |least| least.min(took)));
+                None
+            }
+            Some((before, granted)) => Some((before - 1, granted)),
+            None => None,
+        };
         Ok(())
     }
 
@@ -69,9 +103,9 @@ impl Inflow {
         let cells = cells.min(self.held());
         self.drained += cells;
         self.round += cells;
+        self.drained_at = now;
         if self.round >= self.window {
-            let quick = self.began.is_some_and(|began| now.since(began) <= QUICK);
-            if quick && self.window < SPLICE_WINDOW_MAX {
+            if self.is_limit(now) && self.window < SPLICE_WINDOW_MAX {
                 self.drained += self.window;
                 self.window *= 2;
             }
@@ -81,9 +115,17 @@ impl Inflow {
         self.grant_due()
     }
 
-    /// Whether half a window can be granted.
-    pub(crate) const fn grant_due(&self) -> bool {
-        self.drained >= self.window / 2
+    /// Whether the window that has just drained was what the sender waited for.
+    fn is_limit(&self, now: Time) -> bool {
+        let Some(began) = self.began else { return false };
+        let took = now.since(began);
+        let far = |round_trip| took <= round_trip + round_trip / 2 + SLACK;
+        (self.window < SMALL && took <= QUICK) || self.round_trip.is_some_and(far)
+    }
+
+    /// Whether enough can be granted: half a small window, an eighth of a large one.
+    pub(crate) fn grant_due(&self) -> bool {
+        self.drained >= (self.window / 2).min(GRANT_SMALL).max(self.window / GRANTS_PER_WINDOW)
     }
 
     /// What to grant now: zero, or a multiple of 16.
@@ -92,6 +134,7 @@ impl Inflow {
             return 0;
         }
         let cells = self.drained - self.drained % GRANT_STEP;
+        self.probe.get_or_insert((self.left, self.drained_at));
         self.drained -= cells;
         self.left += cells;
         u16::try_from(cells).unwrap_or_default()
@@ -185,7 +228,7 @@ mod tests {
                     grant => prop_assert!(outflow.grant(grant).is_ok()),
                 }
                 if outflow.credit() < cells {
-                    // What was granted is less than half a window away from all of it.
+                    // What was granted is less than one grant away from all of it.
                     prop_assert!(outflow.credit() > 0);
                     break;
                 }
@@ -202,28 +245,40 @@ mod tests {
         assert_eq!(inflow.receive(at(0)), Err(OverGrant));
     }
 
-    fn drained_in(millis: u64) -> u32 {
+    /// The window after twenty rounds: each grant's cells come after `round_trip`, in `millis` all of
+    /// them are read.
+    fn window_after(round_trip: u64, millis: u64) -> u32 {
         let mut inflow = Inflow::new();
-        for round in 0..10 {
-            for cell in 0..inflow.left {
-                assert!(inflow.receive(at(10_000 * round)).is_ok(), "{cell}");
+        let mut now = 0;
+        for _ in 0..20 {
+            now += round_trip;
+            while inflow.left > 0 {
+                assert!(inflow.receive(at(now)).is_ok());
             }
-            inflow.drain(at(10_000 * round + millis), u32::MAX);
+            now += millis;
+            inflow.drain(at(now), u32::MAX);
             inflow.take_grant();
         }
         inflow.window
     }
 
     #[test]
-    fn a_quick_reader_gets_the_largest_window_and_a_slow_one_keeps_the_first() {
-        assert_eq!(drained_in(100), SPLICE_WINDOW_MAX);
-        assert_eq!(drained_in(900), SPLICE_WINDOW_START);
+    fn a_window_that_is_read_faster_than_it_comes_grows_and_a_slow_readers_stays() {
+        assert_eq!(window_after(240, 20), SPLICE_WINDOW_MAX);
+        assert_eq!(window_after(0, 4), SPLICE_WINDOW_MAX);
+        // What waits is the reader, not the path: no more than a little is worth having.
+        assert_eq!(window_after(0, 50), SMALL);
+        assert_eq!(window_after(100, 400), SMALL);
+        assert_eq!(window_after(0, 600), SPLICE_WINDOW_START);
     }
 
     #[test]
     fn a_grant_past_the_cap_is_refused() {
         let mut outflow = Outflow::new();
-        assert_eq!(outflow.grant(480), Ok(()));
+        assert_eq!(
+            outflow.grant(u16::try_from(SPLICE_WINDOW_MAX - SPLICE_WINDOW_START).unwrap()),
+            Ok(())
+        );
         assert_eq!(outflow.grant(16), Err(OverGrant));
     }
 }

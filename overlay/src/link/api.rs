@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::{
     link::{channel::REKEY_FRAMES, credit::CreditQuota, rate::RateLimits},
     plane::{LinkCommand, LinkEvent, Part, PartMessage},
+    time::Time,
 };
 
 /// What is given to a link.
@@ -24,6 +25,8 @@ pub enum LinkInput<'a> {
         /// What it says.
         message: PartMessage,
     },
+    /// Where padding is counted: from when on the peer has been silent; `None`: it no longer is.
+    Silent(Option<Time>),
 }
 
 /// What a link wants done.
@@ -49,12 +52,14 @@ pub struct LinkSettings {
     pub rate: Option<Arc<RateLimits>>,
     /// Frames under one key: [`REKEY_FRAMES`], but in tests. Both sides must agree.
     pub rekey_frames: u64,
+    /// Padding is counted and not sent, on both sides: a simulator's shortcut (`link/padding.rs`).
+    pub padding_counted: bool,
 }
 
 impl LinkSettings {
     /// Settings without a bandwidth limit.
     pub const fn new(quota: Arc<CreditQuota>) -> Self {
-        Self { quota, rate: None, rekey_frames: REKEY_FRAMES }
+        Self { quota, rate: None, rekey_frames: REKEY_FRAMES, padding_counted: false }
     }
 }
 

@@ -9,7 +9,10 @@
 //!
 //! A middle hop's batches alone make the round trip: those for an `End` or an `EndHop` end there.
 
-use crate::plane::{CELL_BODY_LEN, CellBody};
+use crate::{
+    link::credit::TUNNEL_WINDOW,
+    plane::{CELL_BODY_LEN, CellBody},
+};
 
 /// Cells in a middle hop's batch: a lane's turn (`schedule::QUANTUM`), about half a frame.
 ///
@@ -17,8 +20,10 @@ use crate::plane::{CELL_BODY_LEN, CellBody};
 /// queues another. So a queue takes at most twice what its cells do, and one batch: together at
 /// most twice the windows, which are half the router's memory (PROTOCOL P5).
 pub(super) const BATCH_CELLS: usize = 8;
-/// Empty batches that a link keeps, 512 KiB: four transmits full. An idle link gives them back.
-const SPARES_MAX: usize = 64;
+/// Empty batches that a link keeps, a whole window of a lane's: a queue that drains and fills again
+/// then allocates nothing. Never more than once waited at a time; an idle link gives them back, and
+/// so does every link when memory runs short.
+const SPARES_MAX: usize = TUNNEL_WINDOW.cap as usize / BATCH_CELLS;
 
 /// Empty batches.
 #[derive(Debug, Default)]

@@ -53,9 +53,10 @@ pub struct BadFrame;
 #[derive(Debug)]
 struct LengthMask {
     key: Secret<32>,
-    block: [u8; Self::BLOCK],
-    /// Blocks made; the last of them is `block`.
-    blocks: u64,
+    /// The block in use; none on a link that rests.
+    block: Option<Box<[u8; Self::BLOCK]>>,
+    /// Its number.
+    number: u64,
     used: usize,
 }
 
@@ -64,25 +65,35 @@ impl LengthMask {
     const BLOCK: usize = 256;
 
     fn new(key: Secret<32>) -> Self {
-        Self { key, block: [0; Self::BLOCK], blocks: 0, used: Self::BLOCK }
+        Self { key, block: None, number: 0, used: 0 }
     }
 
     fn next(&mut self) -> u16 {
         if self.used >= Self::BLOCK {
-            self.block =
-                kdf::derive(LENGTH_STREAM, &[self.key.expose_secret(), &self.blocks.to_be_bytes()]);
-            self.blocks += 1;
+            self.rest();
+            self.number += 1;
             self.used = 0;
         }
-        let mask = self.block.get(self.used..).and_then(<[u8]>::first_chunk).copied();
+        let block = self.block.get_or_insert_with(|| {
+            let parts = [&self.key.expose_secret()[..], &self.number.to_be_bytes()];
+            Box::new(kdf::derive(LENGTH_STREAM, &parts))
+        });
+        let mask = block.get(self.used..).and_then(<[u8]>::first_chunk).copied();
         self.used += 2;
         u16::from_be_bytes(mask.unwrap_or_default())
+    }
+
+    /// Gives up the block, which can be made again.
+    fn rest(&mut self) {
+        if let Some(mut block) = self.block.take() {
+            zeroize::Zeroize::zeroize(&mut *block);
+        }
     }
 }
 
 impl Drop for LengthMask {
     fn drop(&mut self) {
-        zeroize::Zeroize::zeroize(&mut self.block);
+        self.rest();
     }
 }
 
@@ -128,6 +139,11 @@ impl Sealer {
     /// A sealer over one of the handshake's split keys, which is wiped.
     pub fn new(now: Time, split: &Secret<32>, rekey_frames: u64) -> Self {
         Self { direction: Direction::new(split), keyed_at: now, rekey_frames: rekey_frames.max(1) }
+    }
+
+    /// Gives up memory on an idle link.
+    pub fn rest(&mut self) {
+        self.direction.mask.rest();
     }
 
     /// Seals `buffer[start..]`, which is [`HEAD_LEN`] spare bytes and the plaintext, in place, and
@@ -181,6 +197,11 @@ impl Opener {
     /// An opener over one of the handshake's split keys.
     pub fn new(split: &Secret<32>, rekey_frames: u64) -> Self {
         Self { direction: Direction::new(split), rekey_frames: rekey_frames.max(1) }
+    }
+
+    /// Gives up memory on an idle link.
+    pub fn rest(&mut self) {
+        self.direction.mask.rest();
     }
 
     /// Unmasks a length; once per frame, in order.

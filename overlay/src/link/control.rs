@@ -51,6 +51,11 @@ impl ControlQueue {
         Some(message)
     }
 
+    /// Gives up room that nothing needs.
+    pub(super) fn rest(&mut self) {
+        self.messages.shrink_to_fit();
+    }
+
     /// Whether nothing waits.
     pub(super) fn is_empty(&self) -> bool {
         self.messages.is_empty()

@@ -40,15 +40,15 @@ pub struct WindowBounds {
 
 /// A tunnel's window (DESIGN section 6).
 pub const TUNNEL_WINDOW: WindowBounds = WindowBounds { start: 64, cap: 4_096 };
-/// A splice leg's window (PROTOCOL P8).
-pub const LEG_WINDOW: WindowBounds = WindowBounds { start: 32, cap: 512 };
+/// A splice leg's window (PROTOCOL P8, decision 0004).
+pub const LEG_WINDOW: WindowBounds = WindowBounds { start: 32, cap: 4_096 };
 
 /// How many cells all lanes of a router may hold or have granted: half its memory quota.
 ///
 /// Shared by all links; touched when a lane opens, grows or closes, never per cell.
 #[derive(Debug)]
 pub struct CreditQuota {
-    total: u64,
+    total: AtomicU64,
     free: AtomicU64,
     lanes: AtomicU64,
 }
@@ -56,8 +56,29 @@ pub struct CreditQuota {
 impl CreditQuota {
     /// Half of `memory_bytes` for windows.
     pub fn new(memory_bytes: u64) -> Self {
-        let total = memory_bytes / 2 / CELL_LEN as u64;
-        Self { total, free: AtomicU64::new(total), lanes: AtomicU64::new(0) }
+        let total = cells(memory_bytes);
+        Self { total: total.into(), free: total.into(), lanes: AtomicU64::new(0) }
+    }
+
+    /// Makes it half of another `memory_bytes`; false if windows have taken more than that, and it
+    /// shrank only as far as it could.
+    pub fn change(&self, memory_bytes: u64) -> bool {
+        let (before, wanted) = (self.total(), cells(memory_bytes));
+        if let Some(more) = wanted.checked_sub(before) {
+            self.total.store(wanted, Ordering::Relaxed);
+            self.free.fetch_add(more, Ordering::Relaxed);
+            return true;
+        }
+        let less = before - wanted;
+        let keep = |free: u64| Some(free.saturating_sub(less));
+        let free = self.free.fetch_update(Ordering::Relaxed, Ordering::Relaxed, keep);
+        let taken = free.unwrap_or(0).min(less);
+        self.total.store(before - taken, Ordering::Relaxed);
+        taken == less
+    }
+
+    fn total(&self) -> u64 {
+        self.total.load(Ordering::Relaxed)
     }
 
     /// Cells that no window has taken.
@@ -67,12 +88,12 @@ impl CreditQuota {
 
     /// Whether less than an eighth is free: no time for more tunnels.
     pub fn is_short(&self) -> bool {
-        self.free() < self.total / 8
+        self.free() < self.total() / 8
     }
 
     /// Cells that windows have taken.
     pub fn taken(&self) -> u64 {
-        self.total - self.free()
+        self.total().saturating_sub(self.free())
     }
 
     /// Takes a start window: clamp(free / (4 x lanes), 4, `wanted`), a multiple of 16 from 16 up.
@@ -101,6 +122,11 @@ impl CreditQuota {
         self.free.fetch_add(u64::from(cells), Ordering::Relaxed);
         self.lanes.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+/// Cells that half of `memory_bytes` holds.
+const fn cells(memory_bytes: u64) -> u64 {
+    memory_bytes / 2 / CELL_LEN as u64
 }
 
 /// The peer sent more than it was granted.
@@ -162,7 +188,7 @@ impl CreditBook {
         let fast = now.since(self.round_at) <= round_trip + DRAIN_SLACK;
         let more = self.window.min(self.cap.saturating_sub(self.window));
         let more = more - more % self.unit;
-        if fast && more > 0 && self.quota.take(more, self.quota.total / 4) {
+        if fast && more > 0 && self.quota.take(more, self.quota.total() / 4) {
             self.window += more;
         }
         self.round = 0;
@@ -214,6 +240,22 @@ mod tests {
 
     fn book(memory: u64) -> CreditBook {
         CreditBook::open(Time::ZERO, TUNNEL_WINDOW, &Arc::new(CreditQuota::new(memory))).unwrap()
+    }
+
+    #[test]
+    fn a_changed_quota_gives_and_takes_what_is_free() {
+        let quota = Arc::new(CreditQuota::new(1 << 20));
+        let book = CreditBook::open(Time::ZERO, TUNNEL_WINDOW, &quota).unwrap();
+        let taken = u64::from(book.window());
+        assert!(quota.change(4 << 20));
+        assert_eq!((quota.taken(), quota.free()), (taken, cells(4 << 20) - taken));
+        assert!(quota.change(1 << 20));
+        assert_eq!((quota.taken(), quota.free()), (taken, cells(1 << 20) - taken));
+        // Less than is taken: as low as can be, and what comes back is no more than that.
+        assert!(!quota.change(4_096));
+        assert_eq!((quota.taken(), quota.free()), (taken, 0));
+        drop(book);
+        assert_eq!((quota.taken(), quota.free()), (0, taken));
     }
 
     #[test]

@@ -412,11 +412,11 @@ impl Handshake {
         if payload.remaining() > PADDING_MAX {
             return Err(Wrong);
         }
-        let descriptor = RouterDescriptor::decode(bytes, self.identity.network)?;
+        let descriptor = RouterDescriptor::decode_shared(bytes, self.identity.network)?;
         let is_true = descriptor.fields().link_key == *proven_key
             && descriptor.is_current(now.wall)
             && descriptor.id() != self.identity.descriptor.id();
-        if is_true { Ok(Arc::new(descriptor)) } else { Err(Wrong) }
+        if is_true { Ok(descriptor) } else { Err(Wrong) }
     }
 
     fn padding(&mut self) -> Vec<u8> {

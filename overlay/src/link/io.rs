@@ -35,6 +35,7 @@ use crate::{
         frame::{self, Frame, WireCell},
         handshake::Established,
         lane::{self, LaneBalance, LaneCounters, LaneState},
+        padding::{PadCount, Pads},
         pulse::{Pulse, Sign},
         rate::Pacer,
         receive::{FrameReader, Pieces},
@@ -87,7 +88,6 @@ pub(super) struct Core {
     initiator: bool,
     pub(super) round_trip: Duration,
     pub(super) settings: LinkSettings,
-    pub(super) rng: Rng,
     pub(super) sealer: Sealer,
     pub(super) state: State,
     pub(super) lanes: BTreeMap<TunnelId, LaneState>,
@@ -111,10 +111,7 @@ pub(super) struct Core {
     pub(super) closed: VecDeque<TunnelId>,
     pub(super) outputs: VecDeque<LinkOutput>,
     pub(super) pulse: Pulse,
-    pub(super) sent_at: Time,
-    /// How long the link may be idle before it pads.
-    pub(super) pad_after: Duration,
-    pub(super) pad_due: bool,
+    pub(super) pads: Pads,
     /// Until when the bandwidth limit holds cells and parts back.
     pub(super) data_held: Option<Time>,
     /// Until when it holds grants back.
@@ -122,7 +119,8 @@ pub(super) struct Core {
     /// The link's turns at the bandwidth.
     pub(super) pace_out: Pacer,
     pub(super) pace_in: Pacer,
-    check_at: Time,
+    /// When lanes are looked at next; none while nothing can have gone wrong with them.
+    check_at: Option<Time>,
     pub(super) counters: LinkCounters,
 }
 
@@ -133,12 +131,12 @@ impl LinkIo {
         link: LinkNo,
         established: Established,
         settings: LinkSettings,
-        mut rng: Rng,
+        rng: Rng,
     ) -> Self {
         let Established { peer, keys, initiator, mut leftover, rtt, .. } = established;
         let opener = Opener::new(&keys.receive, settings.rekey_frames);
         let sealer = Sealer::new(now, &keys.send, settings.rekey_frames);
-        let pad_after = pad_after(&mut rng);
+        let counted = settings.padding_counted;
         let core = Core {
             link,
             network: peer.fields().network,
@@ -148,7 +146,6 @@ impl LinkIo {
             pace_out: Pacer::new(settings.rate.clone(), |limits| &limits.sent),
             pace_in: Pacer::new(settings.rate.clone(), |limits| &limits.received),
             settings,
-            rng,
             sealer,
             state: State::Open,
             lanes: BTreeMap::new(),
@@ -164,13 +161,11 @@ impl LinkIo {
             early: BTreeMap::new(),
             closed: VecDeque::new(),
             outputs: VecDeque::new(),
-            pulse: Pulse::new(now),
-            sent_at: now,
-            pad_after,
-            pad_due: false,
+            pulse: Pulse::new(now, !counted),
+            pads: Pads::new(now, counted, rng),
             data_held: None,
             grants_held: None,
-            check_at: now + CHECK_EVERY,
+            check_at: None,
             counters: LinkCounters::default(),
         };
         let mut this = Self { reader: FrameReader::new(opener), core };
@@ -187,6 +182,11 @@ impl LinkIo {
             LinkInput::Received(bytes) => self.received(now, bytes),
             LinkInput::Command(command) => self.core.command(now, command),
             LinkInput::Part { from: _, message } => self.core.part(now, message),
+            LinkInput::Silent(Some(since)) => self.core.pulse.fell_silent(since),
+            LinkInput::Silent(None) => self.core.heard(now),
+        }
+        if !self.core.lanes.is_empty() {
+            self.core.check_at.get_or_insert(now + CHECK_EVERY);
         }
     }
 
@@ -205,41 +205,43 @@ impl LinkIo {
             Sign::Quiet => core.event(LinkEvent::Quiet(true)),
             Sign::Gone => return core.close(CloseReason::Silent),
         }
-        if now >= core.sent_at + core.pad_after {
-            core.pad_due = true;
+        if core.pads.handle_timeout(now) {
             self.reader.rest();
-            core.spares.rest();
+            core.rest();
         }
         for held in [&mut core.data_held, &mut core.grants_held] {
             held.take_if(|until| *until <= now);
         }
-        if now >= core.check_at {
-            core.check_at = now + CHECK_EVERY;
+        if core.check_at.take_if(|at| *at <= now).is_some() {
             core.close_stuck(now);
             core.end_hop_timeouts(now);
+            if core.lanes.values().any(LaneState::must_be_watched) {
+                core.check_at = Some(now + CHECK_EVERY);
+            }
         }
     }
 
     /// The next thing to pass on.
     pub fn poll_output(&mut self) -> Option<LinkOutput> {
-        self.core.outputs.pop_front()
+        let output = self.core.outputs.pop_front();
+        if output.is_none() && self.core.pads.is_idle() {
+            self.reader.rest();
+            self.core.outputs.shrink_to_fit();
+        }
+        output
     }
 
     /// When to call `handle_timeout`.
     pub fn poll_timeout(&self) -> Option<Time> {
         let core = &self.core;
-        let mut next = match core.state {
+        let life = match core.state {
             State::Closed => return None,
-            State::Leaving(until) => until,
+            State::Leaving(until) => Some(until),
             State::Open => core.pulse.poll_timeout(),
         };
-        if !core.pad_due {
-            next = next.min(core.sent_at + core.pad_after);
-        }
-        if !core.lanes.is_empty() {
-            next = next.min(core.check_at);
-        }
-        Some([core.data_held, core.grants_held].into_iter().flatten().fold(next, Time::min))
+        let pads = core.pads.poll_timeout();
+        let timers = [life, pads, core.check_at, core.data_held, core.grants_held];
+        timers.into_iter().flatten().min()
     }
 
     /// Whether the link is over.
@@ -270,6 +272,11 @@ impl LinkIo {
     /// What it has carried.
     pub const fn counters(&self) -> &LinkCounters {
         &self.core.counters
+    }
+
+    /// How much padding has left until now, sent or counted.
+    pub fn padding(&mut self, now: Time) -> PadCount {
+        self.core.pads.settle(now)
     }
 
     /// What its lanes have carried.
@@ -347,9 +354,7 @@ impl LinkIo {
 
 impl Core {
     fn frame(&mut self, now: Time, plain: &mut [u8]) -> Result<(), CloseReason> {
-        if self.pulse.heard(now) {
-            self.event(LinkEvent::Quiet(false));
-        }
+        self.heard(now);
         self.counters.frames_in += 1;
         let len = plain.len();
         let frame = Frame::split(plain).map_err(|_| CloseReason::Garbage)?;
@@ -377,6 +382,26 @@ impl Core {
             self.cells(now, run)?;
         }
         Ok(())
+    }
+
+    /// An idle link keeps no room for what does not come.
+    fn rest(&mut self) {
+        self.sealer.rest();
+        self.spares.rest();
+        self.pads.rest();
+        self.scratch = Vec::new();
+        self.outputs.shrink_to_fit();
+        self.grants.shrink_to_fit();
+        self.touched.shrink_to_fit();
+        self.drained.shrink_to_fit();
+        self.control.rest();
+        self.schedule.rest();
+    }
+
+    fn heard(&mut self, now: Time) {
+        if self.pulse.heard(now) {
+            self.event(LinkEvent::Quiet(false));
+        }
     }
 
     fn message(&mut self, now: Time, message: LinkMessage) {
@@ -556,9 +581,4 @@ impl Core {
             self.counters.unknown_cells += cells;
         }
     }
-}
-
-/// A random 1.5 to 9.5 s (DESIGN section 4).
-pub(super) fn pad_after(rng: &mut Rng) -> Duration {
-    Duration::from_micros(1_500_000 + rng.below(8_000_001))
 }

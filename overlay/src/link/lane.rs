@@ -111,6 +111,15 @@ impl LaneState {
         (cells > 0).then(|| (self.egress.moved_at(), cells * CELL_BODY_LEN))
     }
 
+    /// Whether something waits that could get stuck.
+    pub(super) fn must_be_watched(&self) -> bool {
+        let hop = match &*self.lane {
+            Lane::EndHop(hop) => hop.poll_timeout().is_some(),
+            _ => false,
+        };
+        hop || self.egress.stuck_since().is_some()
+    }
+
     /// Whether a cell could leave now.
     pub(super) fn is_ready(&self) -> bool {
         match &*self.lane {

@@ -6,7 +6,8 @@
 //! ```text
 //!  idle --said something that is answered, or grants are owed--> waiting --300 ms--> asked --500 ms--> quiet --5 s--> gone
 //!   ^                                           ^____ a frame ____|_________________|
-//!   '--- 15 s without any frame: gone, for an idle peer pads
+//!   '--- 15 s without any frame: gone, for an idle peer pads (where padding is counted: once its owner
+//!        says that the peer is silent)
 //! ```
 //!
 //! Quiet is a hint and costs nobody anything: other tunnels are preferred for a while. Gone closes
@@ -40,6 +41,17 @@ pub(super) enum Sign {
     Gone,
 }
 
+/// What an idle peer does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Idle {
+    /// It pads, and is gone if it does not.
+    Pads,
+    /// It counts what it would pad.
+    Counts,
+    /// The same, and it is known to be silent.
+    Silent,
+}
+
 /// The detector.
 #[derive(Debug)]
 pub(super) struct Pulse {
@@ -52,17 +64,35 @@ pub(super) struct Pulse {
     look: Option<Time>,
     asked: Option<Time>,
     quiet: bool,
+    idle: Idle,
 }
 
 impl Pulse {
-    /// A link that has just been heard.
-    pub(super) const fn new(now: Time) -> Self {
-        Self { heard: now, waiting: None, spoke: false, look: None, asked: None, quiet: false }
+    /// A link that has just been heard; `padded` says whether an idle peer pads.
+    pub(super) const fn new(now: Time, padded: bool) -> Self {
+        Self {
+            heard: now,
+            waiting: None,
+            spoke: false,
+            look: None,
+            asked: None,
+            quiet: false,
+            idle: if padded { Idle::Pads } else { Idle::Counts },
+        }
+    }
+
+    /// A peer that does not pad would have been heard last at `since`, had it.
+    pub(super) fn fell_silent(&mut self, since: Time) {
+        self.idle = Idle::Silent;
+        self.heard = self.heard.max(since);
     }
 
     /// A frame came; true if the peer was quiet.
     pub(super) fn heard(&mut self, now: Time) -> bool {
         self.heard = now;
+        if self.idle == Idle::Silent {
+            self.idle = Idle::Counts;
+        }
         if std::mem::replace(&mut self.spoke, false) || self.look.is_some() {
             self.look = Some(now + ASK_AFTER);
         }
@@ -85,10 +115,9 @@ impl Pulse {
         if look && self.waiting.is_none() && owed() {
             self.waiting = Some(self.heard);
         }
-        let due = self.poll_timeout();
-        if now < due {
+        let Some(due) = self.poll_timeout().filter(|due| *due <= now) else {
             return Sign::Fine;
-        }
+        };
         if now.since(due) >= SLEPT {
             // Asked anew: the answer, or the end of the connection, is what counts.
             self.heard = now;
@@ -97,7 +126,7 @@ impl Pulse {
             return Sign::Ask;
         }
         match self.asked {
-            _ if now.since(self.heard) >= SILENCE_MAX => Sign::Gone,
+            _ if self.silence().is_some_and(|at| at <= now) => Sign::Gone,
             None => {
                 self.asked = Some(now);
                 Sign::Ask
@@ -111,15 +140,19 @@ impl Pulse {
     }
 
     /// When to judge next.
-    pub(super) fn poll_timeout(&self) -> Time {
-        let silence = self.heard + SILENCE_MAX;
+    pub(super) fn poll_timeout(&self) -> Option<Time> {
         let owed = match (self.asked, self.waiting) {
-            (Some(asked), _) if self.quiet => asked + GONE_AFTER,
-            (Some(asked), _) => asked + ANSWER_TIME,
-            (None, Some(since)) => since + ASK_AFTER,
-            (None, None) => self.look.unwrap_or(silence),
+            (Some(asked), _) if self.quiet => Some(asked + GONE_AFTER),
+            (Some(asked), _) => Some(asked + ANSWER_TIME),
+            (None, Some(since)) => Some(since + ASK_AFTER),
+            (None, None) => self.look,
         };
-        owed.min(silence)
+        owed.into_iter().chain(self.silence()).min()
+    }
+
+    /// When an idle peer is gone.
+    fn silence(&self) -> Option<Time> {
+        (self.idle != Idle::Counts).then(|| self.heard + SILENCE_MAX)
     }
 }
 
@@ -142,7 +175,7 @@ mod tests {
 
     #[test]
     fn who_owes_an_answer_is_asked_then_quiet_then_gone() {
-        let mut pulse = Pulse::new(at(0));
+        let mut pulse = Pulse::new(at(0), true);
         pulse.spoke(at(1_000));
         pulse.spoke(at(1_300));
         let said = signs(&mut pulse, 1_000, 6_800);
@@ -151,7 +184,7 @@ mod tests {
 
     #[test]
     fn any_frame_is_an_answer() {
-        let mut pulse = Pulse::new(at(0));
+        let mut pulse = Pulse::new(at(0), true);
         pulse.spoke(at(0));
         assert_eq!(signs(&mut pulse, 0, 1_000), [(300, Sign::Ask), (800, Sign::Quiet)]);
         assert!(pulse.heard(at(1_020)));
@@ -161,7 +194,7 @@ mod tests {
 
     #[test]
     fn a_peer_that_owes_grants_is_asked_once_more() {
-        let mut pulse = Pulse::new(at(0));
+        let mut pulse = Pulse::new(at(0), true);
         pulse.spoke(at(0));
         pulse.heard(at(100));
         assert_eq!(pulse.judge(at(350), || true), Sign::Fine);
@@ -174,14 +207,26 @@ mod tests {
 
     #[test]
     fn an_idle_peer_is_not_asked_but_must_pad() {
-        let mut pulse = Pulse::new(at(0));
+        let mut pulse = Pulse::new(at(0), true);
         let said = signs(&mut pulse, 0, 15_000);
         assert_eq!(said.first(), Some(&(15_000, Sign::Gone)));
     }
 
     #[test]
+    fn a_peer_whose_padding_is_counted_is_gone_when_it_is_told_to_be_silent() {
+        let mut pulse = Pulse::new(at(0), false);
+        assert_eq!(pulse.poll_timeout(), None);
+        assert_eq!(pulse.judge(at(60_000), || false), Sign::Fine);
+        pulse.fell_silent(at(61_000));
+        pulse.heard(at(70_000));
+        assert_eq!(pulse.poll_timeout(), None);
+        pulse.fell_silent(at(81_000));
+        assert_eq!(signs(&mut pulse, 81_000, 96_000).first(), Some(&(96_000, Sign::Gone)));
+    }
+
+    #[test]
     fn who_slept_itself_asks_before_it_judges() {
-        let mut pulse = Pulse::new(at(0));
+        let mut pulse = Pulse::new(at(0), true);
         assert_eq!(pulse.judge(at(60_000), || false), Sign::Ask);
         pulse.heard(at(60_010));
         assert_eq!(pulse.judge(at(60_700), || false), Sign::Fine);

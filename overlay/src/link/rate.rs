@@ -22,7 +22,10 @@
 //! used.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -58,7 +61,7 @@ impl RateLimits {
 /// Behind a lock that is taken a few times per frame, never per cell.
 #[derive(Debug)]
 pub struct RateLimit {
-    bytes_per_second: u64,
+    bytes_per_second: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -73,12 +76,24 @@ struct State {
 impl RateLimit {
     /// A limit of `bytes_per_second`, at least 1,000.
     pub fn new(bytes_per_second: u64) -> Self {
-        Self { bytes_per_second: bytes_per_second.max(1_000), state: Mutex::default() }
+        let this = Self { bytes_per_second: AtomicU64::default(), state: Mutex::default() };
+        this.change(bytes_per_second);
+        this
+    }
+
+    /// Changes the limit, at least 1,000 bytes per second. Places that were taken keep their times.
+    pub fn change(&self, bytes_per_second: u64) {
+        self.bytes_per_second.store(bytes_per_second.max(1_000), Ordering::Relaxed);
+    }
+
+    /// The limit, in bytes per second.
+    pub fn bytes_per_second(&self) -> u64 {
+        self.bytes_per_second.load(Ordering::Relaxed)
     }
 
     /// Cells that one place in the queue is worth: 1 to 15.
     pub(super) fn quantum(&self) -> usize {
-        let bytes = u128::from(self.bytes_per_second) * QUANTUM.as_millis() / 1_000;
+        let bytes = u128::from(self.bytes_per_second()) * QUANTUM.as_millis() / 1_000;
         usize::try_from(bytes).unwrap_or(usize::MAX).div_euclid(CELL_LEN).clamp(1, CELLS_MAX)
     }
 
@@ -136,7 +151,7 @@ impl RateLimit {
     }
 
     fn cost(&self, bytes: u64) -> u64 {
-        let cost = u128::from(bytes) * 1_000_000_000 / u128::from(self.bytes_per_second);
+        let cost = u128::from(bytes) * 1_000_000_000 / u128::from(self.bytes_per_second());
         u64::try_from(cost).unwrap_or(u64::MAX)
     }
 
@@ -247,6 +262,17 @@ mod tests {
             assert!(mean.abs_diff(rate) * 100 <= rate * 3, "{rate}: {mean} a second");
             assert_eq!(limits.sent.last_seconds(START + Duration::from_secs(40)), 0);
         }
+    }
+
+    #[test]
+    fn a_changed_limit_holds_at_once() {
+        let mut pacers = pacers(4_000_000, 3);
+        ten_seconds(&mut pacers);
+        let limits = pacers[0].limits.clone().unwrap();
+        limits.sent.change(500_000);
+        // What was promised at the old rate is paid for within the first of its seconds.
+        let sent: u64 = ten_seconds(&mut pacers).iter().sum();
+        assert!(sent.abs_diff(5_000_000) * 100 <= 5_000_000 * 3, "{sent}");
     }
 
     #[test]

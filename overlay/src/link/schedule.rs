@@ -67,6 +67,12 @@ impl Schedule {
         }
     }
 
+    /// Gives up room that no lane needs.
+    pub(super) fn rest(&mut self) {
+        self.fresh.shrink_to_fit();
+        self.old.shrink_to_fit();
+    }
+
     /// Whether no lane waits.
     pub(super) fn is_empty(&self) -> bool {
         self.fresh.is_empty() && self.old.is_empty()

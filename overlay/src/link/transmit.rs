@@ -8,7 +8,7 @@ use crate::{
         api::LinkOutput,
         channel::{CIPHERTEXT_MAX, HEAD_LEN},
         frame::FrameWriter,
-        io::{Core, LinkIo, State, TRANSMIT_MAX, pad_after},
+        io::{Core, LinkIo, State, TRANSMIT_MAX},
         lane,
         rate::Pacer,
         schedule::Served,
@@ -44,7 +44,7 @@ impl LinkIo {
         let bytes = buffer.len() - start;
         core.hold(now);
         if bytes > 0 {
-            core.sent_at = now;
+            core.pads.sent(now);
             core.counters.bytes_out += bytes as u64;
             core.pace_out.count(now, bytes);
             core.tell_drained(now);
@@ -60,7 +60,7 @@ impl LinkIo {
         let core = &self.core;
         core.state != State::Closed
             && (!core.control.is_empty()
-                || core.pad_due
+                || core.pads.wants_frame()
                 || (!core.grants.is_empty() && core.grants_held.is_none())
                 || (core.data_waits() && core.data_held.is_none()))
     }
@@ -85,15 +85,9 @@ impl Core {
             parts = self.parts_out(&mut frame);
             self.cells_out(now, &mut frame, most);
         }
-        if self.pad_due {
-            self.pad_due = false;
-            if frame.is_empty() {
-                let most = u64::from(LinkMessage::PADDING_MAX) + 1;
-                let len = u16::try_from(self.rng.below(most)).unwrap_or_default();
-                encode(&LinkMessage::Padding(len), &mut self.scratch);
-                frame.control(&self.scratch);
-            }
-            self.pad_after = pad_after(&mut self.rng);
+        if let Some(len) = self.pads.fill(now, frame.is_empty()) {
+            encode(&LinkMessage::Padding(len), &mut self.scratch);
+            frame.control(&self.scratch);
         }
         let cells = frame.cell_count();
         self.counters.cells_out += cells as u64;

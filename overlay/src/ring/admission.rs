@@ -27,8 +27,7 @@ use crate::{
 
 /// Longest network name in bytes.
 pub const NETWORK_NAME_MAX: usize = 64;
-/// The suite of this program: X25519 + ML-KEM-768, Ed25519, AES-GCM, BLAKE3, UIV+, Argon2id.
-pub const SUITE_HYBRID: u16 = 1;
+pub use crate::crypto::suite::HYBRID as SUITE_HYBRID;
 /// Hardest network there is, in bits: about 4 hours of work. A bound, so that an invite cannot ask
 /// for years.
 pub const DIFFICULTY_MAX: u8 = 20;
@@ -208,8 +207,6 @@ const BLOCK_TIME: Duration = Duration::from_mins(10);
 const QUEUE_MAX: usize = 768;
 /// Waiting per source: one prefix cannot fill the queue.
 const QUEUE_PER_SOURCE_MAX: usize = 16;
-/// Results kept: 40 bytes each; a router meets a few thousand others.
-const CACHE_MAX: usize = 8_192;
 /// Blocked sources kept; the oldest goes first.
 const BLOCKED_MAX: usize = 1_024;
 
@@ -236,6 +233,8 @@ struct Waiting {
 pub struct ProofChecks {
     network: Network,
     network_id: NetworkId,
+    /// Results kept: about 100 bytes each.
+    cache_max: usize,
     queue: VecDeque<Waiting>,
     /// Whose turn it was last: the next check is another source's if there is one.
     last: Option<Source>,
@@ -247,9 +246,10 @@ pub struct ProofChecks {
 }
 
 impl ProofChecks {
-    /// No proof known yet.
-    pub fn new(network: &Network) -> Self {
+    /// No proof known yet; so many results are kept.
+    pub fn new(network: &Network, cache_max: usize) -> Self {
         Self {
+            cache_max,
             network: network.clone(),
             network_id: network.id(),
             queue: VecDeque::new(),
@@ -331,7 +331,7 @@ impl ProofChecks {
             if self.cache.insert(id, (claimed, good)).is_none() {
                 self.order.push_back(id);
             }
-            if self.order.len() > CACHE_MAX
+            if self.order.len() > self.cache_max
                 && let Some(oldest) = self.order.pop_front()
             {
                 self.cache.remove(&oldest);
@@ -443,7 +443,7 @@ mod tests {
     }
 
     fn checks(difficulty: u8) -> ProofChecks {
-        ProofChecks::new(&network(difficulty))
+        ProofChecks::new(&network(difficulty), 8_192)
     }
 
     fn source(n: u8) -> Source {

@@ -26,6 +26,8 @@ pub struct RingConfig {
     pub own: Arc<RouterDescriptor>,
     /// Neighbours wanted, 8 to 64; 20 by default, more with more bandwidth.
     pub degree: usize,
+    /// Routers remembered, at least 32; [`VIEW_MAX`](super::VIEW_MAX) where memory is not scarce.
+    pub known_max: usize,
 }
 
 /// A question about a stored unit.

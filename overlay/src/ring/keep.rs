@@ -71,6 +71,8 @@ const LOOKUPS: [Duration; 5] = [
 ];
 /// Changes of the view are reported together.
 const VIEW_DELAY: Duration = Duration::from_millis(200);
+/// The same when the view is full: in a network that is larger than it, it changes all the time.
+const FULL_VIEW_DELAY: Duration = Duration::from_secs(5);
 /// How long handing over may take before the goodbye.
 const HANDOVER_WAIT: Duration = Duration::from_secs(3);
 
@@ -258,7 +260,8 @@ impl Ring {
     }
 
     pub(super) fn report_view_soon(&mut self, now: Now) {
-        self.keep.view_due.get_or_insert(now.time + VIEW_DELAY);
+        let delay = if self.view.is_full() { FULL_VIEW_DELAY } else { VIEW_DELAY };
+        self.keep.view_due.get_or_insert(now.time + delay);
     }
 
     /// Takes a descriptor into the view if it may be dialled here; true if it is news.

@@ -45,6 +45,8 @@ const GOSSIP_BURST: u32 = 96;
 const OFFER_BURST: u32 = 64;
 /// Fewest requests for blocks that a neighbour is allowed at a time, in each class.
 const WINDOW_MIN: usize = 4;
+/// Proofs whose results are kept, for each router that is remembered: those forgotten come back.
+const PROOFS_PER_KNOWN: usize = 16;
 /// Links that the ring knows of; more than a router keeps.
 const LINKS_MAX: usize = 4_096;
 /// What a stranger's request is told, in seconds.
@@ -100,7 +102,7 @@ pub struct Ring {
 impl Ring {
     /// A ring of one.
     pub fn new(config: RingConfig, rng: Rng) -> Self {
-        let RingConfig { network, own, degree } = config;
+        let RingConfig { network, own, degree, known_max } = config;
         let location = own.location();
         Self {
             rng,
@@ -108,8 +110,8 @@ impl Ring {
             location,
             links: BTreeMap::new(),
             neighbours: Neighbours::new(location, degree, network.local),
-            view: View::new(&own),
-            proofs: ProofChecks::new(&network),
+            view: View::new(&own, known_max),
+            proofs: ProofChecks::new(&network, PROOFS_PER_KNOWN * known_max),
             requests: Requests::new(Arc::clone(&own)),
             own,
             keep: Housekeeping::default(),

@@ -68,7 +68,8 @@ pub(super) struct Neighbour {
     since: Time,
     suspect_until: Time,
     strikes: u32,
-    sent: Vec<(RouterId, Wall)>,
+    /// Whose descriptors it was sent (8 bytes tell routers apart well enough), and of when.
+    sent: Vec<([u8; 8], Wall)>,
 }
 
 impl Neighbour {
@@ -99,8 +100,10 @@ impl Neighbour {
 
     /// Notes that `descriptor` is being sent to it; false if it was before.
     pub(super) fn note_sent(&mut self, descriptor: &RouterDescriptor) -> bool {
-        let entry = (descriptor.id(), descriptor.fields().published);
-        if self.sent.contains(&entry) || descriptor.id() == self.peer.id() {
+        let id = descriptor.id();
+        let short = id.as_bytes().first_chunk().copied().unwrap_or_default();
+        let entry = (short, descriptor.fields().published);
+        if self.sent.contains(&entry) || id == self.peer.id() {
             return false;
         }
         self.sent.retain(|(id, _)| *id != entry.0);

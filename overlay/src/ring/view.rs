@@ -4,7 +4,7 @@
 //! reached. Does not live here: the neighbour table (`neighbours.rs`), private samplers (PROTOCOL
 //! P11; they come with the adversaries that test them).
 //!
-//! No router ever holds the whole network: 512 descriptors, and a random one gives way to a new
+//! No router ever holds the whole network: 512 descriptors (or what it was set up with), and a random one gives way to a new
 //! one, except around this router's own place, where the ring must close.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -18,6 +18,10 @@ use crate::{
 
 /// Descriptors kept: about 1.6 KB each, shared with whoever else uses them.
 pub const VIEW_MAX: usize = 512;
+/// Routers drawn to find one that may give way; if none is found, the new one does.
+const DRAWS_MAX: usize = 64;
+/// No view is smaller: neighbours and the nearest must fit.
+const MOST_LEAST: usize = 32;
 /// The nearest on each side that never give way.
 const NEAR_KEPT: usize = 8;
 /// Failures remembered; the one that is soonest forgotten goes first.
@@ -37,11 +41,15 @@ pub(super) struct View {
     ring: BTreeMap<(u64, RouterId), Arc<RouterDescriptor>>,
     failed: BTreeMap<RouterId, (Time, u32)>,
     changed: bool,
+    /// How many are kept.
+    most: usize,
 }
 
 impl View {
-    pub(super) fn new(own: &RouterDescriptor) -> Self {
+    /// An empty view for `most` routers.
+    pub(super) fn new(own: &RouterDescriptor, most: usize) -> Self {
         Self {
+            most: most.max(MOST_LEAST),
             own: own.id(),
             location: own.location(),
             entries: BTreeMap::new(),
@@ -74,15 +82,15 @@ impl View {
         self.ring.insert(place, Arc::clone(descriptor));
         self.entries.insert(id, Arc::clone(descriptor));
         self.changed = true;
-        if self.entries.len() > VIEW_MAX {
+        if self.entries.len() > self.most {
             let near: Vec<RouterId> = self.nearest(NEAR_KEPT, |_| true).map(|it| it.id()).collect();
-            let loose: Vec<RouterId> =
-                self.entries.keys().filter(|id| !near.contains(id) && !keep(id)).copied().collect();
-            let pick = usize::try_from(rng.below(loose.len() as u64)).unwrap_or(0);
-            let pick = loose.get(pick).or(self.entries.keys().next()).copied();
-            if let Some(pick) = pick {
-                self.remove(&pick);
-            }
+            // Drawn until one may go: neighbours and the nearest are a small part.
+            let mut draws = (0..DRAWS_MAX).filter_map(|_| {
+                let at = usize::try_from(rng.below(self.entries.len() as u64)).unwrap_or(0);
+                self.entries.keys().nth(at).copied()
+            });
+            let pick = draws.find(|id| !near.contains(id) && !keep(id)).unwrap_or(id);
+            self.remove(&pick);
         }
         true
     }
@@ -95,6 +103,11 @@ impl View {
 
     pub(super) fn get(&self, id: &RouterId) -> Option<&Arc<RouterDescriptor>> {
         self.entries.get(id)
+    }
+
+    /// Whether each new one makes another give way.
+    pub(super) fn is_full(&self) -> bool {
+        self.entries.len() >= self.most
     }
 
     pub(super) fn len(&self) -> usize {
@@ -175,7 +188,7 @@ mod tests {
     }
 
     fn view() -> (View, Rng) {
-        (View::new(&descriptor(0)), Rng::from_seed([1; 32]))
+        (View::new(&descriptor(0), VIEW_MAX), Rng::from_seed([1; 32]))
     }
 
     #[test]

@@ -381,7 +381,7 @@ fn decode_descriptors(
     for _ in 0..count {
         let len = usize::from(r.u16("descriptor length")?);
         let bytes = r.slice(len, "descriptor")?;
-        descriptors.push(Arc::new(RouterDescriptor::decode(bytes, network)?));
+        descriptors.push(RouterDescriptor::decode_shared(bytes, network)?);
     }
     Ok(descriptors)
 }

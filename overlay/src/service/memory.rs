@@ -3,7 +3,7 @@
 //! Lives here: a bounded memory that makes rollback visible. Does not live here: the comparison
 //! (`lookup.rs`). Holds no names: its keys are MACs under a key that lives as long as the process.
 
-use std::{fmt, num::NonZeroUsize};
+use std::fmt;
 
 use lru::LruCache;
 
@@ -25,7 +25,9 @@ pub const REMEMBERED_MAX: usize = 4_096;
 /// In memory only: on disk it would be a list of what a person visits.
 pub struct VersionMemory {
     key: Secret<32>,
+    /// Takes memory as it fills, not before.
     seen: LruCache<[u8; 16], u64>,
+    most: usize,
 }
 
 impl VersionMemory {
@@ -36,8 +38,7 @@ impl VersionMemory {
 
     /// An empty memory for `services` pairs, at least one.
     pub fn with_capacity(rng: &mut Rng, services: usize) -> Self {
-        let services = NonZeroUsize::new(services).unwrap_or(NonZeroUsize::MIN);
-        Self { key: Secret::random(rng), seen: LruCache::new(services) }
+        Self { key: Secret::random(rng), seen: LruCache::unbounded(), most: services.max(1) }
     }
 
     /// The lowest version that a lookup of `name` in `context` may still accept; zero for one never
@@ -52,6 +53,9 @@ impl VersionMemory {
         let at = self.at(context, name);
         let highest = self.seen.get(&at).copied().unwrap_or(0).max(version);
         self.seen.put(at, highest);
+        if self.seen.len() > self.most {
+            self.seen.pop_lru();
+        }
     }
 
     fn at(&self, context: &[u8; 32], name: &Name) -> [u8; 16] {

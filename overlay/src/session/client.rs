@@ -93,6 +93,8 @@ pub(super) struct Client {
     leases: Leases,
     pub(super) tunnels: Tunnels,
     conversation: Conversation,
+    /// Sessions that ended because the service said what none says.
+    pub(super) broken: u64,
     nonce: Tag,
     session: Option<Established>,
     live: Option<Live>,
@@ -126,6 +128,7 @@ impl Client {
             leases: Leases::default(),
             tunnels: Tunnels::default(),
             conversation: Conversation::new(Side::Client),
+            broken: 0,
             session: None,
             live: None,
             attempts: Vec::with_capacity(ATTEMPTS_MAX),
@@ -245,9 +248,8 @@ impl Client {
             match self.conversation.receive(now.time, &mut live.path, unit) {
                 Ok(Heard::Something) => {}
                 Ok(Heard::Hello { .. }) | Err(Trouble::Path) => self.live_lost(),
-                Ok(Heard::Close) | Err(Trouble::Session) => {
-                    self.end_session(ResetReason::SessionLost);
-                }
+                Ok(Heard::Close) => self.end_session(ResetReason::SessionLost),
+                Err(Trouble::Session) => self.break_session(),
             }
         } else if let Some(attempt) = self.take_attempt(no) {
             self.attempt_heard(now, attempt, unit);
@@ -310,7 +312,7 @@ impl Client {
                     Err(Trouble::Path) => self.attempt_broken(now.time, attempt.no, attempt.via),
                     Err(Trouble::Session) => {
                         self.outputs.push_back(ClientOutput::ClosePath { path: attempt.no });
-                        self.end_session(ResetReason::SessionLost);
+                        self.break_session();
                     }
                 }
             }
@@ -342,6 +344,12 @@ impl Client {
     }
 
     /// The session is over: its streams end, its paths close.
+    /// The other side said what none says.
+    fn break_session(&mut self) {
+        self.broken += 1;
+        self.end_session(ResetReason::SessionLost);
+    }
+
     fn end_session(&mut self, reason: ResetReason) {
         self.live_lost();
         self.close_attempts(|_| false);

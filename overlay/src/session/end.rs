@@ -171,6 +171,14 @@ impl End {
         }
     }
 
+    /// Sessions that ended because the other side said what no honest one says.
+    pub const fn sessions_broken(&self) -> u64 {
+        match &self.machine {
+            Machine::Client(client) => client.broken,
+            Machine::Service(service, _) => service.broken,
+        }
+    }
+
     /// Bytes in the buffers of its sessions.
     pub fn held(&self) -> usize {
         match &self.machine {

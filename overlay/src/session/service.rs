@@ -95,6 +95,8 @@ pub(super) struct Service {
     network: NetworkId,
     quota: usize,
     used: usize,
+    /// Sessions that ended because the client said what none says.
+    pub(super) broken: u64,
     secrets: Vec<SessionSecret>,
     sessions: BTreeMap<u32, Session>,
     next_session: u32,
@@ -118,6 +120,7 @@ impl Service {
             network,
             quota,
             used: 0,
+            broken: 0,
             secrets: Vec::new(),
             sessions: BTreeMap::new(),
             next_session: 0,
@@ -366,6 +369,7 @@ impl Service {
             Ok(Heard::Something) => {}
             Ok(Heard::Hello { received, .. }) if !greeted => {
                 if session.conversation.confirmed(path, received).is_err() {
+                    self.broken += 1;
                     self.drop_session(id, ResetReason::SessionLost);
                 } else if let Some(nonce) = session.nonce.take() {
                     self.tags.forget_nonce(&nonce);
@@ -376,7 +380,10 @@ impl Service {
                 self.close(no);
             }
             Ok(Heard::Close) => self.drop_session(id, ResetReason::Closed),
-            Err(Trouble::Session) => self.drop_session(id, ResetReason::SessionLost),
+            Err(Trouble::Session) => {
+                self.broken += 1;
+                self.drop_session(id, ResetReason::SessionLost);
+            }
         }
     }
 

@@ -10,6 +10,10 @@ use crate::time::Time;
 
 /// Each direction's first credit in bytes; both sides know it, nobody sends it.
 pub(super) const CREDIT_START: u64 = 256 * 1024;
+/// Credit is given when half a small window is due, at most this,
+const CREDIT_SMALL: u64 = 512 * 1024;
+/// or this part of a large one.
+const CREDITS_PER_WINDOW: u64 = 8;
 /// Largest receive window in bytes, as the session's (`window.rs`).
 const CREDIT_MAX: u64 = 16 * 1024 * 1024;
 /// Bytes that an application may have waiting in one stream: enough that the path never starves
@@ -220,7 +224,9 @@ impl Incoming {
             self.measured = (now, self.consumed);
         }
         let open = self.granted - self.consumed;
-        if self.finished || open > self.window / 2 {
+        // Little by little: credit that waits to be told is no use to a sender far away.
+        let due = (self.window / 2).min(CREDIT_SMALL).max(self.window / CREDITS_PER_WINDOW);
+        if self.finished || open > self.window - due {
             return 0;
         }
         let more = self.window - open;

@@ -3,13 +3,14 @@
 //! Lives here: its bytes, its signature, and the checks that cost little. Does not live here: the
 //! admission work behind its location, which is checked lazily (`ring/admission.rs`).
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use super::{Address, Contact, Reader, WireError, Writer, contact::Prefix};
 use crate::{
     crypto::{
         kdf,
         sign::{self, IdentityKey},
+        suite,
     },
     id::{Location, NetworkId, RouterId},
     time::Wall,
@@ -149,6 +150,22 @@ impl RouterDescriptor {
             return Err(WireError::Bad("descriptor signature"));
         }
         Ok(this)
+    }
+
+    /// [`Self::decode`], shared: in a simulation with all who have read the same bytes.
+    ///
+    /// # Errors
+    /// Those of `decode`.
+    pub fn decode_shared(bytes: &[u8], network: NetworkId) -> Result<Arc<Self>, WireError> {
+        let Some(suite) = suite::entered() else {
+            return Self::decode(bytes, network).map(Arc::new);
+        };
+        if let Some(known) = suite.recall(bytes).filter(|it| it.fields.network == network) {
+            return Ok(known);
+        }
+        let read = Arc::new(Self::decode(bytes, network)?);
+        suite.keep(bytes, &read);
+        Ok(read)
     }
 
     /// The bytes that `decode` reads.

@@ -205,7 +205,7 @@ impl LinkMessage {
                 };
                 Self::SpliceReply { tunnel, accepted }
             }
-            8 => Self::Descriptor(Arc::new(RouterDescriptor::decode(r.rest(), network)?)),
+            8 => Self::Descriptor(RouterDescriptor::decode_shared(r.rest(), network)?),
             9 => Self::Ring(RingMessage::decode(&mut r, network)?),
             10 => {
                 let flags = r.u8("part flags")?;

@@ -1,4 +1,5 @@
-//! What a stored site answers. Golden bytes are what curl 7.88.1 and Chromium sent to a logging server.
+//! What a stored site answers. Golden bytes are what curl 7.88.1 and Chromium 148 sent to a logging
+//! server, their Host apart.
 
 use std::collections::BTreeMap;
 
@@ -169,23 +170,40 @@ fn curl_goes_on_where_a_download_broke_off() {
     assert_eq!(field(&answer, "ETag"), Some(TAG));
 }
 
+/// What Chromium says with each request.
+const CHROMIUM: &str = "Connection: keep-alive\r\n\
+    sec-ch-ua: \"Not/A)Brand\";v=\"99\", \"Chromium\";v=\"148\"\r\n\
+    sec-ch-ua-mobile: ?0\r\nsec-ch-ua-platform: \"Linux\"\r\n\
+    User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) \
+    HeadlessChrome/148.0.0.0 Safari/537.36\r\nAccept-Language: en-US,en;q=0.9\r\n";
+
 #[test]
 fn chromium_asks_again_for_what_it_has() {
-    let lines = format!(
-        "Connection: keep-alive\r\nCache-Control: max-age=0\r\nUpgrade-Insecure-Requests: 1\r\n\
-         User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36\r\n\
-         Accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8\r\n\
-         Accept-Encoding: gzip, deflate\r\nAccept-Language: en-US,en;q=0.9\r\n\
-         If-None-Match: {TAG}\r\n"
-    );
-    let answer = get("/", &lines);
-    assert_eq!((status(&answer), body(&answer)), (304, ""));
-    assert_eq!((field(&answer, "ETag"), field(&answer, "Content-Length")), (Some(TAG), None));
+    let page = "Upgrade-Insecure-Requests: 1\r\n\
+        Accept: text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,\
+        image/apng,*/*;q=0.8,application/signed-exchange;v=b3;q=0.7\r\n\
+        Sec-Fetch-Site: none\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-User: ?1\r\n\
+        Sec-Fetch-Dest: document\r\nAccept-Encoding: gzip, deflate, br, zstd\r\n";
+    let first = get("/", &format!("{CHROMIUM}{page}"));
+    assert_eq!((status(&first), body(&first)), (200, "<h1>top"));
+    let again = get("/", &format!("{CHROMIUM}{page}If-None-Match: {TAG}\r\n"));
+    assert_eq!((status(&again), body(&again)), (304, ""));
+    assert_eq!((field(&again, "ETag"), field(&again, "Content-Length")), (Some(TAG), None));
+}
+
+#[test]
+fn chromium_plays_a_film_and_asks_again_for_a_part_that_it_has() {
+    let film = "Accept-Encoding: identity;q=1, *;q=0\r\nAccept: */*\r\n\
+        Sec-Fetch-Site: same-origin\r\nSec-Fetch-Mode: no-cors\r\nSec-Fetch-Dest: video\r\n\
+        Referer: http://x.warren/\r\n";
+    let first = get("/digits", &format!("{CHROMIUM}{film}Range: bytes=0-\r\n"));
+    assert_eq!((status(&first), body(&first)), (206, "0123456789"));
+    let again = format!("{CHROMIUM}{film}Range: bytes=0-9\r\nIf-None-Match: {TAG}\r\n");
+    assert_eq!(status(&get("/digits", &again)), 304);
 }
 
 #[test]
 fn a_film_is_read_in_parts_and_whole_when_it_changed() {
-    // As Chromium's player asks: from the beginning, then from anywhere.
     let ranges = [
         ("bytes=0-", 206, "0123456789"),
         ("bytes=4-4", 206, "4"),

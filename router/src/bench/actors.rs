@@ -13,7 +13,7 @@ use std::{
 use tokio::net::TcpStream;
 use warren_overlay::{
     crypto::{
-        kem::{DhSecret, KemSecret},
+        kem::DhSecret,
         onion::{Direction, LayerKeys, RelayBackward, RelayForward},
         puzzle::Difficulty,
         secret::Secret,
@@ -28,6 +28,7 @@ use warren_overlay::{
     ring::admission::{Network, NetworkName, ProofWork, SUITE_HYBRID},
     rng::Rng,
     time::{Now, Time, Wall},
+    tunnel::build::TunnelKeys,
     wire::{Address, DescriptorFields, RouterDescriptor},
 };
 
@@ -85,14 +86,39 @@ impl Clock {
 pub(super) fn identity(now: Now, network: &Network, address: Address) -> Option<LinkIdentity> {
     let mut rng = entropy::generator();
     let key = IdentityKey::generate(&mut rng);
+    let keys = TunnelKeys::generate(network.id(), key.id(), &mut rng);
+    member(now, network, address, &key, &keys)
+}
+
+/// The same, with the keys to open builds.
+pub(super) fn hop(
+    now: Now,
+    network: &Network,
+    address: Address,
+) -> Option<(TunnelKeys, Arc<RouterDescriptor>)> {
+    let mut rng = entropy::generator();
+    let key = IdentityKey::generate(&mut rng);
+    let keys = TunnelKeys::generate(network.id(), key.id(), &mut rng);
+    let descriptor = member(now, network, address, &key, &keys)?.descriptor;
+    Some((keys, descriptor))
+}
+
+fn member(
+    now: Now,
+    network: &Network,
+    address: Address,
+    key: &IdentityKey,
+    keys: &TunnelKeys,
+) -> Option<LinkIdentity> {
+    let mut rng = entropy::generator();
     let secret = DhSecret::generate(&mut rng);
     let mut work = ProofWork::new(network, key.id(), 0)?;
     let admission = std::iter::repeat_with(|| work.step()).find_map(|done| done)?;
     let fields = DescriptorFields {
         network: network.id(),
         link_key: secret.public(),
-        tunnel_dh: DhSecret::generate(&mut rng).public(),
-        tunnel_kem: Box::new(*KemSecret::generate(&mut rng).public()),
+        tunnel_dh: keys.dh_public(),
+        tunnel_kem: Box::new(*keys.kem_public()),
         addresses: vec![address],
         capabilities: 0,
         bandwidth_kbps: 8_000,
@@ -103,7 +129,7 @@ pub(super) fn identity(now: Now, network: &Network, address: Address) -> Option<
     };
     Some(LinkIdentity {
         network: network.id(),
-        descriptor: Arc::new(RouterDescriptor::sign(fields, &key).ok()?),
+        descriptor: Arc::new(RouterDescriptor::sign(fields, key).ok()?),
         secret: Arc::new(secret),
         replay: Arc::new(Mutex::new(ReplayFilter::new(&mut rng))),
     })
@@ -170,7 +196,7 @@ pub(super) async fn shake_over(
     }
 }
 
-async fn write_all(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
+pub(super) async fn write_all(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         stream.writable().await?;
         match stream.try_write(bytes) {

@@ -1,10 +1,12 @@
-//! What `warren bench relay` found, for people and for programs.
+//! What `warren bench relay` and `path` found, for people and for programs.
 //!
 //! Lives here: the fields, their units, the table. Does not live here: how they are measured.
 
 use std::fmt;
 
 use serde::Serialize;
+
+use super::path::{FirstByte, Throughput};
 
 /// The least that one relayed cell costs on this machine, in CPU nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -96,6 +98,113 @@ impl fmt::Display for RelayFigures {
             self.limit.aead_ns,
             self.limit.onion_ns,
             self.limit.loopback_ns,
+            self.ratio_to_limit
+        )
+    }
+}
+
+/// One run of `warren bench path`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PathFigures {
+    /// Which network.
+    pub name: String,
+    /// Its processes.
+    pub processes: usize,
+    /// Of them, those that ended meanwhile.
+    pub died: usize,
+    /// Encrypted connections between the client's router and the service's.
+    pub links: u32,
+    /// Seconds until the first page came, from when it was first asked for.
+    pub first_page_s: f64,
+    /// Cores that all processes keep busy when nothing is asked of them.
+    pub idle_cores: f64,
+    /// Resident memory of a process before the downloads, in MiB: median and most.
+    pub idle_mib: [f64; 2],
+    /// The same after them.
+    pub loaded_mib: [f64; 2],
+    /// 1 KiB over a new stream, nothing else going on.
+    pub first_byte: FirstByte,
+    /// The same beside downloads at 70 % of what `many` reached.
+    pub first_byte_busy: FirstByte,
+    /// The same beside as many downloads as there is room for.
+    pub first_byte_saturated: FirstByte,
+    /// One download at a time.
+    pub one: Throughput,
+    /// Several at once.
+    pub many: Throughput,
+    /// Milliseconds from a new router's start to its first page, for each that joined.
+    pub join_ms: Vec<f64>,
+    /// What the machine allows one relay of Warren.
+    pub limit: LimitFigures,
+    /// All onion layers of a path of 3 and 3 hops, in nanoseconds for one cell.
+    pub onion_path_ns: f64,
+    /// What the machine allows a whole path: AEAD, onion layers and loopback alone.
+    pub limit_cpu_s_per_gib: f64,
+    /// One download's CPU time over that.
+    pub ratio_to_limit: f64,
+}
+
+impl fmt::Display for PathFigures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [idle, _] = self.idle_mib;
+        let [loaded, most] = self.loaded_mib;
+        writeln!(
+            f,
+            "{}: {} processes, {} links from client to service",
+            self.name, self.processes, self.links
+        )?;
+        if self.died > 0 {
+            writeln!(f, "  {} processes ended meanwhile", self.died)?;
+        }
+        for (name, it) in [
+            ("idle", &self.first_byte),
+            ("bulk at 70 %", &self.first_byte_busy),
+            ("saturated", &self.first_byte_saturated),
+        ] {
+            writeln!(
+                f,
+                "  first byte, {name:<13} {:>7.1} ms median, {:.1} ms p95; {} of {} fetched; \
+                 {:.1} MiB/s beside; {:.2} cores foreign",
+                it.median_ms,
+                it.p95_ms,
+                it.fetched,
+                it.fetched + it.failed,
+                it.bulk_mib_per_s,
+                it.foreign_cores
+            )?;
+        }
+        for it in [&self.one, &self.many] {
+            writeln!(
+                f,
+                "  {} at once {:>14.1} MiB/s; {:.1} CPU-s per GiB ({:.1} without idle; {:.2} a relay \
+                 hop); {:.2} cores, {:.2} foreign",
+                it.streams,
+                it.mib_per_s,
+                it.cpu_s_per_gib,
+                it.cpu_s_per_gib_net,
+                it.relay_cpu_s_per_gib_per_hop,
+                it.cores,
+                it.foreign_cores
+            )?;
+        }
+        writeln!(
+            f,
+            "  idle: {:.4} cores for all; memory of a process {idle:.0} MiB idle, {loaded:.0} after \
+             load ({most:.0} at most)",
+            self.idle_cores
+        )?;
+        if !self.join_ms.is_empty() {
+            writeln!(f, "  new router to first page, ms: {:?}", self.join_ms)?;
+        }
+        write!(
+            f,
+            "  limit of the machine {:.1} CPU-s per GiB (a cell: AEAD {:.0}, loopback {:.0} at each \
+             of {} places, onion {:.0} ns): {:.2} times that",
+            self.limit_cpu_s_per_gib,
+            self.limit.aead_ns,
+            self.limit.loopback_ns,
+            self.links + 1,
+            self.onion_path_ns,
             self.ratio_to_limit
         )
     }

@@ -37,7 +37,7 @@ const SAMPLES: usize = 7;
 const READ_LEN: usize = 64 * 1_024;
 
 /// A full frame's plaintext and what it takes on the wire.
-const PLAIN_LEN: usize = 2 + frame::CELLS_MAX * CELL_LEN;
+pub(super) const PLAIN_LEN: usize = 2 + frame::CELLS_MAX * CELL_LEN;
 const FRAME_LEN: usize = channel::HEAD_LEN + PLAIN_LEN + 16;
 
 /// Measures them all.
@@ -49,6 +49,12 @@ pub(super) fn measure() -> io::Result<LimitFigures> {
     let onion_ns = onion();
     let loopback_ns = loopback()?;
     Ok(LimitFigures { aead_ns, onion_ns, loopback_ns })
+}
+
+/// `bytes` in so many nanoseconds, in MiB a second.
+#[expect(clippy::cast_precision_loss, reason = "a figure for people")]
+pub(super) fn mib_per_s(bytes: usize, nanoseconds: f64) -> f64 {
+    bytes as f64 / 1_048_576.0 / (nanoseconds / 1e9)
 }
 
 fn cpu(work: impl FnOnce()) -> Duration {

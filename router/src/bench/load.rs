@@ -9,7 +9,10 @@
 use std::{
     io,
     net::{SocketAddr, TcpListener},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     thread,
     time::Duration,
 };
@@ -240,7 +243,37 @@ async fn fill(
     let mut generator = Generator::source(clock.time(), established);
     let (hops, rng, since) = ([hop, sink], entropy::generator(), clock.time());
     generator.builds = Some(Builds { hops, rng, since, done: 0, tunnels });
-    drive(clock, stream, generator).await
+    drive(clock, stream, generator, &AtomicU64::new(0)).await
+}
+
+/// Fills lanes of one link, until the other side (`bench link`) hangs up.
+///
+/// # Errors
+/// When it cannot be reached, or the link breaks.
+pub fn run_link(settings: &LoadSettings) -> io::Result<()> {
+    let clock = Clock::start();
+    let network = &settings.invite.network;
+    let address = SocketAddr::new(actors::address(2).ip(), 9_000); // nobody dials it
+    let own = actors::identity(clock.now(), network, address.into())
+        .ok_or_else(|| io::Error::other("no memory for a router's work"))?;
+    let [peer, ..] = &*settings.invite.routers else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    block_on(async {
+        let stream = TcpStream::connect(peer.address().socket()).await?;
+        stream.set_nodelay(true)?;
+        let machine = Handshake::initiate(clock.now(), own, peer.contact(), entropy::generator());
+        let established = actors::shake_over(clock, &stream, machine).await?;
+        let mut generator = Generator::source(clock.time(), established);
+        for number in 1..=settings.tunnels {
+            generator.open(clock.time(), actors::lane_in(number));
+        }
+        match drive(clock, stream, generator, &AtomicU64::new(0)).await {
+            // It may hang up with cells unread.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(()),
+            over => over,
+        }
+    })
 }
 
 /// The sink: waits for the hop's dial, accepts every build, empties.
@@ -250,10 +283,16 @@ async fn empty(clock: Clock, listener: TcpListener, identity: LinkIdentity) -> i
     stream.set_nodelay(true)?;
     let machine = Handshake::accept(clock.now(), identity, entropy::generator());
     let established = actors::shake_over(clock, &stream, machine).await?;
-    drive(clock, stream, Generator::sink(clock.time(), established)).await
+    drive(clock, stream, Generator::sink(clock.time(), established), &AtomicU64::new(0)).await
 }
 
-async fn drive(clock: Clock, stream: TcpStream, mut generator: Generator) -> io::Result<()> {
+/// Carries a generator's bytes until the link ends; `received` says how many cells came.
+pub(super) async fn drive(
+    clock: Clock,
+    stream: TcpStream,
+    mut generator: Generator,
+    received: &AtomicU64,
+) -> io::Result<()> {
     let mut input = vec![0; READ_LEN];
     let (mut output, mut sent) = (Vec::new(), 0);
     loop {
@@ -290,6 +329,7 @@ async fn drive(clock: Clock, stream: TcpStream, mut generator: Generator) -> io:
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),
         }
+        received.store(generator.received, Ordering::Relaxed);
         if generator.is_over() {
             return Ok(());
         }

@@ -1,7 +1,8 @@
 //! What is measured with: CPU time, allocations, medians.
 //!
 //! Lives here: reading the clocks of the process and the thread, counting, the middle of several
-//! rounds. Does not live here: the clock that machines are given (`actors.rs`).
+//! rounds. Does not live here: the clock that machines are given (`actors.rs`), other processes
+//! (`processes.rs`).
 
 use std::time::Duration;
 
@@ -51,9 +52,61 @@ pub(super) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     }
 }
 
+/// The one that `share` (0 to 1) of all do not exceed; zero if there is none.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    reason = "a place in a short list"
+)]
+pub(super) fn percentile(values: impl IntoIterator<Item = f64>, share: f64) -> f64 {
+    let mut values: Vec<f64> = values.into_iter().collect();
+    values.sort_by(f64::total_cmp);
+    let at = (values.len() as f64 * share).ceil() as usize;
+    values.get(at.saturating_sub(1)).copied().unwrap_or_default()
+}
+
+/// CPU nanoseconds for one call of something, in several samples.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Samples(Vec<f64>);
+
+impl Samples {
+    /// One more sample: `work` makes `calls` calls, in this thread.
+    pub(super) fn add<T>(&mut self, calls: u64, work: impl FnOnce() -> T) -> T {
+        let start = thread_cpu();
+        let made = work();
+        self.0.push(nanoseconds_per(thread_cpu().saturating_sub(start), calls));
+        made
+    }
+
+    /// One more sample, measured elsewhere.
+    pub(super) fn push(&mut self, nanoseconds: f64) {
+        self.0.push(nanoseconds);
+    }
+
+    /// The middle sample.
+    pub(super) fn median(&self) -> f64 {
+        median(self.0.iter().copied())
+    }
+
+    /// The least and the most.
+    pub(super) fn range(&self) -> [f64; 2] {
+        let fold = |start, by: fn(f64, f64) -> f64| self.0.iter().copied().fold(start, by);
+        [fold(f64::MAX, f64::min), fold(0.0, f64::max)]
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_percentile_is_the_value_that_so_many_do_not_exceed() {
+        let hundred = || (1..=100).map(f64::from);
+        assert!((percentile(hundred(), 0.95) - 95.0).abs() < 1e-9);
+        assert!((percentile([3.0], 0.95) - 3.0).abs() < 1e-9);
+        assert!(percentile([], 0.95).abs() < 1e-9);
+    }
 
     #[test]
     fn the_median_is_the_middle() {

@@ -269,7 +269,11 @@ async fn cells_relayed(routers: &[Handle]) -> Vec<u64> {
     cells
 }
 
+/// All at once: each hands over what it holds, which takes seconds.
 async fn stop(routers: &[Handle]) {
+    for router in routers {
+        router.leave().await;
+    }
     for router in routers {
         router.stop().await;
     }

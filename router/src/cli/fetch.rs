@@ -37,9 +37,11 @@ pub(super) async fn fetch(proxy: SocketAddr, host: &str, path: &str) -> io::Resu
         .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
-#[expect(clippy::disallowed_methods, reason = "measuring what a person at this machine would see")]
-async fn through(proxy: SocketAddr, host: &str, path: &str) -> io::Result<Fetched> {
-    let start = Instant::now();
+/// A stream to port 80 of `host`, through the SOCKS5 side of `proxy`.
+///
+/// # Errors
+/// When the proxy refuses, with its code.
+pub(super) async fn connect(proxy: SocketAddr, host: &str) -> io::Result<TcpStream> {
     let mut socket = TcpStream::connect(proxy).await?;
     socket.set_nodelay(true)?;
     socket.write_all(&[5, 1, 0]).await?;
@@ -56,6 +58,13 @@ async fn through(proxy: SocketAddr, host: &str, path: &str) -> io::Result<Fetche
     if code != 0 {
         return Err(io::Error::other(format!("the proxy answered {code:#04x}")));
     }
+    Ok(socket)
+}
+
+#[expect(clippy::disallowed_methods, reason = "measuring what a person at this machine would see")]
+async fn through(proxy: SocketAddr, host: &str, path: &str) -> io::Result<Fetched> {
+    let start = Instant::now();
+    let mut socket = connect(proxy, host).await?;
     let get = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
     socket.write_all(get.as_bytes()).await?;
     let mut answer = Vec::new();

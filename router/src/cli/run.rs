@@ -1,7 +1,9 @@
 //! `warren init`, `run`, `status`, `invite`, `join`.
 
 use std::{
+    io::{self, IsTerminal},
     net::SocketAddr,
+    path::Path,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -15,15 +17,22 @@ use warren_overlay::{
     time::Wall,
 };
 
-use super::{Failure, Place, Report, client, print, print_json, say};
+use super::{Failure, Place, Report, client, log, print, print_json, process, reload, say};
 use crate::{
     config::ConfigFile,
-    driver::{self, Setup, control::InviteAnswer, setup},
+    driver::{self, Handle, Setup, control::InviteAnswer, open_files, setup},
     entropy,
     home::Home,
     invite::Invite,
     status::Status,
 };
+
+/// How long leaving may take. The router itself takes at most three seconds.
+const DRAIN_LIMIT: Duration = Duration::from_secs(10);
+/// How often `status --watch` says how it is.
+const WATCH_EVERY: Duration = Duration::from_secs(1);
+/// How often a change of the router's state is looked for.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// `warren init`
 #[derive(Args, Debug)]
@@ -97,6 +106,23 @@ pub(super) struct Run {
     degree: Option<u8>,
 }
 
+impl Run {
+    /// The settings in `dir`, under the flags.
+    fn settings(&self, dir: &Path) -> Result<ConfigFile, Failure> {
+        let mut file = match Home::settings(dir)? {
+            Some(text) => ConfigFile::parse(&text)?,
+            None => ConfigFile::default(),
+        };
+        file.link.listen = self.link.unwrap_or(file.link.listen);
+        file.proxy.listen = self.proxy.unwrap_or(file.proxy.listen);
+        file.api.listen = self.api.unwrap_or(file.api.listen);
+        file.tunnels.hops = self.hops.unwrap_or(file.tunnels.hops);
+        file.ring.degree = self.degree.unwrap_or(file.ring.degree);
+        file.resolve()?;
+        Ok(file)
+    }
+}
+
 /// `warren join LINE`
 #[derive(Args, Debug)]
 pub(super) struct Join {
@@ -151,16 +177,10 @@ pub(super) fn join(args: &Join) -> Result<(), Failure> {
 pub(super) async fn run(args: Run) -> Result<(), Failure> {
     let home = Home::open(&args.place.dir()?)?;
     let dir = home.dir().to_owned();
-    let mut file = match home.settings()? {
-        Some(text) => ConfigFile::parse(&text)?,
-        None => ConfigFile::default(),
-    };
-    file.link.listen = args.link.unwrap_or(file.link.listen);
-    file.proxy.listen = args.proxy.unwrap_or(file.proxy.listen);
-    file.api.listen = args.api.unwrap_or(file.api.listen);
-    file.tunnels.hops = args.hops.unwrap_or(file.tunnels.hops);
-    file.ring.degree = args.degree.unwrap_or(file.ring.degree);
+    let mut file = args.settings(&dir)?;
     let mut config = file.resolve()?;
+    log::set_level(config.log);
+    open_files::raise_limit();
     if config.link.port() == 0
         && let Some(port) = setup::load_port(&home)?
     {
@@ -193,32 +213,89 @@ pub(super) async fn run(args: Run) -> Result<(), Failure> {
             dir.display()
         ));
     }
-    let mut terminate = signal(SignalKind::terminate())?;
-    let verdicts = async {
-        let mut last = String::new();
-        while let Some(status) = router.status().await {
-            if status.verdict != last {
-                say(format_args!("{}", status.verdict));
-                last = status.verdict;
-            }
-            tokio::time::sleep(Duration::from_millis(250)).await;
-        }
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        _ = terminate.recv() => {}
-        () = verdicts => return Err(Failure::Other("the router stopped".into())),
-    }
+    attend(&router, || args.settings(&dir), &mut file).await?;
     say(format_args!("leaving"));
-    router.stop().await;
-    Ok(())
+    process::tell_stopping();
+    tokio::time::timeout(DRAIN_LIMIT, router.stop()).await.map_err(|_| {
+        Failure::TooLong("leaving took more than ten seconds: what was under way is lost".into())
+    })
 }
 
-pub(super) async fn status(args: Report) -> Result<(), Failure> {
-    let status: Status = client::call(&args.place.dir()?, Method::GET, "/v1/status", None).await?;
-    if args.json {
-        return print_json(&status);
+/// Tells people and the service manager how the router is, and reads its settings again when it is
+/// asked to; until it is asked to leave.
+async fn attend(
+    router: &Handle,
+    settings: impl Fn() -> Result<ConfigFile, Failure>,
+    held: &mut ConfigFile,
+) -> Result<(), Failure> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
+    let mut verdict = String::new();
+    process::tell_ready("Started.");
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            _ = hang_up.recv() => {
+                process::tell_reloading();
+                match settings() {
+                    Ok(new) => reload::apply(router, held, new).await,
+                    Err(error) => say(format_args!("settings stay as they were: {error}")),
+                }
+                process::tell_ready(&verdict);
+            }
+            status = look(router) => {
+                let status = status.ok_or_else(|| Failure::Other("the router stopped".into()))?;
+                process::tell_alive();
+                if status.verdict != verdict {
+                    say(format_args!("{}", status.verdict));
+                    process::tell_status(&status.verdict);
+                    verdict = status.verdict;
+                }
+            }
+        }
     }
+}
+
+/// How the router is, a moment later.
+async fn look(router: &Handle) -> Option<Status> {
+    tokio::time::sleep(LOOK_EVERY).await;
+    router.status().await
+}
+
+/// `warren status`
+#[derive(Args, Debug)]
+pub(super) struct StatusArgs {
+    #[command(flatten)]
+    report: Report,
+    /// Say it again every second, until Ctrl-C
+    #[arg(long)]
+    watch: bool,
+}
+
+pub(super) async fn status(args: StatusArgs) -> Result<(), Failure> {
+    let dir = args.report.place.dir()?;
+    let redraw = args.watch && !args.report.json && io::stdout().is_terminal();
+    loop {
+        let status: Status = client::call(&dir, Method::GET, "/v1/status", None).await?;
+        if redraw {
+            // Home, and clear to the end.
+            print(format_args!("\x1b[H\x1b[J"))?;
+        }
+        if args.report.json {
+            print_json(&status)?;
+        } else {
+            show(&status)?;
+        }
+        if !args.watch {
+            return Ok(());
+        }
+        tokio::time::sleep(WATCH_EVERY).await;
+    }
+}
+
+fn show(status: &Status) -> Result<(), Failure> {
     print(format_args!("{}", status.verdict))?;
     print(format_args!(
         "  neighbours {}, links {}, routers known {}",
@@ -245,6 +322,7 @@ pub(super) async fn status(args: Report) -> Result<(), Failure> {
         "  services {}, conversations {}, records held {}",
         status.services, status.contexts, status.records_held
     ))?;
+    print(format_args!("  files and sockets {} of {}", status.files_open, status.files_limit))?;
     print(format_args!(
         "  links on {}, proxy on {}, page on http://{}/",
         status.link, status.proxy, status.api

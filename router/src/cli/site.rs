@@ -32,7 +32,8 @@ enum Verb {
 #[derive(Args, Debug)]
 struct Publish {
     /// The folder; what lies at its top as index.html is shown first
-    dir: PathBuf,
+    #[arg(value_name = "DIR")]
+    pages: PathBuf,
     /// What to call this version, for everybody to read
     #[arg(long, default_value = "")]
     label: String,
@@ -45,7 +46,8 @@ struct Update {
     /// The site: NAME.warren or warren:site:LETTERS
     site: String,
     /// The folder
-    dir: PathBuf,
+    #[arg(value_name = "DIR")]
+    pages: PathBuf,
     /// What to call this version, for everybody to read
     #[arg(long, default_value = "")]
     label: String,
@@ -77,12 +79,12 @@ struct Fork {
 
 pub(super) async fn site(args: Site) -> Result<(), Failure> {
     match args.verb {
-        Verb::Publish(Publish { dir, label, report }) => {
-            let (path, site) = (whole(&dir)?, None);
+        Verb::Publish(Publish { pages, label, report }) => {
+            let (path, site) = (whole(&pages)?, None);
             publish(report, PublishRequest { path, label, site, onto_newest: false }).await
         }
-        Verb::Update(Update { site, dir, label, onto_newest, report }) => {
-            let (path, site) = (whole(&dir)?, Some(site));
+        Verb::Update(Update { site, pages, label, onto_newest, report }) => {
+            let (path, site) = (whole(&pages)?, Some(site));
             publish(report, PublishRequest { path, label, site, onto_newest }).await
         }
         Verb::History(Which { site, report }) => history(report, site).await,

@@ -1,18 +1,15 @@
 //! One TCP connection to another router.
 //!
-//! Lives here: reading and writing without copying more than once, and waking the router's task
-//! when a full socket has room again. Does not live here: what the bytes mean (`overlay::link`).
+//! Lives here: reading and writing without copying more than once, and telling the router's task
+//! when the socket has something to read, or room again. Does not live here: what the bytes mean
+//! (`overlay::link`), whose turn it is (`task`).
 //!
-//! A reader task turns what arrives into events of up to 64 KiB; the bounded event queue is the
-//! back-pressure. Writing happens in the router's own task, which asks the link for frames only
-//! when the socket takes them, so that the link's scheduler decides as late as possible.
+//! Both happen in the router's own task: it reads when it has time, so that what it has no time for
+//! stays in the kernel and slows its sender down; and it asks the link for frames only when the socket
+//! takes them, so that the link's scheduler decides as late as possible. A watcher beside it waits for
+//! the socket, and only when it is asked to: under load it never is.
 
-use std::{
-    io,
-    net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use socket2::SockRef;
 use tokio::{
@@ -26,61 +23,66 @@ use warren_overlay::id::LinkNo;
 use super::Event;
 
 /// Bytes per read: four full frames.
-const READ_LEN: usize = 64 * 1_024;
+pub(super) const READ_LEN: usize = 64 * 1_024;
 /// Unsent bytes the kernel keeps before it calls the socket full (DESIGN section 4).
 const NOTSENT_LOWAT: u32 = 64 * 1_024;
 /// How long the kernel may try to connect.
 const CONNECT_LIMIT: Duration = Duration::from_secs(8);
 
-/// Empty buffers kept for the next reads, 1 MiB; more are on their way only while the task is busy.
-const SPARE_MAX: usize = 16;
-
-/// Buffers for reads, used again and again.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Buffers(Arc<Mutex<Vec<Vec<u8>>>>);
-
-impl Buffers {
-    fn take(&self) -> Vec<u8> {
-        let spare = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        spare.unwrap_or_else(|| Vec::with_capacity(READ_LEN))
-    }
-
-    /// What was in it has been handled.
-    pub(super) fn give(&self, mut buffer: Vec<u8>) {
-        buffer.clear();
-        let mut spare = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if spare.len() < SPARE_MAX {
-            spare.push(buffer);
-        }
-    }
+/// What the router's task asks of a connection's watcher.
+#[derive(Debug, Default)]
+struct Wishes {
+    /// Nothing is left to read: say when there is.
+    read: Notify,
+    /// The socket is full: say when it has room.
+    write: Notify,
 }
 
 /// The router task's half of a connection. Dropping it closes the socket.
 #[derive(Debug)]
 pub(super) struct Conn {
     stream: Arc<TcpStream>,
-    full: Arc<Notify>,
+    wishes: Arc<Wishes>,
     /// Frames the socket did not take yet.
     pending: Vec<u8>,
     sent: usize,
     blocked: bool,
-    tasks: [JoinHandle<()>; 2],
+    watcher: JoinHandle<()>,
+}
+
+/// What reading brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Read {
+    /// So many bytes; there may be more.
+    Bytes(usize),
+    /// Nothing; there will be an event when there is something.
+    Nothing,
+    /// The other side is gone.
+    Over,
 }
 
 impl Conn {
-    /// Starts reading from `stream`.
-    pub(super) fn start(
-        link: LinkNo,
-        stream: TcpStream,
-        events: mpsc::Sender<Event>,
-        buffers: Buffers,
-    ) -> Self {
+    /// Watches `stream`: what there is to read is told by events.
+    pub(super) fn start(link: LinkNo, stream: TcpStream, events: mpsc::Sender<Event>) -> Self {
         tune(&stream);
         let stream = Arc::new(stream);
-        let full = Arc::new(Notify::new());
-        let reader = tokio::spawn(read(link, Arc::clone(&stream), events.clone(), buffers));
-        let waker = tokio::spawn(wake(link, Arc::clone(&stream), Arc::clone(&full), events));
-        Self { stream, full, pending: Vec::new(), sent: 0, blocked: false, tasks: [reader, waker] }
+        let wishes = Arc::new(Wishes::default());
+        wishes.read.notify_one();
+        let watcher = tokio::spawn(watch(link, Arc::clone(&stream), Arc::clone(&wishes), events));
+        Self { stream, wishes, pending: Vec::new(), sent: 0, blocked: false, watcher }
+    }
+
+    /// Reads once, as much as there is and `buffer` takes.
+    pub(super) fn read(&self, buffer: &mut [u8]) -> Read {
+        match self.stream.try_read(buffer) {
+            Ok(0) => Read::Over,
+            Ok(n) => Read::Bytes(n),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.wishes.read.notify_one();
+                Read::Nothing
+            }
+            Err(_) => Read::Over,
+        }
     }
 
     /// Writes frames from `next` until it has none or the socket is full.
@@ -101,7 +103,7 @@ impl Conn {
                 Ok(n) => self.sent += n,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.blocked = true;
-                    self.full.notify_one();
+                    self.wishes.write.notify_one();
                 }
                 Err(error) => return Err(error),
             }
@@ -117,9 +119,7 @@ impl Conn {
 
 impl Drop for Conn {
     fn drop(&mut self) {
-        for task in &self.tasks {
-            task.abort();
-        }
+        self.watcher.abort();
     }
 }
 
@@ -129,44 +129,33 @@ fn tune(stream: &TcpStream) {
     let _ = SockRef::from(stream).set_tcp_notsent_lowat(NOTSENT_LOWAT);
 }
 
-async fn read(link: LinkNo, stream: Arc<TcpStream>, events: mpsc::Sender<Event>, buffers: Buffers) {
-    loop {
-        let readable = stream.readable().await.is_ok();
-        // Taken only now: an idle link holds none.
-        let mut bytes = buffers.take();
-        let alive = readable
-            && match stream.try_read_buf(&mut bytes) {
-                Ok(n) => n > 0,
-                Err(error) => error.kind() == io::ErrorKind::WouldBlock,
-            };
-        if bytes.is_empty() && alive {
-            buffers.give(bytes);
-            continue;
-        }
-        let event = if alive {
-            Event::Received { link, bytes, at: Instant::now() }
-        } else {
-            Event::Closed { link }
-        };
-        if events.send(event).await.is_err() || !alive {
-            return;
-        }
-    }
-}
-
-async fn wake(
+/// Waits for the socket whenever the router's task wants to know. A broken socket is readable and
+/// writable: whoever tries will see.
+async fn watch(
     link: LinkNo,
     stream: Arc<TcpStream>,
-    full: Arc<Notify>,
+    wishes: Arc<Wishes>,
     events: mpsc::Sender<Event>,
 ) {
-    loop {
-        full.notified().await;
-        if stream.writable().await.is_err() || events.send(Event::Writable { link }).await.is_err()
-        {
-            return;
+    let read = async {
+        loop {
+            wishes.read.notified().await;
+            let _ = stream.readable().await;
+            if events.send(Event::Readable { link, at: Instant::now() }).await.is_err() {
+                return;
+            }
         }
-    }
+    };
+    let write = async {
+        loop {
+            wishes.write.notified().await;
+            let _ = stream.writable().await;
+            if events.send(Event::Writable { link }).await.is_err() {
+                return;
+            }
+        }
+    };
+    tokio::join!(read, write);
 }
 
 /// Connects from `source` (any address when unspecified) to `to`.

@@ -1,11 +1,11 @@
 //! The control API: for the command line over a Unix socket, for people over HTTP.
 //!
-//! Lives here: routes, the token, the Host check, the router's own page. Does not live here: what a
-//! request does (the router's task answers it), metrics' names (`metrics.rs`).
+//! Lives here: routes, the token, the Host check. Does not live here: what a request does (the
+//! router's task answers it), the router's own page (`page.rs`), metrics' names (`metrics.rs`).
 //!
 //! | route | answer | who |
 //! |-------|--------|-----|
-//! | `GET /` | the router's page | anybody on this machine |
+//! | `GET /`, `POST /login`, `GET /style.css` | the router's page | its verdict: anybody on this machine |
 //! | `GET /healthz` | 200 while the process works | anybody on this machine |
 //! | `GET /readyz` | 200 when ready, else 503 and the verdict | anybody on this machine |
 //! | `GET /metrics` | Prometheus text, no identities | anybody on this machine |
@@ -29,7 +29,7 @@ use axum::{
     extract::{Path, Request, State},
     http::{HeaderMap, StatusCode, header},
     middleware::{self, Next},
-    response::{Html, IntoResponse, Response},
+    response::{IntoResponse, Response},
     routing::{delete, get, post},
 };
 use serde::{Deserialize, Serialize};
@@ -42,6 +42,7 @@ use super::{
     Event,
     files::{self, Files},
     metrics,
+    page::{self, Page},
     sites::{self, Sites},
 };
 use crate::status::{ServiceStatus, Status};
@@ -51,12 +52,16 @@ use crate::status::{ServiceStatus, Status};
 pub(crate) enum Ask {
     /// How are you?
     Status(oneshot::Sender<Status>),
+    /// How many cells have you relayed? Cheap enough to be asked while that is measured.
+    Relayed(oneshot::Sender<u64>),
     /// A line for the next router.
     Invite(oneshot::Sender<String>),
     /// Which services are there?
     Services(oneshot::Sender<Vec<ServiceStatus>>),
     /// Publish a service.
     Expose(ExposeRequest, oneshot::Sender<Result<ServiceStatus, String>>),
+    /// Hold to these limits from now on: kbit/s each way, MiB; answered as `Host::set_limits` does.
+    Limits { bandwidth_kbps: u32, memory_mib: u32, sender: oneshot::Sender<bool> },
     /// Withdraw the service with this label or name.
     Unexpose(String, oneshot::Sender<Result<(), String>>),
 }
@@ -106,22 +111,19 @@ pub(super) async fn serve_socket(
     let _ = axum::serve(listener, app).await;
 }
 
-/// Serves the page, health, metrics and, to holders of `token`, the API.
-pub(super) async fn serve_http(
-    listener: TcpListener,
-    token: Arc<str>,
-    events: mpsc::Sender<Event>,
-    sites: Sites,
-) {
-    let state = Api { events, files: sites.files().clone(), sites, token: Some(token) };
+/// Serves the page, health, metrics and, to holders of the page's token, the API.
+pub(super) async fn serve_http(listener: TcpListener, page: Page, sites: Sites) {
+    let (events, token) = (page.events.clone(), Some(Arc::clone(&page.token)));
+    let state = Api { events, files: sites.files().clone(), sites, token };
     let app = Router::new()
-        .route("/", get(page))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics_text))
         .merge(api().layer(middleware::from_fn_with_state(state.clone(), require_token)))
-        .layer(middleware::from_fn(require_loopback_host))
-        .with_state(state);
+        .with_state(state)
+        .merge(page::routes(page))
+        .layer(middleware::from_fn(page::require_own_origin))
+        .layer(middleware::from_fn(require_loopback_host));
     let _ = axum::serve(listener, app).await;
 }
 
@@ -137,7 +139,7 @@ fn api() -> Router<Api> {
 }
 
 /// The router's task is stopping.
-struct Gone;
+pub(super) struct Gone;
 
 impl IntoResponse for Gone {
     fn into_response(self) -> Response {
@@ -150,8 +152,16 @@ pub(super) fn failure(status: StatusCode, error: impl Into<String>) -> Response 
 }
 
 async fn ask<T>(api: &Api, make: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Result<T, Gone> {
+    ask_task(&api.events, make).await
+}
+
+/// Asks the router's task.
+pub(super) async fn ask_task<T>(
+    events: &mpsc::Sender<Event>,
+    make: impl FnOnce(oneshot::Sender<T>) -> Ask,
+) -> Result<T, Gone> {
     let (sender, answer) = oneshot::channel();
-    api.events.send(Event::Control(make(sender))).await.map_err(|_| Gone)?;
+    events.send(Event::Control(make(sender))).await.map_err(|_| Gone)?;
     answer.await.map_err(|_| Gone)
 }
 
@@ -204,35 +214,6 @@ async fn metrics_text(State(api): State<Api>) -> Response {
         }
         Err(gone) => gone.into_response(),
     }
-}
-
-async fn page(State(api): State<Api>) -> Response {
-    let Ok(status) = ask(&api, Ask::Status).await else { return Gone.into_response() };
-    let rows = [
-        ("Neighbours", u64::from(status.neighbours)),
-        ("Routers known", u64::from(status.known_routers)),
-        ("Own tunnels ready", u64::from(status.tunnels_ready)),
-        ("Own tunnels in use", u64::from(status.tunnels_used)),
-        ("Tunnels of others", u64::from(status.tunnels_transit)),
-        ("Cells moved for others", status.cells_relayed),
-        ("Sent, kbit/s over the last 10 s", status.sent_kbps),
-        ("Received, kbit/s over the last 10 s", status.received_kbps),
-        ("Limit for either, kbit/s", u64::from(status.bandwidth_kbps)),
-        ("Services here", u64::from(status.services)),
-    ];
-    let rows = rows.map(|(name, value)| format!("<tr><td>{name}<td>{value}")).concat();
-    // The verdict is our own words, but it passes a browser: escape it all the same.
-    let verdict = status.verdict.replace('&', "&amp;").replace('<', "&lt;");
-    let headers = [
-        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
-        (header::CACHE_CONTROL, "no-store"),
-        (header::REFRESH, "5"),
-    ];
-    let body = format!(
-        "<!doctype html><meta name=color-scheme content=\"light dark\"><title>Warren</title>\
-         <h1>Warren</h1><p>{verdict}<table>{rows}</table>"
-    );
-    (headers, Html(body)).into_response()
 }
 
 /// Only pages that the user asked this machine for: a foreign name that resolves to loopback is

@@ -11,21 +11,45 @@ use crate::status::Status;
 /// `status` in Prometheus' text format 0.0.4.
 pub(super) fn render(status: &Status) -> Vec<u8> {
     let registry = Registry::new();
-    let gauges: [(&str, &str, u64); 14] = [
-        ("warren_ready", "Whether the router is ready", u64::from(status.ready)),
-        ("warren_uptime_seconds", "Seconds since the start", status.uptime_s),
+    let per_second = |kbps: u64| kbps * 125;
+    let gauges: [(&str, &str, u64); 21] = [
+        ("warren_ready", "1 when the router is ready", status.ready.into()),
+        ("warren_uptime_seconds", "Since the start", status.uptime_s),
         ("warren_neighbours", "Ring neighbours", status.neighbours.into()),
         ("warren_links", "Links that stand", status.links.into()),
         ("warren_known_routers", "Routers known for paths", status.known_routers.into()),
         ("warren_tunnels_ready", "Own tunnels that wait for use", status.tunnels_ready.into()),
         ("warren_tunnels_used", "Own tunnels in use", status.tunnels_used.into()),
         ("warren_tunnels_transit", "Tunnels of others here", status.tunnels_transit.into()),
-        ("warren_sent_kbps", "Sent over all links, last 10 s", status.sent_kbps),
-        ("warren_received_kbps", "Received over all links, last 10 s", status.received_kbps),
-        ("warren_bandwidth_kbps", "Limit for either", status.bandwidth_kbps.into()),
-        ("warren_memory_held_kib", "Memory of what waits, KiB", status.memory_held_kib),
+        ("warren_sent_bytes_per_second", "Over all links, last 10 s", per_second(status.sent_kbps)),
+        (
+            "warren_received_bytes_per_second",
+            "Over all links, last 10 s",
+            per_second(status.received_kbps),
+        ),
+        (
+            "warren_bandwidth_limit_bytes_per_second",
+            "Limit for either",
+            per_second(status.bandwidth_kbps.into()),
+        ),
+        ("warren_memory_held_bytes", "Memory of what waits", status.memory_held_kib << 10),
+        ("warren_memory_limit_bytes", "Limit for it", status.memory_mib << 20),
+        ("warren_files_open", "Files and sockets open", status.files_open),
+        ("warren_files_limit", "As many as may be open", status.files_limit),
         ("warren_records", "Records held for others", status.records_held),
         ("warren_blocks", "Blocks held for others", status.blocks_held),
+        ("warren_contexts", "Conversations under way", status.contexts.into()),
+        ("warren_services", "Hidden services here", status.services.into()),
+        (
+            "warren_anonymity_set_small",
+            "1 when path rules are relaxed, for too few routers are known",
+            status.anonymity_set_small.into(),
+        ),
+        (
+            "warren_guard_fails",
+            "1 when a first hop fails far more often than the other",
+            status.guard_fails.into(),
+        ),
     ];
     for (name, help, value) in gauges {
         if let Ok(gauge) = IntGauge::new(name, help) {
@@ -58,6 +82,8 @@ fn add(registry: &Registry, metric: impl Collector + 'static) {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -66,6 +92,30 @@ mod tests {
         let text = String::from_utf8(render(&status)).unwrap();
         assert!(text.contains("\nwarren_neighbours 7\n"), "{text}");
         assert!(text.contains("\nwarren_cells_relayed_total 1000\n"), "{text}");
-        assert_eq!(text.matches("# TYPE warren_").count(), 18);
+        assert_eq!(text.matches("# TYPE warren_").count(), 25);
+        assert_eq!(text.matches("# TYPE ").count(), 25);
+    }
+
+    /// The metrics that `text` names.
+    fn named(text: &str) -> BTreeSet<&str> {
+        text.split(|c: char| !(c.is_ascii_lowercase() || c == '_'))
+            .filter(|word| word.starts_with("warren_"))
+            .collect()
+    }
+
+    #[test]
+    fn dashboard_and_alerts_name_only_metrics_that_exist_and_the_dashboard_most() {
+        let text = String::from_utf8(render(&Status::default())).unwrap();
+        let exist: BTreeSet<&str> =
+            text.lines().filter(|line| !line.starts_with('#')).flat_map(named).collect();
+        let dashboard = include_str!("../../../config/grafana.json");
+        for file in [dashboard, include_str!("../../../config/alerts.yml")] {
+            let missing: Vec<_> = named(file).difference(&exist).copied().collect();
+            assert!(missing.is_empty(), "{missing:?}");
+        }
+        let shown = named(dashboard);
+        let unseen: Vec<_> = exist.difference(&shown).collect();
+        assert_eq!(unseen, [&"warren_contexts", &"warren_ended_for_memory_total"]);
+        assert!(serde_json::from_str::<serde_json::Value>(dashboard).is_ok());
     }
 }

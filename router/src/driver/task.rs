@@ -3,7 +3,11 @@
 //! Lives here: the loop, and the tables from numbers to sockets, streams and files. Does not live
 //! here: any decision.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{
     sync::{mpsc, oneshot},
@@ -12,6 +16,7 @@ use tokio::{
 use warren_overlay::{
     crypto::blind::ServiceKey,
     id::{EndNo, LinkNo},
+    ring::VIEW_MAX,
     rng::Rng,
     session::{AppCommand, ResetReason},
     time::Time,
@@ -22,8 +27,9 @@ use zeroize::Zeroizing;
 use super::{
     Event, ExposeRequest, StartError,
     clock::Clock,
-    conn::{self, Buffers, Conn},
+    conn::{self, Conn, READ_LEN, Read},
     control::Ask,
+    open_files,
     services::{self, Service},
     setup::{self, Setup},
     streams::{self, StreamHandle, ToStream},
@@ -38,14 +44,17 @@ use crate::{
     status::{ServiceStatus, Status},
 };
 
-/// Events handled before what they caused is written: batches cells into few system calls.
+/// Events handled in a round, at the end of which what they caused is written.
 const EVENTS_PER_ROUND: usize = 32;
+/// Bytes that are read in a round: what comes in and what goes out stays in the cache, and batches come
+/// back before new ones are needed.
+const BYTES_PER_ROUND: usize = 256 * 1_024;
 /// How long leaving may take.
 const LEAVE_LIMIT: Duration = Duration::from_secs(3);
 /// A stream's pump hears of new room in steps of at least this many bytes.
 const ROOM_STEP: usize = 16 * 1_024;
 
-/// What was read from a link and handled only so much later: the router has more to do than it can.
+/// What a link has to say waits so long until it is read: the router has more to do than it can.
 /// A build gives up after 5 s, so a second at every hop is too much.
 const WAIT_LATE: Duration = Duration::from_secs(1);
 
@@ -67,7 +76,10 @@ pub(super) struct Task {
     events: mpsc::Sender<Event>,
     inbox: mpsc::Receiver<Event>,
     conns: BTreeMap<LinkNo, Conn>,
-    buffers: Buffers,
+    /// Links with something to read, each once, and since when: they take turns.
+    readable: VecDeque<(LinkNo, tokio::time::Instant)>,
+    /// What is read, and opened in place.
+    buffer: Vec<u8>,
     opens: BTreeMap<u64, OpenAnswer>,
     open: u64,
     streams: BTreeMap<StreamNo, Slot>,
@@ -110,6 +122,7 @@ impl Task {
             admission: setup.admission,
             hops: setup.config.hops,
             degree: setup.config.degree,
+            known_max: VIEW_MAX,
             bandwidth_kbps: setup.config.bandwidth_kbps,
             memory_bytes: u64::from(setup.config.memory_mib) << 20,
             peers: setup.peers,
@@ -125,7 +138,8 @@ impl Task {
             events,
             inbox,
             conns: BTreeMap::new(),
-            buffers: Buffers::default(),
+            readable: VecDeque::new(),
+            buffer: vec![0; READ_LEN],
             opens: BTreeMap::new(),
             open: 0,
             streams: BTreeMap::new(),
@@ -160,21 +174,52 @@ impl Task {
                     None => std::future::pending().await,
                 }
             };
-            tokio::select! {
-                biased;
-                event = self.inbox.recv() => {
-                    let Some(event) = event else { return };
-                    self.handle(event);
-                    for _ in 1..EVENTS_PER_ROUND {
-                        let Ok(event) = self.inbox.try_recv() else { break };
+            if self.readable.is_empty() {
+                tokio::select! {
+                    biased;
+                    event = self.inbox.recv() => {
+                        let Some(event) = event else { return };
                         self.handle(event);
                     }
+                    () = sleep => {}
                 }
-                () = sleep => {}
+            } else {
+                tokio::task::yield_now().await;
             }
+            for _ in 1..EVENTS_PER_ROUND {
+                let Ok(event) = self.inbox.try_recv() else { break };
+                self.handle(event);
+            }
+            self.read();
             let now = self.clock.now();
             if self.host.poll_timeout().is_some_and(|at: Time| at <= now.time) {
                 self.host.handle_timeout(now);
+            }
+        }
+    }
+
+    /// Reads what there is, a buffer of each link in turn.
+    fn read(&mut self) {
+        let now = self.clock.now();
+        let mut bytes = 0;
+        while bytes < BYTES_PER_ROUND
+            && let Some((link, since)) = self.readable.pop_front()
+        {
+            // A connection that was closed has nothing more to say.
+            let Some(conn) = self.conns.get(&link) else { continue };
+            let read = conn.read(&mut self.buffer);
+            self.judge_wait(since.elapsed());
+            match read {
+                Read::Bytes(n) => {
+                    bytes += n;
+                    self.host.received(now, link, self.buffer.get_mut(..n).unwrap_or_default());
+                    self.readable.push_back((link, self::now()));
+                }
+                Read::Nothing => {}
+                Read::Over => {
+                    self.conns.remove(&link);
+                    self.host.disconnected(now, link);
+                }
             }
         }
     }
@@ -184,39 +229,21 @@ impl Task {
         match event {
             Event::Accepted { stream, source } => {
                 if let Some(link) = self.host.accept(now, source) {
-                    self.conns.insert(
-                        link,
-                        Conn::start(link, stream, self.events.clone(), self.buffers.clone()),
-                    );
+                    self.conns.insert(link, Conn::start(link, stream, self.events.clone()));
                 }
             }
             Event::Dialled { link, result } => match result {
                 Ok(stream) => {
-                    self.conns.insert(
-                        link,
-                        Conn::start(link, stream, self.events.clone(), self.buffers.clone()),
-                    );
+                    self.conns.insert(link, Conn::start(link, stream, self.events.clone()));
                     self.host.connected(now, link);
                 }
                 Err(_) => self.host.disconnected(now, link),
             },
-            Event::Received { link, mut bytes, at } => {
-                self.judge_wait(at.elapsed());
-                // What a connection that was closed still had to say is nobody's.
-                if self.conns.contains_key(&link) {
-                    self.host.received(now, link, &mut bytes);
-                }
-                self.buffers.give(bytes);
-            }
+            Event::Readable { link, at } => self.readable.push_back((link, at)),
             Event::Writable { link } => {
                 if let Some(conn) = self.conns.get_mut(&link) {
                     conn.writable();
                     self.will_transmit(link);
-                }
-            }
-            Event::Closed { link } => {
-                if self.conns.remove(&link).is_some() {
-                    self.host.disconnected(now, link);
                 }
             }
             Event::Open { destination, isolation, answer } => {
@@ -422,6 +449,9 @@ impl Task {
             Ask::Status(sender) => {
                 let _ = sender.send(self.status());
             }
+            Ask::Relayed(sender) => {
+                let _ = sender.send(self.host.cells_relayed());
+            }
             Ask::Invite(sender) => {
                 let _ = sender.send(self.host.node_ref().invite().to_line());
             }
@@ -432,6 +462,10 @@ impl Task {
             Ask::Expose(request, sender) => {
                 let _ = sender.send(self.expose(request));
             }
+            Ask::Limits { bandwidth_kbps, memory_mib, sender } => {
+                let memory = u64::from(memory_mib) << 20;
+                let _ = sender.send(self.host.set_limits(bandwidth_kbps, memory));
+            }
             Ask::Unexpose(label, sender) => {
                 let _ = sender.send(self.unexpose(&label));
             }
@@ -440,7 +474,8 @@ impl Task {
 
     fn status(&self) -> Status {
         let [link, proxy, api] = self.addresses.clone();
-        Status { link, proxy, api, ..self.host.status(self.clock.now()) }
+        let (files_open, files_limit) = (open_files::open(), open_files::limit());
+        Status { files_open, files_limit, link, proxy, api, ..self.host.status(self.clock.now()) }
     }
 
     fn service_status(&self, end: EndNo, service: &Service) -> ServiceStatus {

@@ -1,8 +1,8 @@
 //! The router-wide bound on memory for what waits: cells of lanes, end hops and legs, bytes of
 //! sessions.
 //!
-//! Lives here: when to look, how much is too much, and who goes first. Does not live here: counting
-//! what a part keeps, and ending it (`LinkIo`, `End`).
+//! Lives here: when to look, how much is too much, who goes first, and refusing tunnels of others
+//! meanwhile. Does not live here: counting what a part keeps, and ending it (`LinkIo`, `End`).
 //!
 //! Credits bound every single queue by construction, and half of the quota bounds what peers may
 //! send over all lanes together. This is for the sum of the rest: many sessions, many splices. Memory
@@ -11,15 +11,18 @@
 
 use warren_overlay::{
     id::{EndNo, LinkNo, TunnelId},
-    time::Time,
+    time::{Now, Time},
 };
+
+use super::{Host, LinkState, mail::Address};
+use crate::node::NodeInput;
 
 /// The memory is looked at after at most so many new bytes.
 const STEP_MAX: usize = 4 << 20;
 
 /// Whose data waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Waiter {
+enum Waiter {
     /// A tunnel or leg through this router.
     Lane(LinkNo, TunnelId),
     /// A conversation of this router's own.
@@ -71,10 +74,7 @@ impl Memory {
 }
 
 /// Whom to end so that at least `excess` bytes become free: who has waited longest first.
-pub(super) fn victims(
-    waiting: impl Iterator<Item = (Time, Waiter, usize)>,
-    excess: usize,
-) -> Vec<Waiter> {
+fn victims(waiting: impl Iterator<Item = (Time, Waiter, usize)>, excess: usize) -> Vec<Waiter> {
     let mut waiting: Vec<_> = waiting.collect();
     waiting.sort_by_key(|(since, ..)| *since);
     let mut freed = 0;
@@ -87,6 +87,74 @@ pub(super) fn victims(
         chosen.push(waiter);
     }
     chosen
+}
+
+/// What a router can be short of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Load {
+    pub(super) memory: bool,
+    pub(super) processor: bool,
+}
+
+impl Host {
+    /// What comes waits long before it is handled, or does so no more.
+    pub fn late(&mut self, now: Now, late: bool) {
+        self.judge(now, Load { processor: late, ..self.loaded });
+    }
+
+    /// Tells the node when builds of others are to be refused before any costly work, and when not.
+    fn judge(&mut self, now: Now, load: Load) {
+        if self.loaded != load {
+            self.loaded = load;
+            let loaded = load.memory || load.processor;
+            self.node(now, NodeInput::Loaded(loaded));
+        }
+    }
+
+    /// Ends what has waited longest, if memory runs short (DESIGN section 6).
+    pub(super) fn look_at_memory(&mut self, now: Now, look: bool) {
+        if !look {
+            return;
+        }
+        let held = self.memory_held();
+        let memory = self.memory.is_short(held) || self.settings.quota.is_short();
+        self.judge(now, Load { memory, ..self.loaded });
+        if self.memory.excess(held) == 0 {
+            return;
+        }
+        for link in self.links.values_mut() {
+            if let LinkState::Up { io, .. } = link {
+                io.rest();
+            }
+        }
+        let excess = self.memory.excess(self.memory_held());
+        let lanes = self.up_links().flat_map(|(no, io)| {
+            io.waiting().map(move |(since, lane, bytes)| (since, Waiter::Lane(no, lane), bytes))
+        });
+        let sessions = self.ends.iter().flat_map(|(no, end)| {
+            end.waiting().map(|(since, id, bytes)| (since, Waiter::Session(*no, id), bytes))
+        });
+        let victims = victims(lanes.chain(sessions), excess);
+        self.shed += victims.len() as u64;
+        tracing::debug!(count = victims.len(), "out of memory for what waits: the oldest ended");
+        for victim in victims {
+            match victim {
+                Waiter::Lane(link, lane) => {
+                    if let Some(LinkState::Up { io, .. }) = self.links.get_mut(&link) {
+                        io.shed(lane);
+                        self.touched.insert(Address::Link(link));
+                    }
+                }
+                Waiter::Session(end, session) => {
+                    if let Some(machine) = self.ends.get_mut(&end) {
+                        machine.shed(now, session);
+                        self.touched.insert(Address::End(end));
+                    }
+                }
+            }
+        }
+        self.settle(now);
+    }
 }
 
 #[cfg(test)]

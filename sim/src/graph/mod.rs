@@ -25,6 +25,17 @@ pub struct Graph {
 }
 
 impl Graph {
+    /// A graph of `places`, which ascend, with each node's links.
+    pub(crate) fn of(places: Vec<u64>, links: impl Iterator<Item = Vec<u32>>) -> Self {
+        let dead = vec![false; places.len()];
+        let mut this = Self { places, begins: vec![0], links: Vec::new(), dead };
+        for mut links in links {
+            this.links.append(&mut links);
+            this.begins.push(count(this.links.len()));
+        }
+        this
+    }
+
     /// How many nodes there are, dead ones included.
     pub fn len(&self) -> u32 {
         count(self.places.len())

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use super::{Watcher, wire::Run};
-use crate::{apps::Purpose, net::HostNo};
+use crate::{apps::Purpose, net::HostNo, world::Step};
 
 /// Routers that fetch from each service.
 const CLIENTS: usize = 3;
@@ -48,7 +48,11 @@ pub(super) fn heal(run: &mut Run<'_>, limit: Duration, watcher: &mut dyn Watcher
             }
         }
         let until = run.world.net.time() + LOOK_EVERY;
-        while run.world.step(until).is_some() {}
+        while let Some(step) = run.world.step(until) {
+            if let Step::Event(no) = step {
+                run.oracle.event(&run.world.net, no);
+            }
+        }
         for line in run.world.net.take_lines() {
             watcher.line(line);
         }

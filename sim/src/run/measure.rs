@@ -1,4 +1,4 @@
-//! What a `wire` run gives: metrics, and a line for each wish.
+//! What a run with routers gives: metrics, and a line for each wish.
 
 use std::{fmt::Write as _, time::Duration};
 
@@ -7,13 +7,38 @@ use warren_overlay::time::Time;
 use super::seconds;
 use crate::{
     apps::{Fetch, Outcome},
+    graph::{Graph, Lookups, Tally},
     metric::{Metric, Metrics, quantile},
     world::World,
 };
 
+/// What lookups over a graph gave.
+pub(super) fn lookups(graph: &Graph, tally: &Tally) -> Metrics {
+    let mut metrics =
+        Metrics::from([(Metric::Found, tally.success()), (Metric::Degree, graph.mean_degree())]);
+    if tally.found > 0 {
+        metrics.insert(Metric::Hops, tally.mean_hops().0);
+        metrics.insert(Metric::HopsP99, tally.hops_quantile(0.99).into());
+    }
+    metrics
+}
+
 /// The metrics of a run that is over; `waits` are the seconds that routers took to be ready.
-pub(super) fn metrics(world: &World, waits: Vec<f64>) -> Metrics {
-    let mut metrics = Metrics::new();
+pub(super) fn metrics(world: &mut World, waits: Vec<f64>) -> Metrics {
+    let padding = world.padding();
+    let world = &*world;
+    let graph = world.ring();
+    let mut metrics = if graph.len() < 2 {
+        Metrics::new()
+    } else {
+        let mut rng = world.net.streams().of("lookups", 0);
+        lookups(&graph, &graph.look_up(Lookups::default(), &mut rng))
+    };
+    #[expect(clippy::cast_precision_loss, reason = "counts below 2^52")]
+    metrics.extend([
+        (Metric::PadFrames, padding.frames as f64),
+        (Metric::PadBytes, padding.bytes as f64),
+    ]);
     let number = |n: usize| f64::from(u32::try_from(n).unwrap_or(u32::MAX));
     let living = world.net.hosts().count();
     let over = |fetch: &&Fetch| fetch.over() && fetch.outcome != Outcome::Cut;

@@ -1,8 +1,8 @@
-//! A `wire` run: production routers, people, faults.
+//! A run with routers: production routers, people, faults.
 
 use std::{path::Path, time::Duration};
 
-use warren_overlay::{service::Name, time::Time};
+use warren_overlay::{crypto::suite, service::Name, time::Time};
 
 use super::{Part, Report, Watcher, heal, measure};
 use crate::{
@@ -13,11 +13,14 @@ use crate::{
     latency::Latency,
     net::{HostNo, Wires},
     oracle::Oracle,
-    scenario::{Fault, ScenarioError, Wire},
-    world::{SEEDS, Setup, World},
+    scenario::{Ciphers, Fault, ScenarioError, Wire},
+    stand_in::STAND_IN,
+    world::{SEEDS, Setup, Step, World},
 };
 
-/// How often the run is looked at from outside.
+/// In networks of up to so many routers each event is looked at; larger ones would take twice as long.
+const EACH_MAX: u32 = 100;
+/// How often the whole is looked at from outside.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// A scenario with its files loaded.
@@ -142,6 +145,8 @@ impl<'a> Plan<'a> {
             routers: network.routers,
             degree: network.degree,
             hops: network.hops,
+            known_max: network.known,
+            invited: network.invited,
             wires: Wires {
                 latency: self.latency.clone(),
                 jitter: network.jitter,
@@ -152,11 +157,21 @@ impl<'a> Plan<'a> {
             uplink,
             natted: network.natted,
             skew_minutes: u32::try_from(network.clock_skew.0.as_secs() / 60).unwrap_or(u32::MAX),
+            disk: network.disk.map(|it| it.0),
+            padding_counted: self.wire.counts_padding(),
         }
     }
 
     /// Runs one seed; `None` if the watcher ended it.
     pub(crate) fn run(&self, seed: u64, part: Part, watcher: &mut dyn Watcher) -> Option<Report> {
+        let stand_in: Option<&'static dyn suite::Suite> = match self.wire.fidelity {
+            Ciphers::Wire => None,
+            Ciphers::Full => Some(&STAND_IN),
+        };
+        suite::within(stand_in, || self.run_within(seed, part, watcher))
+    }
+
+    fn run_within(&self, seed: u64, part: Part, watcher: &mut dyn Watcher) -> Option<Report> {
         let mut run = Run::new(self, seed);
         run.schedule();
         let end = Time::ZERO + self.wire.warmup.0 + self.wire.duration.0;
@@ -165,19 +180,26 @@ impl<'a> Plan<'a> {
             run.world.net.watch(no);
         }
         loop {
-            let moment = run.world.step(end);
+            let step = run.world.step(end);
             for line in run.world.net.take_lines() {
                 watcher.line(line);
             }
-            match moment.map(Moment::of) {
+            let moment = match step {
                 None => break,
-                Some(Moment::Look) => {
+                Some(Step::Event(no)) => {
+                    run.oracle.event(&run.world.net, no);
+                    continue;
+                }
+                Some(Step::Moment(token)) => Moment::of(token),
+            };
+            match moment {
+                Moment::Look => {
                     if !watcher.progress(run.world.net.time(), run.world.net.events()) {
                         return None;
                     }
                     run.look();
                 }
-                Some(moment) => run.happen(moment),
+                moment => run.happen(moment),
             }
         }
         run.oracle.look(&run.world);
@@ -193,7 +215,10 @@ impl<'a> Plan<'a> {
 
 impl<'a> Run<'a> {
     fn new(plan: &'a Plan<'a>, seed: u64) -> Self {
-        let world = World::new(plan.setup(seed));
+        let mut world = World::new(plan.setup(seed));
+        if plan.wire.network.routers <= EACH_MAX {
+            world.net.look_at_each();
+        }
         let routers = plan.wire.network.routers;
         Self {
             online: vec![true; routers as usize],
@@ -421,7 +446,7 @@ impl<'a> Run<'a> {
     }
 
     fn report(mut self) -> Report {
-        let world = &self.world;
+        let world = &mut self.world;
         let waited = |(start, ready): (&Option<Time>, &Option<Time>)| {
             Some((*ready)?.since((*start)?).as_secs_f64())
         };

@@ -42,12 +42,13 @@ pub(super) fn all(depth: Depth) -> Vec<Make> {
     checks.push(Box::new(|| ours(10_000, 5.6, 4)));
     if full {
         checks.push(Box::new(|| ours(100_000, 8.3, 4)));
+        checks.push(Box::new(super::fidelities::agree));
     }
     checks
 }
 
 /// Mean and standard error over batches that are independent of each other.
-fn over(batches: &[f64]) -> (f64, f64) {
+pub(super) fn over(batches: &[f64]) -> (f64, f64) {
     let n = f64::from(u32::try_from(batches.len()).unwrap_or(u32::MAX));
     let mean = batches.iter().sum::<f64>() / n;
     let squares: f64 = batches.iter().map(|it| (it - mean) * (it - mean)).sum();

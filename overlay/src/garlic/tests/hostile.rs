@@ -9,7 +9,7 @@ use crate::{
     crypto::onion::{Direction, OwnerBackward, OwnerForward, RelayBackward, RelayForward},
     garlic::{
         Carrier, CarrierOutput, Clove, CloveWriter, EndHop, EndHopCommand, EndHopError,
-        REQUESTS_MAX, SPLICES_MAX,
+        REQUESTS_MAX, SPLICE_WINDOW_MAX, SPLICES_MAX,
         cell::Fill,
         clove::tests::{any_clove, contact},
         leg_cell,
@@ -179,10 +179,11 @@ fn a_leg_that_exceeds_what_a_splice_holds_loses_the_splice_alone() {
     let [a, b] = [1, 2].map(|n| SpliceId(1 << 31 | n));
     let cell = leg_cell(b"x").unwrap();
     rogue.hop.handle_leg_cells(NOW, b, vec![cell; 15]);
-    for _ in 0..34 {
+    let most = SPLICE_WINDOW_MAX as usize / 15;
+    for _ in 0..most {
         rogue.hop.handle_leg_cells(NOW, a, vec![cell; 15]);
     }
-    assert_eq!(rogue.hop.queued_cells(), 15 + 34 * 15);
+    assert_eq!(rogue.hop.queued_cells(), 15 + most * 15);
     rogue.hop.handle_leg_cells(NOW, a, vec![cell; 15]);
     assert_eq!(rogue.hop.queued_cells(), 15);
     assert_eq!(rogue.hop.legs().count(), 1);

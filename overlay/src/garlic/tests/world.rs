@@ -16,7 +16,7 @@ use crate::{
     },
     garlic::{
         Carrier, CarrierOutput, Clove, EndHop, EndHopCommand, EndHopError, EndHopEvent,
-        EndHopOutput, LeaseBook, SpliceNo, clove::tests::contact, seal_lease,
+        EndHopOutput, LeaseBook, SPLICE_WINDOW_MAX, SpliceNo, clove::tests::contact, seal_lease,
     },
     id::{LinkNo, SpliceId, TunnelId},
     plane::{CellBody, PartMessage},
@@ -374,7 +374,7 @@ impl World {
             }
         }
         for path in &self.paths {
-            let bound = (512 + LANE_WINDOW as usize) * self.legs.len().max(1);
+            let bound = (SPLICE_WINDOW_MAX + LANE_WINDOW) as usize * self.legs.len().max(1);
             assert!(path.hop.queued_cells() <= bound, "splice windows bound what waits");
         }
     }
@@ -445,7 +445,7 @@ impl World {
                 }
                 stream.received += data.len();
                 stream.unread += 1;
-                assert!(stream.unread <= 512, "splice window");
+                assert!(stream.unread <= SPLICE_WINDOW_MAX, "splice window");
             }
             CarrierOutput::SpliceWritable { splice } => {
                 if let Some(at) = stream(&mut self.streams, splice) {

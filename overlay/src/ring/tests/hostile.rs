@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::super::{
     Body, Class, Found, Held, Input, Output, Reach, Request, Ring, RingConfig, RingMessage,
-    StoreOp, Visited,
+    StoreOp, VIEW_MAX, Visited,
     testing::{NETWORK, WALL, descriptor, key, member, network, signed},
     wire::tests::any_message,
 };
@@ -28,8 +28,8 @@ fn at(ms: u64) -> Now {
 
 fn ring_of(network: &Network, degree: usize) -> Ring {
     let own = member(network, 0);
-    let mut ring =
-        Ring::new(RingConfig { network: network.clone(), own, degree }, Rng::from_seed([1; 32]));
+    let config = RingConfig { network: network.clone(), own, degree, known_max: VIEW_MAX };
+    let mut ring = Ring::new(config, Rng::from_seed([1; 32]));
     ring.handle_input(at(0), Input::Start { seeds: vec![], cached: vec![] });
     ring
 }

@@ -13,6 +13,7 @@ use crate::{
     record::{Record, RecordSize, tests::record_in},
     ring::{
         Body, Class, Held, Input, Output, Request, Ring, RingConfig, RingMessage, StoreOp,
+        VIEW_MAX,
         testing::{WALL, member, network},
     },
     rng::Rng,
@@ -109,6 +110,7 @@ impl Net {
             network: network(DIFFICULTY),
             own: Arc::clone(&descriptor),
             degree: self.degree,
+            known_max: VIEW_MAX,
         };
         let ring = Ring::new(config, self.rng.fork());
         self.by_id.insert(descriptor.id(), number);

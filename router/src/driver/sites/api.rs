@@ -108,8 +108,10 @@ fn code(error: &SiteError) -> u8 {
     match error {
         SiteError::NotFound | SiteError::File(FileError::NotFound { .. }) => 4,
         SiteError::Unreachable | SiteError::File(FileError::NoRoute { .. }) => 5,
-        SiteError::Conflict { .. } | SiteError::Forked { .. } | SiteError::NotYours => 6,
-        SiteError::File(FileError::TooMany) => 6,
+        SiteError::Conflict { .. }
+        | SiteError::Forked { .. }
+        | SiteError::NotYours
+        | SiteError::File(FileError::TooMany) => 6,
         SiteError::File(FileError::Broken(_)) | SiteError::Damaged => 7,
         SiteError::File(_) | SiteError::Other(_) => 1,
     }

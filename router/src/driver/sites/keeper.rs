@@ -322,12 +322,13 @@ impl Sites {
             }
         };
         let (number, expiry, file) = (published.number, published.expiry, published.file);
-        let seed = self.own(|own| own.get(&name).map(|site| site.write_cap()));
-        let seed = seed.ok_or(SiteError::NotYours)?;
-        let seed = Secret::take(&mut seed.key().seed().expose_secret().clone());
-        let mut site = OwnSite::new(seed).ok_or(SiteError::NotYours)?;
-        site.newest = Some(OwnVersion { number, expiry, file, directory, label });
-        self.save(site)?;
+        let saved = self.own(|own| {
+            let site = own.get_mut(&name)?;
+            site.newest = Some(OwnVersion { number, expiry, file, directory, label });
+            Some(self.0.files.home().map_or(Ok(()), |home| site.save(home)))
+        });
+        let saved = saved.ok_or(SiteError::NotYours)?;
+        saved.map_err(|error| SiteError::Other(error.to_string()))?;
         let records = published.records;
         self.keep(name, |rng, now| Announcer::later(now, records, rng));
         Ok(done(name, number))

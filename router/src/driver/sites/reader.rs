@@ -156,16 +156,12 @@ impl Sites {
     ) -> Result<Arc<OpenSite>, Failure> {
         let before = slot.current();
         let seen = self.0.readers.table().seen.get(&context).map(duplicate);
-        // Without what was seen being open, its version file has to be read again.
-        let known = seen.as_ref().map(|seen| seen.number);
-        let outcome = self.look_up(name, seen).await;
-        let (site, records) = match outcome {
+        let (site, records) = match self.look_up(name, seen).await {
             LookupOutcome::Same(records) => match &before {
                 Some(current) => (Arc::clone(&current.site), records),
                 None => (self.open_seen(context).await?, records),
             },
             LookupOutcome::Found(newest) => {
-                tracing::debug!(again = known.is_some(), "a site's version was found");
                 let site = Arc::new(OpenSite::load(&self.0.files, &newest.version).await?);
                 let seen = Seen { number: newest.version.number, file: newest.file };
                 self.0.readers.table().seen.put(context, seen);

@@ -1,0 +1,93 @@
+//! SIGHUP: the settings are read again while the router runs.
+//!
+//! Lives here: which settings can change while it runs, and saying what was done. Does not live
+//! here: the settings themselves (`config`), what a limit does (`host`).
+
+use super::{log, say};
+use crate::{
+    config::{
+        ApiFile, ConfigFile, LimitsFile, LinkFile, LogFile, ProxyFile, RingFile, TunnelsFile,
+    },
+    driver::Handle,
+};
+
+/// Takes over from `new` what can change, says so, and leaves in `held` what holds now.
+pub(super) async fn apply(router: &Handle, held: &mut ConfigFile, new: ConfigFile) {
+    let (limits, level) = (new.limits.clone(), new.log);
+    let mut done = Vec::new();
+    if limits != held.limits {
+        let answer = router.set_limits(limits.bandwidth_kbps, limits.memory_mib).await;
+        if answer == Some(false) {
+            say(format_args!(
+                "settings: limits.memory_mib = {} is less than tunnels hold now: it is as low as \
+                 could be; reload again later, or restart",
+                limits.memory_mib
+            ));
+        }
+        if limits.bandwidth_kbps != held.limits.bandwidth_kbps {
+            done.push(format!("limits.bandwidth_kbps = {}", limits.bandwidth_kbps));
+        }
+        if limits.memory_mib != held.limits.memory_mib && answer == Some(true) {
+            done.push(format!("limits.memory_mib = {}", limits.memory_mib));
+        }
+    }
+    if level != held.log {
+        log::set_level(level.level);
+        done.push(format!("log.level = {}", level.level.as_str()));
+    }
+    for change in &done {
+        say(format_args!("settings: {change} from now on"));
+    }
+    let refused = refused(held, &new);
+    for key in &refused {
+        say(format_args!("settings: {key} changes only when the router is started again"));
+    }
+    if done.is_empty() && refused.is_empty() {
+        say(format_args!("settings: nothing to change"));
+    }
+    (held.limits, held.log) = (limits, level);
+}
+
+/// The keys that differ and cannot change while the router runs.
+fn refused(held: &ConfigFile, new: &ConfigFile) -> Vec<&'static str> {
+    let pairs = lasting(held).into_iter().zip(lasting(new));
+    pairs.filter(|(held, new)| held != new).map(|(held, _)| held.0).collect()
+}
+
+/// The settings that hold from start to end, as text. Taken apart whole, so that a new setting is a
+/// compile error until somebody decides where it belongs.
+fn lasting(file: &ConfigFile) -> [(&'static str, String); 7] {
+    let ConfigFile {
+        link: LinkFile { listen: link, announce },
+        proxy: ProxyFile { listen: proxy, expose },
+        api: ApiFile { listen: api },
+        tunnels: TunnelsFile { hops },
+        ring: RingFile { degree },
+        limits: LimitsFile { bandwidth_kbps: _, memory_mib: _ },
+        log: LogFile { level: _ },
+    } = file;
+    [
+        ("link.listen", link.to_string()),
+        ("link.announce", announce.clone()),
+        ("proxy.listen", proxy.to_string()),
+        ("proxy.expose", expose.to_string()),
+        ("api.listen", api.to_string()),
+        ("tunnels.hops", hops.to_string()),
+        ("ring.degree", degree.to_string()),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_change_is_named_and_what_can_is_not() {
+        let held = ConfigFile::default();
+        let text = "[tunnels]\nhops = 2\n[ring]\ndegree = 12\n[limits]\nbandwidth_kbps = 9000\n\
+                    memory_mib = 64\n[log]\nlevel = \"debug\"\n";
+        let new = ConfigFile::parse(text).unwrap();
+        assert_eq!(refused(&held, &new), ["tunnels.hops", "ring.degree"]);
+        assert!(refused(&held, &held).is_empty());
+    }
+}
