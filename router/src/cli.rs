@@ -165,7 +165,12 @@ failure_from!(
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     start_log();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if matches!(cli.command, Command::Run(_)) {
+        // A router is one task (decision 0001): what wakes it, and what it wakes, costs least beside it.
+        builder.worker_threads(1);
+    }
+    let runtime = match builder.enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             say(format_args!("cannot start: {error}"));
