@@ -195,7 +195,12 @@ pub fn main() -> ExitCode {
     if !matches!(cli.command, Command::Sim(_) | Command::Bench(_)) {
         process::guard_secrets();
     }
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if matches!(cli.command, Command::Run(_)) {
+        // A router is one task (decision 0001): what wakes it, and what it wakes, costs least beside it.
+        builder.worker_threads(1);
+    }
+    let runtime = match builder.enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             say(format_args!("cannot start: {error}"));

@@ -13,7 +13,9 @@ fn ready_world(setup: Setup) -> World {
 }
 
 fn text(len: usize) -> Vec<u8> {
-    (0..len).map(|at| u8::try_from((at * 31 + at / 251) % 256).unwrap()).collect()
+    (0..len)
+        .map(|at| u8::try_from((at * 31 + at / 251) % 256).expect("a remainder of 256"))
+        .collect()
 }
 
 /// Stores a file at router 0, kills it, fetches at router 17.
@@ -22,14 +24,14 @@ fn put_and_get(setup: Setup, len: usize) -> World {
     let bytes = text(len);
     let put = world.put(0, bytes.clone());
     let stored = world.run_until(Duration::from_mins(2), |world| world.file_over(put));
-    let (progress, cap) = world.stored(put).unwrap();
+    let (progress, cap) = world.stored(put).expect("it was begun");
     assert!(stored, "{progress:?}");
     assert_eq!(progress.stored, progress.total);
     world.kill(0);
     world.run(world.net.time() + Duration::from_secs(1));
     let get = world.get(17, cap);
     world.run_until(Duration::from_mins(2), |world| world.file_over(get));
-    let (progress, got) = world.file(get).unwrap();
+    let (progress, got) = world.file(get).expect("it was begun");
     assert!(got == bytes, "{progress:?}");
     world
 }

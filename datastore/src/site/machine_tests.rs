@@ -29,6 +29,7 @@ fn cap(byte: u8) -> ReadCap {
     ReadCap::take(&mut [byte; 64])
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "what lookups and updates are given")]
 fn seen(number: u64, file: &ReadCap) -> Option<Seen> {
     Some(Seen { number, file: file.duplicate() })
 }

@@ -106,7 +106,7 @@ pub struct Published {
 }
 
 enum State {
-    Looking(SiteLookup),
+    Looking(Box<SiteLookup>),
     Storing,
     Putting { announcer: Announcer, published: Box<Published>, until: Time },
     Over,
@@ -149,7 +149,7 @@ impl SiteUpdate {
         let seen =
             base.as_ref().map(|base| Seen { number: base.number, file: base.file.duplicate() });
         let lookup = SiteLookup::new(now, cap.name()?, network, seen)?;
-        let state = State::Looking(lookup);
+        let state = State::Looking(Box::new(lookup));
         let outputs = VecDeque::new();
         let mut this = Self { cap, network, base, onto, draft, rng, state, outputs };
         this.advance(now);

@@ -78,10 +78,8 @@ impl Driver {
         let folder =
             if path.as_str().is_empty() { String::new() } else { format!("{}/", path.as_str()) };
         let is_folder = self.files.keys().any(|file| file.starts_with(&folder));
-        let wanted = match path.is_folder() {
-            true => format!("{folder}index.html"),
-            false => path.as_str().to_owned(),
-        };
+        let wanted =
+            if path.is_folder() { format!("{folder}index.html") } else { path.as_str().to_owned() };
         match self.files.get(wanted.as_str()) {
             Some((mime, content)) => {
                 self.found = content.to_vec();
