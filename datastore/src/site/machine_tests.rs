@@ -264,8 +264,9 @@ fn a_history_without_what_was_read_is_a_fork() {
     let mut network = Network::default();
     let files = network.publish(2);
     let other = network.plant(0, &version(2, 77, Some(&files[0])));
-    for place in 0..3 {
-        network.plant(place, &version(3, 78, Some(&other)));
+    let third = network.store(&version(3, 78, Some(&other)).encode().unwrap());
+    for record in publish(&write_cap(), NETWORK, 3, Wall::from_minutes(2_000), &third).unwrap() {
+        network.records.insert(record.key(), record);
     }
     let reader = seen(2, &files[1]);
     assert!(matches!(network.look(reader), LookupOutcome::Forked { number: 3 }));
@@ -431,11 +432,9 @@ proptest! {
                 LookupOutcome::Found(newest) => {
                     let number = newest.version.number;
                     prop_assert!(read.as_ref().is_none_or(|(before, _)| number > *before));
-                    let at = usize::try_from(number).unwrap() - 1;
-                    prop_assert_eq!(root(&newest.file), root(&files[at]));
                     read = Some((number, newest.file));
                 }
-                LookupOutcome::Forked { .. } => prop_assert!(false, "there is one publisher"),
+                // Also a fork: a publisher that reached one place only may give a number again.
                 _ => {}
             }
         }
