@@ -1,6 +1,12 @@
 //! The fidelities say the same: over real ciphers or stand-ins, with padding sent or counted, as
 //! routers or as a graph.
 
+#![expect(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "test code: it fails by panicking"
+)]
+
 use std::path::Path;
 
 use warren_sim::{

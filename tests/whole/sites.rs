@@ -53,7 +53,8 @@ fn with_world<T>(work: impl FnOnce(&mut World) -> T) -> T {
 
 /// 20 small files, and one that no object shares.
 fn pages(scratch: &Scratch, word: &str) -> PathBuf {
-    let links: String = (0..18).map(|n| format!("<a href=p/{n}.html>{n}</a>")).collect();
+    let links: Vec<_> = (0..18).map(|n| format!("<a href=p/{n}.html>{n}</a>")).collect();
+    let links = links.concat();
     let index = format!("<!doctype html><title>{word}</title><h1>{word}</h1>{links}");
     scratch.write("pages/index.html", index.as_bytes());
     scratch.write("pages/p/index.html", b"<h1>folder</h1>");
@@ -221,7 +222,7 @@ fn an_update_is_seen_and_history_and_fork_show_it() {
         // A fork is another site with the same pages.
         let fork = client.command(&["site", "fork", &format!("http://{site}/")]).success();
         assert_ne!(fork.trim(), site);
-        world.site = fork.trim().to_owned();
+        fork.trim().clone_into(&mut world.site);
         let page = world.stranger("/", &[]).success();
         world.site = site;
         assert!(page.contains("<h1>second</h1>"), "{page}");
