@@ -234,8 +234,12 @@ mod tests {
     /// What each of the links sends in ten seconds, all of them always wanting to, the first asked
     /// first.
     fn ten_seconds(pacers: &mut [Pacer]) -> Vec<u64> {
+        ten_seconds_from(START, pacers)
+    }
+
+    fn ten_seconds_from(start: Time, pacers: &mut [Pacer]) -> Vec<u64> {
         let mut sent = vec![0; pacers.len()];
-        let (mut now, end) = (START, START + Duration::from_secs(10));
+        let (mut now, end) = (start, start + Duration::from_secs(10));
         while now < end {
             for (pacer, sent) in pacers.iter_mut().zip(&mut sent) {
                 while let Ok(cells) = pacer.cells(now) {
@@ -271,7 +275,8 @@ mod tests {
         let limits = pacers[0].limits.clone().unwrap();
         limits.sent.change(500_000);
         // What was promised at the old rate is paid for within the first of its seconds.
-        let sent: u64 = ten_seconds(&mut pacers).iter().sum();
+        let later = START + Duration::from_secs(10);
+        let sent: u64 = ten_seconds_from(later, &mut pacers).iter().sum();
         assert!(sent.abs_diff(5_000_000) * 100 <= 5_000_000 * 3, "{sent}");
     }
 

@@ -280,8 +280,11 @@ impl Pools {
 
     /// The first hop of builds under way gives no sign of life: others take their places at once,
     /// and not when their time is over.
-    pub(super) fn abandon(&mut self, link: LinkNo) {
-        let on_it = |attempt: &Attempt| attempt.sent.as_ref().is_some_and(|(at, _)| at.0 == link);
+    pub(super) fn abandon(&mut self, link: LinkNo, first: Option<RouterId>) {
+        let on_it = |attempt: &Attempt| match &attempt.sent {
+            Some((at, _)) => at.0 == link,
+            None => first.is_some() && first_id(&attempt.path) == first,
+        };
         let over: Vec<_> = self.attempts.extract_if(.., |_, attempt| on_it(attempt)).collect();
         for (_, attempt) in over {
             self.failed += 1;

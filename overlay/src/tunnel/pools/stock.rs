@@ -104,7 +104,7 @@ impl Pools {
             quiet,
         }));
         if quiet && changed {
-            self.abandon(link);
+            self.abandon(link, first);
         }
     }
 
