@@ -69,16 +69,19 @@ impl LengthMask {
     }
 
     fn next(&mut self) -> u16 {
-        if self.used >= Self::BLOCK {
-            self.rest();
+        let spent = self.used >= Self::BLOCK;
+        if spent {
             self.number += 1;
             self.used = 0;
         }
-        let block = self.block.get_or_insert_with(|| {
+        if spent || self.block.is_none() {
             let parts = [&self.key.expose_secret()[..], &self.number.to_be_bytes()];
-            Box::new(kdf::derive(LENGTH_STREAM, &parts))
-        });
-        let mask = block.get(self.used..).and_then(<[u8]>::first_chunk).copied();
+            let made = kdf::derive(LENGTH_STREAM, &parts);
+            // In place: a busy link allocates nothing.
+            **self.block.get_or_insert_with(|| Box::new([0; Self::BLOCK])) = made;
+        }
+        let block = self.block.as_deref().and_then(|block| block.get(self.used..));
+        let mask = block.and_then(<[u8]>::first_chunk).copied();
         self.used += 2;
         u16::from_be_bytes(mask.unwrap_or_default())
     }

@@ -127,6 +127,10 @@ impl Client {
                 self.leases.forgive();
             }
             let running: Vec<_> = self.attempts.iter().map(|attempt| attempt.via).collect();
+            if running.len() + 1 >= THIRD || (silent && self.failures > 0) {
+                // Leases fail or do not answer: the service may have others by now.
+                self.ask_after(now, self.asked_at + ASK_SOON);
+            }
             let pair = choose(now, &mut self.rng, &self.tunnels, &self.leases, live, &running);
             // Rotation must not go to another tunnel that is leaving.
             let pair = pair.filter(|(tunnel, _)| racing || !self.tunnels.is_retiring(*tunnel));
@@ -140,10 +144,6 @@ impl Client {
                 }
                 return;
             };
-            if running.len() + 1 >= THIRD {
-                // Lease after lease is tried and none answers: the service may have others by now.
-                self.ask_after(now, self.asked_at + ASK_SOON);
-            }
             // Of two that arrive the service drops the lower number: a gateway that is being asked
             // through a tunnel that works is asked again only when it had time to answer.
             let rtt = self.conversation.rtt.get();
