@@ -319,7 +319,7 @@ pub struct Pools {
     wants: BTreeMap<EndNo, Want>,
     tunnels: BTreeMap<Side, Own>,
     attempts: BTreeMap<u64, Attempt>,
-    /// Links whose peer gives no sign of life.
+    /// Links whose peer gives no sign of life, and who that is where tunnels of ours begin there.
     quiet: BTreeMap<LinkNo, Option<RouterId>>,
     next_ask: u64,
     limit: Limit,
