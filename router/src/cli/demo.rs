@@ -18,10 +18,10 @@ use warren_overlay::{
 use super::{
     Failure,
     demo_site::{self, Pages},
-    fetch, page, print, print_json, say,
+    fetch, log, page, print, print_json, say,
 };
 use crate::{
-    config::ConfigFile,
+    config::{ConfigFile, LogLevel},
     driver::{
         self, ExposeRequest, Handle, Setup,
         files::put::PutNews,
@@ -89,6 +89,8 @@ fn address(k: u8) -> Ipv4Addr {
 
 #[expect(clippy::disallowed_methods, reason = "measuring what a person at this machine would see")]
 pub(super) async fn demo(args: Demo) -> Result<(), Failure> {
+    // Each router of a network on one machine would warn of how few they are.
+    log::set_level(LogLevel::Error);
     let stages = Stages { start: Instant::now() };
     let (page_at, page_task) = page::serve().await?;
     let routers = start_routers(args.routers).await?;
