@@ -90,6 +90,7 @@ pub fn draw(seed: u64) -> Wire {
             pause: millis(between(rng, 10, 2_000)),
             bytes: Size(between(rng, 1, 5_000).into()),
         }),
+        store: None,
     };
     let mut fault = Vec::new();
     for kind in 0..4 {

@@ -1,10 +1,13 @@
 //! A run with routers: production routers, people, faults.
 
-use std::{path::Path, time::Duration};
+use std::{collections::BTreeSet, path::Path, time::Duration};
 
 use warren_overlay::{crypto::suite, service::Name, time::Time};
 
-use super::{Part, Report, Watcher, heal, measure};
+use super::{
+    Part, Report, Watcher, heal, measure,
+    store::{StoreMoment, StoreState},
+};
 use crate::{
     apps::Purpose,
     chance::{Times, exponential},
@@ -20,6 +23,8 @@ use crate::{
 
 /// In networks of up to so many routers each event is looked at; larger ones would take twice as long.
 const EACH_MAX: u32 = 100;
+/// A router that leaves in order hands over for three seconds, says goodbye and ends.
+const LEAVE_LIMIT: Duration = Duration::from_secs(4);
 /// How often the whole is looked at from outside.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -33,7 +38,7 @@ pub(crate) struct Plan<'a> {
 
 /// What the plan wants done at a moment.
 #[derive(Clone, Copy, Debug)]
-enum Moment {
+pub(super) enum Moment {
     /// A router starts for the first time.
     First(HostNo),
     /// Churn starts a router or ends it.
@@ -46,8 +51,12 @@ enum Moment {
     Begin(u32),
     /// A fault is over.
     End(u32),
+    /// A router that left in order has had its time.
+    Gone(HostNo),
     /// Somebody looks.
     Look,
+    /// Something of the store's workload.
+    Store(StoreMoment),
 }
 
 impl Moment {
@@ -60,6 +69,10 @@ impl Moment {
             Self::Begin(no) => (4, no),
             Self::End(no) => (5, no),
             Self::Look => (6, 0),
+            Self::Gone(no) => (10, no),
+            Self::Store(StoreMoment::Item) => (7, 0),
+            Self::Store(StoreMoment::Wish(no)) => (8, no),
+            Self::Store(StoreMoment::Sweep(no)) => (9, no),
         };
         kind << 32 | u64::from(index)
     }
@@ -73,6 +86,10 @@ impl Moment {
             3 => Self::Wish(index),
             4 => Self::Begin(index),
             5 => Self::End(index),
+            10 => Self::Gone(index),
+            7 => Self::Store(StoreMoment::Item),
+            8 => Self::Store(StoreMoment::Wish(index)),
+            9 => Self::Store(StoreMoment::Sweep(index)),
             _ => Self::Look,
         }
     }
@@ -93,12 +110,15 @@ struct Client {
 /// One run.
 #[derive(Debug)]
 pub(super) struct Run<'a> {
-    plan: &'a Plan<'a>,
+    pub(super) plan: &'a Plan<'a>,
     pub(super) world: World,
+    pub(super) store: StoreState,
     services: Vec<Name>,
     clients: Vec<Client>,
     /// Whether churn has each router online.
     online: Vec<bool>,
+    /// Routers that are leaving in order.
+    leaving: BTreeSet<HostNo>,
     /// Each fault's routers.
     victims: Vec<Vec<HostNo>>,
     /// When each router started first, and became ready.
@@ -222,18 +242,20 @@ impl<'a> Run<'a> {
         let routers = plan.wire.network.routers;
         Self {
             online: vec![true; routers as usize],
+            leaving: BTreeSet::new(),
             started: vec![None; routers as usize],
             ready: vec![None; routers as usize],
             victims: Vec::new(),
             services: Vec::new(),
             clients: Vec::new(),
+            store: StoreState::default(),
             oracle: Oracle::new(!world.setup().deferred.is_zero()),
             world,
             plan,
         }
     }
 
-    fn at(&mut self, at: Time, moment: Moment) {
+    pub(super) fn at(&mut self, at: Time, moment: Moment) {
         self.world.at(at, moment.token());
     }
 
@@ -271,6 +293,7 @@ impl<'a> Run<'a> {
         }
         self.schedule_faults(begin);
         self.schedule_clients(begin);
+        self.schedule_store(begin);
         self.at(Time::ZERO + LOOK_EVERY, Moment::Look);
     }
 
@@ -347,11 +370,20 @@ impl<'a> Run<'a> {
             Moment::Wish(client) => self.wish(client),
             Moment::Begin(fault) => self.fault(fault, true),
             Moment::End(fault) => self.fault(fault, false),
+            Moment::Gone(no) => {
+                if self.leaving.remove(&no) {
+                    self.world.kill(no);
+                }
+            }
+            Moment::Store(moment) => self.store_happens(moment),
             Moment::Look => {}
         }
     }
 
     fn start(&mut self, no: HostNo) {
+        if self.leaving.remove(&no) {
+            self.world.kill(no);
+        }
         self.world.start_router(no);
         if let Some(started) = self.started.get_mut(no as usize) {
             started.get_or_insert(self.world.net.time());
@@ -363,10 +395,13 @@ impl<'a> Run<'a> {
         let graceful = self.plan.wire.churn.as_ref().map_or(0.0, |churn| churn.graceful);
         let now = self.world.net.time().as_micros();
         let mut rng = self.world.net.streams().of("goodbye", now ^ u64::from(no) << 44);
-        if rng.unit() < graceful {
+        if rng.unit() < graceful && self.world.net.host(no).is_some() {
             self.world.leave(no);
+            self.leaving.insert(no);
+            self.at(self.world.net.time() + LEAVE_LIMIT, Moment::Gone(no));
+        } else {
+            self.world.kill(no);
         }
-        self.world.kill(no);
     }
 
     fn turn(&mut self, no: HostNo) {
@@ -458,6 +493,7 @@ impl<'a> Run<'a> {
             end: world.net.time(),
             metrics: measure::metrics(world, waits),
             rows: measure::rows(world),
+            store_rows: measure::store_rows(world),
             violations: self.oracle.take(),
         }
     }
