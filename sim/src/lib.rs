@@ -19,6 +19,7 @@ pub mod metric;
 mod net;
 mod oracle;
 mod queue;
+mod replicas;
 pub mod run;
 pub mod scenario;
 mod stand_in;

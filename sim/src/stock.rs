@@ -113,6 +113,8 @@ pub(crate) struct Stock {
     stored: Vec<ItemNo>,
     trips: Vec<Trip>,
     under_way: BTreeMap<JobNo, usize>,
+    /// At whose router something else came of which item than what was stored.
+    wrong: Option<(HostNo, ItemNo)>,
 }
 
 impl Item {
@@ -287,6 +289,9 @@ impl Stock {
                 }
             }
         };
+        if trip.how == Ended::Wrong {
+            self.wrong.get_or_insert((trip.host, trip.item));
+        }
         if trip.errand == Errand::Put && trip.how == Ended::Done {
             self.stored.push(trip.item);
         }
@@ -295,6 +300,11 @@ impl Stock {
     /// Items that are stored, in the order in which they came to be so.
     pub(crate) fn stored(&self) -> &[ItemNo] {
         &self.stored
+    }
+
+    /// At whose router something came that is not what was stored, if ever.
+    pub(crate) const fn wrong(&self) -> Option<(HostNo, ItemNo)> {
+        self.wrong
     }
 
     /// All errands, in the order in which people set out.

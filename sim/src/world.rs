@@ -12,7 +12,7 @@ use std::{
 };
 
 use warren_datastore::{
-    MemoryRecords,
+    MemoryRecords, RecordStore,
     blocks::{BlockStore, MemoryBlocks, Shelf},
     capability::ReadCap,
     transfer::{FetchProgress, StoreProgress},
@@ -29,6 +29,7 @@ use warren_overlay::{
     rng::Rng,
     service::Name,
     time::Time,
+    unit::UnitKey,
     wire::RouterDescriptor,
 };
 use warren_router::{
@@ -458,6 +459,38 @@ impl World {
         // Looked at first: what is asked for may change nothing about who has it.
         let there = self.stock.is_there(item, &owned(&self.disks, &self.net));
         self.stock.get(&mut self.net, &mut self.files, (no, errand, item), there);
+    }
+
+    /// What a router holds for others: records that have not expired, and blocks, unless its line is too
+    /// thin to hand blocks over in seconds.
+    pub(crate) fn held(&self, no: HostNo) -> Vec<UnitKey> {
+        let Some(disk) = self.disks.get(no as usize) else { return Vec::new() };
+        let wall = self.net.now(no).wall;
+        let mut records = disk.records.lock().unwrap_or_else(PoisonError::into_inner);
+        let records = records.range(None, usize::MAX).unwrap_or_default();
+        let records = records.iter().filter(|it| it.is_current(wall));
+        let mut held: Vec<_> = records.map(|it| UnitKey::Record(it.key())).collect();
+        if self.setup.uplink.is_none() {
+            let blocks = disk.blocks.lock().unwrap_or_else(PoisonError::into_inner);
+            let blocks = blocks.addresses(Shelf::Owned, None, usize::MAX);
+            held.extend(blocks.into_iter().map(UnitKey::Block));
+        }
+        held
+    }
+
+    /// Whether a router holds a unit for others.
+    pub(crate) fn holds(&self, no: HostNo, unit: &UnitKey) -> bool {
+        let Some(disk) = self.disks.get(no as usize) else { return false };
+        match unit {
+            UnitKey::Record(key) => {
+                let mut records = disk.records.lock().unwrap_or_else(PoisonError::into_inner);
+                records.get(key).is_ok_and(|it| it.is_some())
+            }
+            UnitKey::Block(address) => {
+                let blocks = disk.blocks.lock().unwrap_or_else(PoisonError::into_inner);
+                blocks.holds(Shelf::Owned, address)
+            }
+        }
     }
 
     /// What is stored and who asked for it.

@@ -16,6 +16,7 @@ use crate::{
     latency::Latency,
     net::{HostNo, Wires},
     oracle::Oracle,
+    replicas::Replicas,
     scenario::{Ciphers, Fault, ScenarioError, Wire},
     stand_in::STAND_IN,
     world::{SEEDS, Setup, Step, World},
@@ -125,6 +126,7 @@ pub(super) struct Run<'a> {
     started: Vec<Option<Time>>,
     ready: Vec<Option<Time>>,
     pub(super) oracle: Oracle,
+    replicas: Replicas,
 }
 
 impl<'a> Plan<'a> {
@@ -207,7 +209,7 @@ impl<'a> Plan<'a> {
             let moment = match step {
                 None => break,
                 Some(Step::Event(no)) => {
-                    run.oracle.event(&run.world.net, no);
+                    run.event(no);
                     continue;
                 }
                 Some(Step::Moment(token)) => Moment::of(token),
@@ -249,6 +251,7 @@ impl<'a> Run<'a> {
             services: Vec::new(),
             clients: Vec::new(),
             store: StoreState::default(),
+            replicas: Replicas::default(),
             oracle: Oracle::new(!world.setup().deferred.is_zero()),
             world,
             plan,
@@ -370,20 +373,14 @@ impl<'a> Run<'a> {
             Moment::Wish(client) => self.wish(client),
             Moment::Begin(fault) => self.fault(fault, true),
             Moment::End(fault) => self.fault(fault, false),
-            Moment::Gone(no) => {
-                if self.leaving.remove(&no) {
-                    self.world.kill(no);
-                }
-            }
+            Moment::Gone(no) => self.gone(no),
             Moment::Store(moment) => self.store_happens(moment),
             Moment::Look => {}
         }
     }
 
     fn start(&mut self, no: HostNo) {
-        if self.leaving.remove(&no) {
-            self.world.kill(no);
-        }
+        self.gone(no);
         self.world.start_router(no);
         if let Some(started) = self.started.get_mut(no as usize) {
             started.get_or_insert(self.world.net.time());
@@ -396,12 +393,39 @@ impl<'a> Run<'a> {
         let now = self.world.net.time().as_micros();
         let mut rng = self.world.net.streams().of("goodbye", now ^ u64::from(no) << 44);
         if rng.unit() < graceful && self.world.net.host(no).is_some() {
-            self.world.leave(no);
+            if self.plan.wire.network.routers <= EACH_MAX {
+                self.replicas.leaves(&self.world, no);
+            }
             self.leaving.insert(no);
+            self.world.leave(no);
             self.at(self.world.net.time() + LEAVE_LIMIT, Moment::Gone(no));
         } else {
             self.world.kill(no);
         }
+    }
+
+    /// A router that leaves in order, if it does, has had its time.
+    fn gone(&mut self, no: HostNo) {
+        if !self.leaving.remove(&no) {
+            return;
+        }
+        if let Some(what) = self.replicas.gone(no) {
+            self.oracle.tell("replicas", true, (self.world.net.time(), no), what);
+        }
+        self.world.kill(no);
+    }
+
+    /// Whoever is leaving is gone now.
+    pub(super) fn end_leaves(&mut self) {
+        while let Some(no) = self.leaving.first().copied() {
+            self.gone(no);
+        }
+    }
+
+    /// Something happened at a router.
+    pub(super) fn event(&mut self, no: HostNo) {
+        self.oracle.event(&self.world.net, no);
+        self.replicas.event(&self.world, no);
     }
 
     fn turn(&mut self, no: HostNo) {
@@ -467,6 +491,10 @@ impl<'a> Run<'a> {
 
     pub(super) fn look(&mut self) {
         let now = self.world.net.time();
+        if let Some((host, item)) = self.world.stock().wrong() {
+            let what = format!("item {item}: what came is not what was stored");
+            self.oracle.tell("bytes", true, (now, host), what);
+        }
         for (no, (ready, started)) in (0..).zip(self.ready.iter_mut().zip(&self.started)) {
             if ready.is_none()
                 && started.is_some()
