@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     metric::Metric,
     oracle::Violation,
-    run::{Part, ROWS_HEADING, Report, Watcher},
+    run::{Part, ROWS_HEADING, Report, STORE_ROWS_HEADING, Watcher},
     scenario::{Condition, Scenario, ScenarioError},
 };
 
@@ -129,7 +129,7 @@ impl Batch<'_> {
     }
 
     /// Writes all results into `folder`: `manifest.json`, `scenario.toml`, `seeds.csv`,
-    /// `wishes.csv`, `summary.json`, and the files that the scenario names.
+    /// `wishes.csv`, `store.csv`, `summary.json`, and the files that the scenario names.
     ///
     /// # Errors
     /// When it holds results of another scenario, or cannot be written.
@@ -147,10 +147,16 @@ impl Batch<'_> {
         }
         fs::write(folder.join("scenario.toml"), self.text)?;
         fs::write(folder.join("seeds.csv"), seeds_csv(reports))?;
-        if reports.iter().any(|report| !report.rows.is_empty()) {
-            let rows = reports.iter().map(|report| report.rows.as_str());
-            let text: String = std::iter::once(ROWS_HEADING).chain(rows).collect();
-            fs::write(folder.join("wishes.csv"), text)?;
+        let rows: [(_, _, fn(&Report) -> &str); 2] = [
+            ("wishes.csv", ROWS_HEADING, |report| &report.rows),
+            ("store.csv", STORE_ROWS_HEADING, |report| &report.store_rows),
+        ];
+        for (name, heading, rows) in rows {
+            if reports.iter().any(|report| !rows(report).is_empty()) {
+                let text: String =
+                    std::iter::once(heading).chain(reports.iter().map(rows)).collect();
+                fs::write(folder.join(name), text)?;
+            }
         }
         let summary = serde_json::to_string_pretty(&Summary::of(self.scenario, reports))?;
         fs::write(folder.join("summary.json"), summary + "\n")?;

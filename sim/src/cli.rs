@@ -422,7 +422,9 @@ impl Swarm {
         let mut worst = Verdict::Passed;
         for failure in &failures {
             worst = worst.max(failure.verdict());
-            say(format_args!("seed {} failed; looking for less that still fails", failure.seed));
+            let first = failure.violations.first().map_or("", |it| it.oracle);
+            let seed = failure.seed;
+            say(format_args!("seed {seed} failed ({first}); looking for less that still fails"));
             let quiet = || Quiet(Arc::clone(stop));
             let small = failure.shrink(&mut || Box::new(quiet()))?;
             let name = format!("swarm-{}.toml", small.seed);

@@ -109,19 +109,35 @@ impl RecordStore for Records {
     }
 }
 
-/// Blocks behind a slow disk.
+/// Blocks that outlive the router that holds them, behind a disk that may be slow.
 #[derive(Debug)]
 pub(crate) struct Blocks {
-    pub(crate) kept: MemoryBlocks,
+    pub(crate) kept: Arc<Mutex<MemoryBlocks>>,
     pub(crate) pace: Option<Arc<Pace>>,
 }
 
 impl Blocks {
-    fn access(&mut self) -> &mut MemoryBlocks {
+    /// Opens what a disk holds. What the person there fetched is gone: its key ended with the process.
+    pub(crate) fn open(kept: &Arc<Mutex<MemoryBlocks>>, pace: Option<Arc<Pace>>) -> Self {
+        let this = Self { kept: Arc::clone(kept), pace };
+        let mut disk = this.look();
+        for address in disk.addresses(Shelf::Client, None, usize::MAX) {
+            // Memory does not fail.
+            let _ = disk.remove(Shelf::Client, &address);
+        }
+        drop(disk);
+        this
+    }
+
+    fn access(&self) -> MutexGuard<'_, MemoryBlocks> {
         if let Some(pace) = &self.pace {
             pace.access();
         }
-        &mut self.kept
+        self.look()
+    }
+
+    fn look(&self) -> MutexGuard<'_, MemoryBlocks> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -143,7 +159,7 @@ impl BlockStore for Blocks {
     }
 
     fn holds(&self, on: Shelf, address: &BlockAddress) -> bool {
-        self.kept.holds(on, address)
+        self.look().holds(on, address)
     }
 
     fn addresses(
@@ -152,15 +168,15 @@ impl BlockStore for Blocks {
         after: Option<&BlockAddress>,
         limit: usize,
     ) -> Vec<BlockAddress> {
-        self.kept.addresses(on, after, limit)
+        self.look().addresses(on, after, limit)
     }
 
     fn usage(&self, on: Shelf) -> Usage {
-        self.kept.usage(on)
+        self.look().usage(on)
     }
 
     fn damaged(&self) -> u64 {
-        self.kept.damaged()
+        self.look().damaged()
     }
 
     fn note(&mut self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
@@ -172,6 +188,6 @@ impl BlockStore for Blocks {
     }
 
     fn mend(&mut self) -> Result<(), StoreError> {
-        self.kept.mend()
+        self.look().mend()
     }
 }

@@ -1,7 +1,8 @@
 //! People with files: who stores one, who fetches one, and whether the bytes are right.
 //!
 //! Lives here: a transfer for each, driven as the driver drives it. Does not live here: the transfers
-//! (`warren_datastore::transfer`), their tunnels (`warren_router::node`), services (`apps.rs`).
+//! (`warren_datastore::transfer`; of a block alone: `asker.rs`), their tunnels (`warren_router::node`),
+//! who wants what when (`stock.rs`), services (`apps.rs`).
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -16,13 +17,17 @@ use warren_router::{
     node::{JobEvent, JobInput, JobNo, NodeInput},
 };
 
-use crate::net::{HostNo, Net};
+use crate::{
+    asker::Asker,
+    net::{HostNo, Net},
+};
 
 /// What one person wants.
 #[derive(Debug)]
 enum Want {
     Store { machine: Box<Store>, bytes: Vec<u8>, taken: usize },
     Fetch { machine: Box<Fetch>, got: Vec<u8> },
+    Block(Box<Asker>),
 }
 
 impl Want {
@@ -30,6 +35,7 @@ impl Want {
         match self {
             Self::Store { machine, .. } => &mut **machine,
             Self::Fetch { machine, .. } => &mut **machine,
+            Self::Block(asker) => &mut **asker,
         }
     }
 
@@ -51,6 +57,7 @@ impl Want {
                     got.extend(bytes);
                 }
             }
+            Self::Block(_) => {}
         }
     }
 
@@ -58,6 +65,7 @@ impl Want {
         match self {
             Self::Store { machine, .. } => machine.is_done(),
             Self::Fetch { machine, .. } => machine.is_done() || machine.error().is_some(),
+            Self::Block(asker) => asker.told().is_some(),
         }
     }
 }
@@ -67,6 +75,8 @@ struct Person {
     host: HostNo,
     want: Want,
     over: bool,
+    /// It is over because its router was stopped.
+    cut: bool,
     /// When the last alarm for it is due.
     alarm: Option<Time>,
 }
@@ -75,16 +85,40 @@ struct Person {
 #[derive(Debug, Default)]
 pub(crate) struct Files {
     people: BTreeMap<JobNo, Person>,
+    next_job: u64,
     alarms: Vec<(Time, JobNo)>,
+    /// Whose want is over and was not yet told.
+    overs: Vec<JobNo>,
+}
+
+/// What came of a want that is over.
+#[derive(Debug)]
+pub(crate) enum Came {
+    /// A file is stored as far as it is; so many copies of its thinnest block.
+    Stored {
+        /// What reads it, if it was stored whole.
+        cap: Option<ReadCap>,
+        /// Fewest copies of a block.
+        copies: u8,
+    },
+    /// A file was fetched as far as it came.
+    Fetched {
+        /// Its bytes.
+        got: Vec<u8>,
+        /// Whether the transfer says that this is all.
+        whole: bool,
+        /// Requests, and most routers asked in one.
+        asks: (u64, u8),
+    },
+    /// A block's errand ended.
+    Block(Box<Asker>),
+    /// The person's router was stopped.
+    Cut,
 }
 
 impl Files {
     pub(crate) fn put(&mut self, net: &mut Net, host: HostNo, bytes: Vec<u8>) -> JobNo {
-        let secret = Secret::random(&mut net.streams().of("files", host.into()));
-        let source = Arc::new(KeySource::context(secret));
-        let encoder = Encoder::new(source, Content::of(&bytes), Options::default())
-            .expect("what fits into memory is no longer than 1 TiB");
-        let machine = Box::new(Store::new(encoder));
+        let machine = Box::new(Store::new(encoder(net, host, &bytes)));
         self.begin(net, host, Want::Store { machine, bytes, taken: 0 })
     }
 
@@ -93,9 +127,15 @@ impl Files {
         self.begin(net, host, Want::Fetch { machine, got: Vec::new() })
     }
 
+    /// Somebody puts or gets a block.
+    pub(crate) fn block(&mut self, net: &mut Net, host: HostNo, asker: Asker) -> JobNo {
+        self.begin(net, host, Want::Block(Box::new(asker)))
+    }
+
     fn begin(&mut self, net: &mut Net, host: HostNo, want: Want) -> JobNo {
-        let job = JobNo(self.people.len() as u64);
-        self.people.insert(job, Person { host, want, over: false, alarm: None });
+        let job = JobNo(self.next_job);
+        self.next_job += 1;
+        self.people.insert(job, Person { host, want, over: false, cut: false, alarm: None });
         say(net, host, job, JobInput::Begin { hops: None, cached: true });
         self.drive(net, job);
         job
@@ -137,6 +177,7 @@ impl Files {
         }
         if person.want.is_over() {
             person.over = true;
+            self.overs.push(job);
             return say(net, host, job, JobInput::End);
         }
         let due = person.want.machine().poll_timeout(now);
@@ -151,6 +192,39 @@ impl Files {
         self.alarms.pop()
     }
 
+    /// A router was stopped: its people get nothing more.
+    pub(crate) fn killed(&mut self, host: HostNo) {
+        for (job, person) in self.people.iter_mut().filter(|it| it.1.host == host && !it.1.over) {
+            (person.over, person.cut) = (true, true);
+            self.overs.push(*job);
+        }
+    }
+
+    /// The next want that is over.
+    pub(crate) fn poll_over(&mut self) -> Option<JobNo> {
+        self.overs.pop()
+    }
+
+    /// What came of a want that is over; nothing is kept of it.
+    pub(crate) fn take(&mut self, job: JobNo) -> Option<Came> {
+        if !self.over(job) {
+            return None;
+        }
+        let person = self.people.remove(&job)?;
+        Some(match person.want {
+            _ if person.cut => Came::Cut,
+            Want::Store { machine, .. } => Came::Stored {
+                cap: machine.read_cap().map(ReadCap::duplicate),
+                copies: machine.progress().copies_min.unwrap_or(0),
+            },
+            Want::Fetch { machine, got } => {
+                let FetchProgress { asked, routers, .. } = machine.progress();
+                Came::Fetched { got, whole: machine.is_done(), asks: (asked, routers) }
+            }
+            Want::Block(asker) => Came::Block(asker),
+        })
+    }
+
     pub(crate) fn over(&self, job: JobNo) -> bool {
         self.people.get(&job).is_some_and(|person| person.over)
     }
@@ -160,16 +234,24 @@ impl Files {
             Want::Store { machine, .. } => {
                 Some((machine.progress(), machine.read_cap()?.duplicate()))
             }
-            Want::Fetch { .. } => None,
+            Want::Fetch { .. } | Want::Block(_) => None,
         }
     }
 
     pub(crate) fn fetched(&self, job: JobNo) -> Option<(FetchProgress, &[u8])> {
         match &self.people.get(&job)?.want {
             Want::Fetch { machine, got } => Some((machine.progress(), got)),
-            Want::Store { .. } => None,
+            Want::Store { .. } | Want::Block(_) => None,
         }
     }
+}
+
+/// What makes blocks of a file that somebody at `host` stores: the same bytes, the same blocks.
+pub(crate) fn encoder(net: &Net, host: HostNo, bytes: &[u8]) -> Encoder {
+    let secret = Secret::random(&mut net.streams().of("files", host.into()));
+    let source = Arc::new(KeySource::context(secret));
+    Encoder::new(source, Content::of(bytes), Options::default())
+        .expect("what fits into memory is no longer than 1 TiB")
 }
 
 fn say(net: &mut Net, host: HostNo, job: JobNo, input: JobInput) {

@@ -4,6 +4,7 @@
 //! without sleeping. Does not live here: any protocol logic.
 
 mod apps;
+mod asker;
 pub mod batch;
 mod chance;
 mod churn;
@@ -12,14 +13,17 @@ mod conn;
 mod disk;
 mod files;
 pub mod graph;
+mod keep;
 mod latency;
 pub mod metric;
 mod net;
 mod oracle;
 mod queue;
+mod replicas;
 pub mod run;
 pub mod scenario;
 mod stand_in;
+mod stock;
 mod streams;
 pub mod swarm;
 pub mod validate;
@@ -32,4 +36,5 @@ pub use latency::{Latency, MATRIX_MAX, Matrix, MatrixError};
 pub use net::{Happened, HostNo, Line, Net, Seat, What, Wires};
 pub use oracle::Violation;
 pub use stand_in::{STAND_IN, StandIn};
+pub use stock::{Ended, Errand, ItemNo, Trip};
 pub use streams::Streams;

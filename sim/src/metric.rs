@@ -51,12 +51,68 @@ pub enum Metric {
     PadFrames,
     /// Their bytes.
     PadBytes,
+    /// Puts that are over and whose router lived.
+    Puts,
+    /// Share of those that were stored.
+    PutSuccess,
+    /// From a put to its end: median, of those that were stored.
+    PutP50,
+    /// The same: 95th percentile.
+    PutP95,
+    /// Gets that are over and whose router lived, sweeps not counted.
+    Gets,
+    /// Share of those that brought everything.
+    GetSuccess,
+    /// Share of the gets of what was there that did not find it: present but not found.
+    GetMissed,
+    /// Share of all gets that were of what was not there.
+    GetLost,
+    /// From a get to its end: median, of those that succeeded.
+    GetP50,
+    /// The same: 95th percentile.
+    GetP95,
+    /// The same: 99th percentile.
+    GetP99,
+    /// Share of all items that the first sweep brought.
+    SweepFirst,
+    /// The same: of those that were there.
+    SweepFirstThere,
+    /// Share of all items that the last sweep brought.
+    SweepLast,
+    /// The same: of those that were there.
+    SweepLastThere,
+    /// Share of the items that are there at the end.
+    ItemsThere,
+    /// Mean copies of those: routers that run and own the block.
+    Copies,
+    /// Members online at the end.
+    Online,
+    /// Blocks that neighbours gave each other because one lacked them.
+    BlocksRepaired,
+    /// Addresses of blocks that neighbours offered each other, 32 bytes each.
+    AddressesOffered,
 }
 
 impl Metric {
-    /// Whether `routing` runs give it; those of routers give all.
+    /// Whether `routing` runs give it, with or without `keep`.
     pub const fn is_of_routing(self) -> bool {
-        matches!(self, Self::Success | Self::Found | Self::Hops | Self::HopsP99 | Self::Degree)
+        matches!(
+            self,
+            Self::Success
+                | Self::Found
+                | Self::Hops
+                | Self::HopsP99
+                | Self::Degree
+                | Self::SweepFirst
+                | Self::SweepFirstThere
+                | Self::SweepLast
+                | Self::SweepLastThere
+                | Self::ItemsThere
+                | Self::Copies
+                | Self::Online
+                | Self::BlocksRepaired
+                | Self::AddressesOffered
+        )
     }
 }
 

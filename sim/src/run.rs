@@ -5,9 +5,10 @@
 
 mod heal;
 mod measure;
+mod store;
 mod wire;
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, time::Duration};
 
 use warren_overlay::time::Time;
 
@@ -37,6 +38,8 @@ pub struct Report {
     pub metrics: Metrics,
     /// One line per wish, for people and their tools; without a heading.
     pub rows: String,
+    /// The same for errands to the store.
+    pub store_rows: String,
     /// What must never happen and did.
     pub violations: Vec<Violation>,
 }
@@ -44,6 +47,10 @@ pub struct Report {
 /// The heading of [`Report::rows`].
 pub const ROWS_HEADING: &str =
     "seed,wish,kind,router,asked_s,first_s,last_s,stall_s,bytes,outcome\n";
+
+/// The heading of [`Report::store_rows`].
+pub const STORE_ROWS_HEADING: &str =
+    "seed,errand,kind,item,bytes,router,asked_s,ended_s,requests,routers,copies,outcome\n";
 
 /// How a run is watched.
 pub trait Watcher {
@@ -68,7 +75,9 @@ impl Scenario {
     pub fn end(&self) -> Time {
         match self {
             Self::Wire(wire) => Time::ZERO + wire.warmup.0 + wire.duration.0,
-            Self::Routing(_) => Time::ZERO,
+            Self::Routing(routing) => {
+                Time::ZERO + routing.keep.as_ref().map_or(Duration::ZERO, |keep| keep.duration.0)
+            }
         }
     }
 
@@ -85,7 +94,10 @@ impl Scenario {
     ) -> Result<Option<Report>, ScenarioError> {
         match self {
             Self::Wire(wire) => Ok(Plan::new(wire, folder)?.run(seed, part, watcher)),
-            Self::Routing(routing) => routing.run(seed, watcher),
+            Self::Routing(routing) => match &routing.keep {
+                Some(keep) => Ok(crate::keep::run(routing, keep, seed, watcher)),
+                None => routing.run(seed, watcher),
+            },
         }
     }
 }
@@ -121,6 +133,7 @@ impl Routing {
             end: Time::ZERO,
             metrics,
             rows: String::new(),
+            store_rows: String::new(),
             violations: Vec::new(),
         }))
     }

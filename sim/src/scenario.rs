@@ -6,6 +6,8 @@
 //! Every key is known or an error; a key that a fidelity does not use is unknown there.
 
 mod check;
+mod keep;
+mod store;
 mod units;
 
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
@@ -14,7 +16,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use warren_overlay::ring::VIEW_MAX;
 
-pub use self::units::{Condition, Size, Span, UnitError};
+pub use self::{
+    keep::{Class, Keep, Life},
+    store::{StoreLoad, Unit},
+    units::{Condition, Size, Span, UnitError},
+};
 use crate::{
     chance::Times,
     graph::Rule,
@@ -268,6 +274,8 @@ pub struct Workload {
     pub bulk: Option<Browsing>,
     /// Conversations of small messages on one stream.
     pub chat: Option<Chat>,
+    /// Files or blocks that are stored and asked for.
+    pub store: Option<StoreLoad>,
 }
 
 /// Streams with one answer each.
@@ -354,6 +362,8 @@ pub struct Routing {
     /// Share of the nodes that dies at once after the links are made; nobody repairs.
     #[serde(default)]
     pub dead: f64,
+    /// Holders, disks and members that come and go, for weeks, instead of lookups that happen at once.
+    pub keep: Option<Keep>,
     /// What every seed's metrics must be.
     #[serde(default)]
     pub expect: BTreeMap<Metric, Condition>,

@@ -18,7 +18,7 @@ use crate::{
     run::{Part, Watcher},
     scenario::{
         Browsing, Chat, Churn, ChurnModel, Ciphers, Fault, LatencyKey, Network, Scenario,
-        ScenarioError, Size, Span, Wire, Workload,
+        ScenarioError, Size, Span, StoreLoad, Unit, Wire, Workload,
     },
     streams::Streams,
 };
@@ -79,7 +79,7 @@ pub fn draw(seed: u64) -> Wire {
         every: Span::seconds(between(rng, 3, 15).into()),
         bytes: Size(u64::from(kib) << 10),
     };
-    let workload = Workload {
+    let mut workload = Workload {
         services: between(rng, 1, 3),
         browsing: half(rng).then(|| wishes(rng, 60)),
         bulk: half(rng).then(|| wishes(rng, 1_500)),
@@ -90,6 +90,7 @@ pub fn draw(seed: u64) -> Wire {
             pause: millis(between(rng, 10, 2_000)),
             bytes: Size(between(rng, 1, 5_000).into()),
         }),
+        store: None,
     };
     let mut fault = Vec::new();
     for kind in 0..4 {
@@ -106,6 +107,7 @@ pub fn draw(seed: u64) -> Wire {
             });
         }
     }
+    workload.store = store(seed);
     Wire {
         fidelity: Ciphers::Wire,
         duration: Span::seconds(duration.into()),
@@ -117,6 +119,23 @@ pub fn draw(seed: u64) -> Wire {
         heal: Some(Span(HEAL)),
         expect: std::collections::BTreeMap::default(),
     }
+}
+
+/// Half of the seeds store something. A stream of its own: the rest is as it was without it.
+fn store(seed: u64) -> Option<StoreLoad> {
+    let rng = &mut Streams::new(seed).of("swarm store", 0);
+    half(rng).then(|| StoreLoad {
+        unit: if half(rng) { Unit::Block } else { Unit::File },
+        items: between(rng, 5, 40),
+        load: Span::seconds(between(rng, 5, 20).into()),
+        bytes: Size(u64::from(between(rng, 1, 200)) << 10),
+        sigma: 1.0,
+        clients: between(rng, 1, 6),
+        every: Span::seconds(between(rng, 3, 15).into()),
+        zipf: 2.0 * rng.unit(),
+        puts: 0.3 * rng.unit(),
+        sweeps: Vec::new(),
+    })
 }
 
 fn half(rng: &mut Rng) -> bool {
@@ -293,6 +312,9 @@ fn less(wire: &Wire) -> Vec<Wire> {
     }
     if wire.workload.chat.is_some() {
         with(&|it| it.workload.chat = None);
+    }
+    if wire.workload.store.is_some() {
+        with(&|it| it.workload.store = None);
     }
     all
 }

@@ -7,17 +7,18 @@
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use warren_datastore::{
-    MemoryRecords,
-    blocks::MemoryBlocks,
+    MemoryRecords, RecordStore,
+    blocks::{BlockStore, MemoryBlocks, Shelf},
     capability::ReadCap,
     transfer::{FetchProgress, StoreProgress},
 };
 use warren_overlay::{
+    block::BlockAddress,
     crypto::{kem::DhSecret, puzzle::Difficulty, sign::IdentityKey, suite},
     id::{EndNo, RouterId},
     link::PadCount,
@@ -28,6 +29,7 @@ use warren_overlay::{
     rng::Rng,
     service::Name,
     time::Time,
+    unit::UnitKey,
     wire::RouterDescriptor,
 };
 use warren_router::{
@@ -43,6 +45,7 @@ use crate::{
     graph::Graph,
     latency::Latency,
     net::{Happened, HostNo, Net, Seat, Wires},
+    stock::{Errand, ItemNo, Stock},
     streams::Streams,
 };
 
@@ -108,6 +111,7 @@ impl Default for Setup {
 #[derive(Debug, Default)]
 struct Disk {
     records: Arc<Mutex<MemoryRecords>>,
+    blocks: Arc<Mutex<MemoryBlocks>>,
     guards: Vec<u8>,
     peers: Vec<Arc<RouterDescriptor>>,
     /// How often it has started.
@@ -150,12 +154,27 @@ pub struct World {
     disks: Vec<Disk>,
     apps: Apps,
     files: Files,
+    stock: Stock,
 }
 
 /// Router `k`'s address: each in another /24.
 fn address(k: HostNo) -> SocketAddr {
     let [_, a, b, c] = k.to_be_bytes();
     ([127u8.saturating_add(a), b, c, 1], 9_000).into()
+}
+
+/// How often a block lies owned on the disks of routers that run and are awake.
+fn owned(disks: &[Disk], net: &Net) -> impl Fn(&BlockAddress) -> u32 {
+    let runs = |no: HostNo| net.host(no).is_some() && !net.is_asleep(no);
+    let disks = (0..).zip(disks).filter(|(no, _)| runs(*no)).map(|(_, disk)| &disk.blocks);
+    let disks: Vec<_> = disks.collect();
+    move |address| {
+        let holds = |disk: &&Arc<Mutex<MemoryBlocks>>| {
+            let disk = disk.lock().unwrap_or_else(PoisonError::into_inner);
+            disk.holds(Shelf::Owned, address)
+        };
+        u32::try_from(disks.iter().copied().filter(holds).count()).unwrap_or(u32::MAX)
+    }
 }
 
 impl World {
@@ -176,6 +195,7 @@ impl World {
             disks: Vec::new(),
             apps: Apps::new(streams),
             files: Files::default(),
+            stock: Stock::default(),
             setup,
         };
         for no in 0..this.setup.routers {
@@ -253,7 +273,7 @@ impl World {
             peers,
             guards: disk.guards.clone(),
             store: Box::new(Records { kept: Arc::clone(&disk.records), pace: pace.clone() }),
-            blocks: Box::new(Blocks { kept: MemoryBlocks::default(), pace: pace.clone() }),
+            blocks: Box::new(Blocks::open(&disk.blocks, pace.clone())),
         };
         let rng = streams.of("router", u64::from(disk.starts) << 32 | u64::from(no));
         let mut host = Host::new(now, settings, link_secret, rng);
@@ -274,6 +294,7 @@ impl World {
     pub fn kill(&mut self, no: HostNo) {
         self.net.kill(no);
         self.apps.killed(self.net.time(), no);
+        self.files.killed(no);
     }
 
     /// A router leaves in order: it says goodbye to its peers and ends a few seconds later.
@@ -298,6 +319,10 @@ impl World {
         loop {
             while let Some((at, job)) = self.files.poll_alarm() {
                 self.net.alarm(at, FILE | job.0);
+            }
+            while let Some(job) = self.files.poll_over() {
+                let owned = owned(&self.disks, &self.net);
+                self.stock.over(self.net.time(), &mut self.files, job, &owned);
             }
             let happened = self.net.run(until)?;
             match happened {
@@ -417,6 +442,66 @@ impl World {
     /// Somebody at a router fetches a file.
     pub fn get(&mut self, no: HostNo, cap: ReadCap) -> JobNo {
         self.files.get(&mut self.net, no, cap)
+    }
+
+    /// Somebody at a router stores a block that begins with `bytes`, and is asked for it later on.
+    pub fn put_block(&mut self, no: HostNo, bytes: Vec<u8>) {
+        self.stock.put_block(&mut self.net, &mut self.files, no, bytes);
+    }
+
+    /// The same with a file.
+    pub fn put_file_item(&mut self, no: HostNo, bytes: Vec<u8>) {
+        self.stock.put_file(&mut self.net, &mut self.files, no, bytes);
+    }
+
+    /// Somebody at a router asks for an item that was stored.
+    pub fn get_item(&mut self, no: HostNo, errand: Errand, item: ItemNo) {
+        // Looked at first: what is asked for may change nothing about who has it.
+        let there = self.stock.is_there(item, &owned(&self.disks, &self.net));
+        self.stock.get(&mut self.net, &mut self.files, (no, errand, item), there);
+    }
+
+    /// What a router holds for others: records that have not expired, and blocks, unless its line is too
+    /// thin to hand blocks over in seconds.
+    pub(crate) fn held(&self, no: HostNo) -> Vec<UnitKey> {
+        let Some(disk) = self.disks.get(no as usize) else { return Vec::new() };
+        let wall = self.net.now(no).wall;
+        let mut records = disk.records.lock().unwrap_or_else(PoisonError::into_inner);
+        let records = records.range(None, usize::MAX).unwrap_or_default();
+        let records = records.iter().filter(|it| it.is_current(wall));
+        let mut held: Vec<_> = records.map(|it| UnitKey::Record(it.key())).collect();
+        if self.setup.uplink.is_none() {
+            let blocks = disk.blocks.lock().unwrap_or_else(PoisonError::into_inner);
+            let blocks = blocks.addresses(Shelf::Owned, None, usize::MAX);
+            held.extend(blocks.into_iter().map(UnitKey::Block));
+        }
+        held
+    }
+
+    /// Whether a router holds a unit for others.
+    pub(crate) fn holds(&self, no: HostNo, unit: &UnitKey) -> bool {
+        let Some(disk) = self.disks.get(no as usize) else { return false };
+        match unit {
+            UnitKey::Record(key) => {
+                let mut records = disk.records.lock().unwrap_or_else(PoisonError::into_inner);
+                records.get(key).is_ok_and(|it| it.is_some())
+            }
+            UnitKey::Block(address) => {
+                let blocks = disk.blocks.lock().unwrap_or_else(PoisonError::into_inner);
+                blocks.holds(Shelf::Owned, address)
+            }
+        }
+    }
+
+    /// What is stored and who asked for it.
+    pub(crate) const fn stock(&self) -> &Stock {
+        &self.stock
+    }
+
+    /// Of each item that was stored: whether it is there, and in how many copies.
+    pub(crate) fn stocked(&self) -> Vec<(bool, u32)> {
+        let owned = owned(&self.disks, &self.net);
+        self.stock.there(&owned)
     }
 
     /// Whether a file is stored, or fetched, or cannot be.

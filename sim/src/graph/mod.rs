@@ -7,7 +7,7 @@ mod rule;
 mod table;
 mod walk;
 
-pub(crate) use self::{table::Table, walk::Walker};
+pub(crate) use self::{rule::harmonic, table::Table, walk::Walker};
 pub use rule::{Rule, RuleError};
 pub use walk::{Lookups, Tally};
 

@@ -106,7 +106,7 @@ impl Rule {
     clippy::cast_sign_loss,
     reason = "a distance is good to 53 bits, and below 2^63"
 )]
-fn harmonic(least: u64, draw: f64) -> u64 {
+pub(crate) fn harmonic(least: u64, draw: f64) -> u64 {
     let half = (1u64 << 63) as f64;
     (least as f64 * libm::pow(half / least as f64, draw)).min(half) as u64
 }

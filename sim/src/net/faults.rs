@@ -149,7 +149,7 @@ impl Net {
     }
 
     /// Whether two routers hear each other.
-    pub(super) fn hear(&self, a: HostNo, b: HostNo) -> bool {
+    pub(crate) fn hear(&self, a: HostNo, b: HostNo) -> bool {
         let place = |no: HostNo| self.places.get(no as usize);
         match (place(a), place(b)) {
             (Some(a), Some(b)) => !a.asleep && !b.asleep && a.side == b.side,

@@ -19,6 +19,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Heals, and notes a violation if the network is not well within `limit`. False if the watcher
 /// ended it.
 pub(super) fn heal(run: &mut Run<'_>, limit: Duration, watcher: &mut dyn Watcher) -> bool {
+    run.end_leaves();
     let net = &mut run.world.net;
     net.set_breaks(None);
     net.heal();
@@ -50,7 +51,7 @@ pub(super) fn heal(run: &mut Run<'_>, limit: Duration, watcher: &mut dyn Watcher
         let until = run.world.net.time() + LOOK_EVERY;
         while let Some(step) = run.world.step(until) {
             if let Step::Event(no) = step {
-                run.oracle.event(&run.world.net, no);
+                run.event(no);
             }
         }
         for line in run.world.net.take_lines() {

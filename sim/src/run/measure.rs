@@ -9,6 +9,7 @@ use crate::{
     apps::{Fetch, Outcome},
     graph::{Graph, Lookups, Tally},
     metric::{Metric, Metrics, quantile},
+    stock::{Ended, Errand, Trip},
     world::World,
 };
 
@@ -72,7 +73,103 @@ pub(super) fn metrics(world: &mut World, waits: Vec<f64>) -> Metrics {
             metrics.extend(quantile(&values, *share).map(|value| (*metric, value)));
         }
     }
+    metrics.extend(store(world));
     metrics
+}
+
+/// What came of errands to the store: nothing where there were none.
+fn store(world: &World) -> Metrics {
+    let mut metrics = Metrics::new();
+    let number = |n: usize| f64::from(u32::try_from(n).unwrap_or(u32::MAX));
+    let over = |trip: &&Trip| !matches!(trip.how, Ended::Pending | Ended::Cut);
+    let trips: Vec<&Trip> = world.stock().trips().iter().filter(over).collect();
+    let of = |errand: Errand| trips.iter().copied().filter(move |trip| trip.errand == errand);
+    let count = |errand: Errand, how: Ended| of(errand).filter(|trip| trip.how == how).count();
+    let share = |part: usize, of: usize| (of > 0).then(|| number(part) / number(of));
+    let times = |errand: Errand| -> Vec<f64> {
+        let done = of(errand).filter(|trip| trip.how == Ended::Done);
+        let mut times: Vec<f64> = done.map(|it| it.ended.since(it.asked).as_secs_f64()).collect();
+        times.sort_by(f64::total_cmp);
+        times
+    };
+    let mut give = |metric: Metric, value: Option<f64>| {
+        metrics.extend(value.map(|value| (metric, value)));
+    };
+    for (errand, all, success, quantiles) in [
+        (
+            Errand::Put,
+            Metric::Puts,
+            Metric::PutSuccess,
+            &[(Metric::PutP50, 0.5), (Metric::PutP95, 0.95)][..],
+        ),
+        (
+            Errand::Get,
+            Metric::Gets,
+            Metric::GetSuccess,
+            &[(Metric::GetP50, 0.5), (Metric::GetP95, 0.95), (Metric::GetP99, 0.99)],
+        ),
+    ] {
+        let sum = of(errand).count();
+        give(all, (sum > 0).then(|| number(sum)));
+        give(success, share(count(errand, Ended::Done), sum));
+        let times = times(errand);
+        for (metric, part) in quantiles {
+            give(*metric, quantile(&times, *part));
+        }
+    }
+    let missed = |errand: Errand| count(errand, Ended::Missed);
+    let there = |errand: Errand| missed(errand) + count(errand, Ended::Done);
+    give(Metric::GetMissed, share(missed(Errand::Get), there(Errand::Get)));
+    give(Metric::GetLost, share(count(Errand::Get, Ended::Lost), of(Errand::Get).count()));
+    let sweeps = trips.iter().filter_map(|trip| match trip.errand {
+        Errand::Sweep(no) => Some(no),
+        Errand::Put | Errand::Get => None,
+    });
+    if let Some(last) = sweeps.max() {
+        for (no, all, of_there) in [
+            (1, Metric::SweepFirst, Metric::SweepFirstThere),
+            (last, Metric::SweepLast, Metric::SweepLastThere),
+        ] {
+            let sweep = Errand::Sweep(no);
+            let done = count(sweep, Ended::Done);
+            give(all, share(done, of(sweep).count()));
+            give(of_there, share(done, there(sweep)));
+        }
+    }
+    let items = world.stocked();
+    let copies: Vec<u32> = items.iter().filter(|(there, _)| *there).map(|it| it.1).collect();
+    give(Metric::ItemsThere, share(copies.len(), items.len()));
+    let sum: f64 = copies.iter().copied().map(f64::from).sum();
+    give(Metric::Copies, (!copies.is_empty()).then(|| sum / number(copies.len())));
+    metrics
+}
+
+/// One line per errand to the store.
+pub(super) fn store_rows(world: &World) -> String {
+    let mut text = String::new();
+    let seed = world.setup().seed;
+    for (no, trip) in world.stock().trips().iter().enumerate() {
+        let kind = match trip.errand {
+            Errand::Put => "put".into(),
+            Errand::Get => "get".into(),
+            Errand::Sweep(no) => format!("sweep-{no}"),
+        };
+        // Writing to text cannot fail.
+        let _ = writeln!(
+            text,
+            "{seed},{no},{kind},{},{},{},{},{},{},{},{},{}",
+            trip.item,
+            world.stock().bytes(trip.item),
+            trip.host,
+            seconds(trip.asked),
+            seconds(trip.ended),
+            trip.asks.0,
+            trip.asks.1,
+            trip.copies,
+            format!("{:?}", trip.how).to_lowercase(),
+        );
+    }
+    text
 }
 
 /// One line per wish.

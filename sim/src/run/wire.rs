@@ -1,10 +1,13 @@
 //! A run with routers: production routers, people, faults.
 
-use std::{path::Path, time::Duration};
+use std::{collections::BTreeSet, path::Path, time::Duration};
 
 use warren_overlay::{crypto::suite, service::Name, time::Time};
 
-use super::{Part, Report, Watcher, heal, measure};
+use super::{
+    Part, Report, Watcher, heal, measure,
+    store::{StoreMoment, StoreState},
+};
 use crate::{
     apps::Purpose,
     chance::{Times, exponential},
@@ -13,6 +16,7 @@ use crate::{
     latency::Latency,
     net::{HostNo, Wires},
     oracle::Oracle,
+    replicas::Replicas,
     scenario::{Ciphers, Fault, ScenarioError, Wire},
     stand_in::STAND_IN,
     world::{SEEDS, Setup, Step, World},
@@ -20,6 +24,8 @@ use crate::{
 
 /// In networks of up to so many routers each event is looked at; larger ones would take twice as long.
 const EACH_MAX: u32 = 100;
+/// A router that leaves in order hands over for three seconds, says goodbye and ends.
+const LEAVE_LIMIT: Duration = Duration::from_secs(4);
 /// How often the whole is looked at from outside.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -33,7 +39,7 @@ pub(crate) struct Plan<'a> {
 
 /// What the plan wants done at a moment.
 #[derive(Clone, Copy, Debug)]
-enum Moment {
+pub(super) enum Moment {
     /// A router starts for the first time.
     First(HostNo),
     /// Churn starts a router or ends it.
@@ -46,8 +52,12 @@ enum Moment {
     Begin(u32),
     /// A fault is over.
     End(u32),
+    /// A router that left in order has had its time.
+    Gone(HostNo),
     /// Somebody looks.
     Look,
+    /// Something of the store's workload.
+    Store(StoreMoment),
 }
 
 impl Moment {
@@ -60,6 +70,10 @@ impl Moment {
             Self::Begin(no) => (4, no),
             Self::End(no) => (5, no),
             Self::Look => (6, 0),
+            Self::Gone(no) => (10, no),
+            Self::Store(StoreMoment::Item) => (7, 0),
+            Self::Store(StoreMoment::Wish(no)) => (8, no),
+            Self::Store(StoreMoment::Sweep(no)) => (9, no),
         };
         kind << 32 | u64::from(index)
     }
@@ -73,6 +87,10 @@ impl Moment {
             3 => Self::Wish(index),
             4 => Self::Begin(index),
             5 => Self::End(index),
+            10 => Self::Gone(index),
+            7 => Self::Store(StoreMoment::Item),
+            8 => Self::Store(StoreMoment::Wish(index)),
+            9 => Self::Store(StoreMoment::Sweep(index)),
             _ => Self::Look,
         }
     }
@@ -93,18 +111,22 @@ struct Client {
 /// One run.
 #[derive(Debug)]
 pub(super) struct Run<'a> {
-    plan: &'a Plan<'a>,
+    pub(super) plan: &'a Plan<'a>,
     pub(super) world: World,
+    pub(super) store: StoreState,
     services: Vec<Name>,
     clients: Vec<Client>,
     /// Whether churn has each router online.
     online: Vec<bool>,
+    /// Routers that are leaving in order.
+    leaving: BTreeSet<HostNo>,
     /// Each fault's routers.
     victims: Vec<Vec<HostNo>>,
     /// When each router started first, and became ready.
     started: Vec<Option<Time>>,
     ready: Vec<Option<Time>>,
     pub(super) oracle: Oracle,
+    replicas: Replicas,
 }
 
 impl<'a> Plan<'a> {
@@ -187,7 +209,7 @@ impl<'a> Plan<'a> {
             let moment = match step {
                 None => break,
                 Some(Step::Event(no)) => {
-                    run.oracle.event(&run.world.net, no);
+                    run.event(no);
                     continue;
                 }
                 Some(Step::Moment(token)) => Moment::of(token),
@@ -222,18 +244,21 @@ impl<'a> Run<'a> {
         let routers = plan.wire.network.routers;
         Self {
             online: vec![true; routers as usize],
+            leaving: BTreeSet::new(),
             started: vec![None; routers as usize],
             ready: vec![None; routers as usize],
             victims: Vec::new(),
             services: Vec::new(),
             clients: Vec::new(),
+            store: StoreState::default(),
+            replicas: Replicas::default(),
             oracle: Oracle::new(!world.setup().deferred.is_zero()),
             world,
             plan,
         }
     }
 
-    fn at(&mut self, at: Time, moment: Moment) {
+    pub(super) fn at(&mut self, at: Time, moment: Moment) {
         self.world.at(at, moment.token());
     }
 
@@ -271,6 +296,7 @@ impl<'a> Run<'a> {
         }
         self.schedule_faults(begin);
         self.schedule_clients(begin);
+        self.schedule_store(begin);
         self.at(Time::ZERO + LOOK_EVERY, Moment::Look);
     }
 
@@ -347,11 +373,14 @@ impl<'a> Run<'a> {
             Moment::Wish(client) => self.wish(client),
             Moment::Begin(fault) => self.fault(fault, true),
             Moment::End(fault) => self.fault(fault, false),
+            Moment::Gone(no) => self.gone(no),
+            Moment::Store(moment) => self.store_happens(moment),
             Moment::Look => {}
         }
     }
 
     fn start(&mut self, no: HostNo) {
+        self.gone(no);
         self.world.start_router(no);
         if let Some(started) = self.started.get_mut(no as usize) {
             started.get_or_insert(self.world.net.time());
@@ -363,10 +392,40 @@ impl<'a> Run<'a> {
         let graceful = self.plan.wire.churn.as_ref().map_or(0.0, |churn| churn.graceful);
         let now = self.world.net.time().as_micros();
         let mut rng = self.world.net.streams().of("goodbye", now ^ u64::from(no) << 44);
-        if rng.unit() < graceful {
+        if rng.unit() < graceful && self.world.net.host(no).is_some() {
+            if self.plan.wire.network.routers <= EACH_MAX {
+                self.replicas.leaves(&self.world, no);
+            }
+            self.leaving.insert(no);
             self.world.leave(no);
+            self.at(self.world.net.time() + LEAVE_LIMIT, Moment::Gone(no));
+        } else {
+            self.world.kill(no);
+        }
+    }
+
+    /// A router that leaves in order, if it does, has had its time.
+    fn gone(&mut self, no: HostNo) {
+        if !self.leaving.remove(&no) {
+            return;
+        }
+        if let Some(what) = self.replicas.gone(no) {
+            self.oracle.tell("replicas", true, (self.world.net.time(), no), what);
         }
         self.world.kill(no);
+    }
+
+    /// Whoever is leaving is gone now.
+    pub(super) fn end_leaves(&mut self) {
+        while let Some(no) = self.leaving.first().copied() {
+            self.gone(no);
+        }
+    }
+
+    /// Something happened at a router.
+    pub(super) fn event(&mut self, no: HostNo) {
+        self.oracle.event(&self.world.net, no);
+        self.replicas.event(&self.world, no);
     }
 
     fn turn(&mut self, no: HostNo) {
@@ -432,6 +491,10 @@ impl<'a> Run<'a> {
 
     pub(super) fn look(&mut self) {
         let now = self.world.net.time();
+        if let Some((host, item)) = self.world.stock().wrong() {
+            let what = format!("item {item}: what came is not what was stored");
+            self.oracle.tell("bytes", true, (now, host), what);
+        }
         for (no, (ready, started)) in (0..).zip(self.ready.iter_mut().zip(&self.started)) {
             if ready.is_none()
                 && started.is_some()
@@ -458,6 +521,7 @@ impl<'a> Run<'a> {
             end: world.net.time(),
             metrics: measure::metrics(world, waits),
             rows: measure::rows(world),
+            store_rows: measure::store_rows(world),
             violations: self.oracle.take(),
         }
     }

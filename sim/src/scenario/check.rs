@@ -49,7 +49,7 @@ impl Wire {
         if self.duration.0.is_zero() {
             return Err(value("duration", "must be above zero"));
         }
-        let Workload { services, browsing, bulk, chat } = &self.workload;
+        let Workload { services, browsing, bulk, chat, store } = &self.workload;
         if *services > routers {
             return Err(value("workload.services", "more than there are routers"));
         }
@@ -62,6 +62,9 @@ impl Wire {
         }
         if chat.is_some_and(|it| it.messages == 0) {
             return Err(value("workload.chat.messages", "at least 1"));
+        }
+        if let Some(store) = store {
+            store.check()?;
         }
         for fault in &self.fault {
             fault.check()?;
@@ -139,6 +142,9 @@ impl Routing {
             return Err(value("lookups.holders", "1 to 16"));
         }
         share("dead", self.dead)?;
+        if let Some(keep) = &self.keep {
+            keep.check(routers, self.network.rule, self.dead)?;
+        }
         match self.expect.keys().find(|metric| !metric.is_of_routing()) {
             Some(metric) => {
                 Err(value("expect", format!("`{metric}` is no metric of this fidelity")))
