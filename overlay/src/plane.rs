@@ -166,7 +166,7 @@ pub enum LinkCommand {
 pub enum LinkEvent {
     /// A control message that is not the link's own business: `Padding`, `Credit`, `Teardown`,
     /// `Ping`, `Pong` and `Goodbye` never appear here.
-    Message(LinkMessage),
+    Message(Box<LinkMessage>),
     /// A lane ended: teardown by the peer, an unrecognised cell, a stuck queue, or no quota for it.
     /// It is gone here, and the peer knows. Also for a lane that was never opened here and that the
     /// peer tore down: its build may be waiting for an answer.
@@ -179,7 +179,7 @@ pub enum LinkEvent {
         /// Its lane.
         tunnel: TunnelId,
         /// What happened.
-        event: EndHopEvent,
+        event: Box<EndHopEvent>,
     },
     /// The peer owes an answer and gives no sign of life (true), or speaks again (false). A hint:
     /// what can go another way should.

@@ -30,6 +30,16 @@ impl Time {
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0))
     }
+
+    /// This point, or the next that is whole multiples of `span` after the start: what need not be
+    /// exact and is rounded so, falls due together and wakes a router once.
+    ///
+    /// Saturates; a span of zero rounds nothing.
+    #[must_use]
+    pub fn next_multiple_of(self, span: Duration) -> Self {
+        let span = u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
+        Self(self.0.checked_next_multiple_of(span.max(1)).unwrap_or(u64::MAX))
+    }
 }
 
 impl Add<Duration> for Time {

@@ -1,8 +1,8 @@
 //! One router, single-threaded: the node, its links and its ends, and the mail between them.
 //!
-//! Lives here: who holds which part, and carrying messages from part to part. Does not live here:
-//! what a message means (`wiring`), sockets and clocks (driver, simulator). Both of these run this
-//! very type, so that what was simulated is what runs.
+//! Lives here: who holds which part, and what wakes them. Does not live here: carrying messages from
+//! part to part (`host/carry.rs`), what a message means (`wiring`), sockets and clocks (driver,
+//! simulator). Both of these run this very type, so that what was simulated is what runs.
 //!
 //! ```text
 //!   bytes -> Handshake -> LinkIo <--cells, drained--> LinkIo, End
@@ -11,6 +11,7 @@
 //! ```
 
 mod apps;
+mod carry;
 mod due;
 mod figures;
 mod mail;
@@ -28,11 +29,10 @@ use warren_overlay::{
     id::{EndNo, LinkNo},
     link::{
         CreditQuota, Handshake, HandshakeBudget, HandshakeOutput, LinkIdentity, LinkInput, LinkIo,
-        LinkOutput, LinkSettings, PadCount, RateLimits, ReplayFilter,
+        LinkSettings, PadCount, RateLimits, ReplayFilter,
     },
-    plane::{LinkEvent, Part},
     rng::Rng,
-    session::{End, EndInput, EndOutput, Requester},
+    session::{End, Requester},
     time::{Now, Time},
     wire::{Contact, RouterDescriptor},
 };
@@ -41,12 +41,12 @@ use warren_proxy::Failure;
 
 use self::{
     due::{Deadlines, Touched},
-    mail::{Address, Letter, Mail},
+    mail::{Address, Mail},
     memory::{Load, Memory},
 };
 use crate::{
     app::{StreamEvent, StreamNo},
-    node::{JobEvent, JobNo, Node, NodeInput, NodeOutput, NodeSettings, Saved},
+    node::{JobEvent, JobNo, Node, NodeInput, NodeSettings, Saved},
 };
 
 /// Handshakes a minute from one /24, and at once (DESIGN section 4).
@@ -434,174 +434,5 @@ impl Host {
         self.node.handle_input(now, NodeInput::LinkDown { link });
         self.touched.insert(Address::Node);
         self.out.push_back(HostOutput::Close(link));
-    }
-
-    /// Carries mail until nobody has anything more to say.
-    fn settle(&mut self, now: Now) {
-        loop {
-            while let Some(address) = self.touched.pop_first() {
-                match address {
-                    Address::Node => self.drain_node(now),
-                    Address::Link(link) => self.drain_link(now, link),
-                    Address::End(end) => self.drain_end(now, end),
-                }
-                self.arm(address);
-            }
-            match self.mail.next(now.time) {
-                Some((to, letter, delayed)) => {
-                    self.deliver(now, to, letter);
-                    let writable = |no| HostOutput::Stream(no, StreamEvent::Writable);
-                    self.out.extend(delayed.map(writable));
-                }
-                None if self.touched.is_empty() => return,
-                None => {}
-            }
-        }
-    }
-
-    /// Letters to parts that are gone are lost, as they are between tasks.
-    fn deliver(&mut self, now: Now, to: Address, letter: Letter) {
-        match (to, letter) {
-            (Address::Link(link), letter) => {
-                let Some(LinkState::Up { io, .. }) = self.links.get_mut(&link) else { return };
-                match letter {
-                    Letter::Part(from, message) => {
-                        io.handle_input(now.time, LinkInput::Part { from, message });
-                    }
-                    Letter::Command(command) => {
-                        io.handle_input(now.time, LinkInput::Command(command));
-                    }
-                    Letter::ToEnd(_) => return,
-                }
-            }
-            (Address::End(no), letter) => {
-                let input = match letter {
-                    Letter::Part(Part::Link(from), message) => EndInput::Part { from, message },
-                    Letter::ToEnd(input) => *input,
-                    Letter::Part(..) | Letter::Command(_) => return,
-                };
-                if let Some(end) = self.ends.get_mut(&no) {
-                    end.handle_input(now, input);
-                } else if let Some(requester) = self.requesters.get_mut(&no) {
-                    requester.handle_input(now, input);
-                } else {
-                    return;
-                }
-            }
-            // Nobody writes to the node: it is called.
-            (Address::Node, _) => return,
-        }
-        self.touched.insert(to);
-    }
-
-    fn drain_link(&mut self, now: Now, link: LinkNo) {
-        let me = Address::Link(link);
-        loop {
-            let Some(LinkState::Up { io, .. }) = self.links.get_mut(&link) else { return };
-            match io.poll_output() {
-                None => break,
-                Some(LinkOutput::Part { to, message }) => {
-                    self.mail.post(
-                        now.time,
-                        me,
-                        address(to),
-                        Letter::Part(Part::Link(link), message),
-                    );
-                }
-                Some(LinkOutput::Node(LinkEvent::Closed(reason))) => {
-                    self.offences += u64::from(reason.is_offence());
-                    return self.gone(now, link);
-                }
-                Some(LinkOutput::Node(event)) => {
-                    self.node.handle_input(now, NodeInput::Link { link, event });
-                    self.touched.insert(Address::Node);
-                }
-            }
-        }
-        if let Some(LinkState::Up { io, .. }) = self.links.get(&link)
-            && io.wants_transmit()
-        {
-            self.out.push_back(HostOutput::Transmit(link));
-        }
-    }
-
-    fn drain_end(&mut self, now: Now, no: EndNo) {
-        loop {
-            let end = self.ends.get_mut(&no).and_then(End::poll_output);
-            let requester = || self.requesters.get_mut(&no).and_then(Requester::poll_output);
-            match end.or_else(requester) {
-                None => return,
-                Some(EndOutput::Part { to, message }) => {
-                    let letter = Letter::Part(Part::End(no), message);
-                    self.mail.post(now.time, Address::End(no), Address::Link(to), letter);
-                }
-                Some(EndOutput::Node(event)) => {
-                    self.node.handle_input(now, NodeInput::End { end: no, event });
-                    self.touched.insert(Address::Node);
-                }
-                Some(EndOutput::App(event)) => self.app_event(no, event),
-            }
-        }
-    }
-
-    fn drain_node(&mut self, now: Now) {
-        while let Some(output) = self.node.poll_output() {
-            match output {
-                NodeOutput::Dial { link, contact } => {
-                    self.links.insert(link, LinkState::Dialling(contact));
-                    self.out.push_back(HostOutput::Dial { link, to: contact.address.socket() });
-                }
-                NodeOutput::Link { link, command } => {
-                    self.mail.post(
-                        now.time,
-                        Address::Node,
-                        Address::Link(link),
-                        Letter::Command(command),
-                    );
-                }
-                NodeOutput::Shut { link } => self.gone(now, link),
-                NodeOutput::NewEnd { end, machine } => {
-                    self.ends.insert(end, *machine);
-                    self.touched.insert(Address::End(end));
-                }
-                NodeOutput::NewRequester { end, machine } => {
-                    self.requesters.insert(end, *machine);
-                }
-                NodeOutput::End { end, input } => {
-                    self.mail.post(
-                        now.time,
-                        Address::Node,
-                        Address::End(end),
-                        Letter::ToEnd(input),
-                    );
-                }
-                NodeOutput::DropEnd { end } => {
-                    if self.requesters.remove(&end).is_none() {
-                        if let Some(end) = self.ends.remove(&end) {
-                            self.sessions_broken_before += end.sessions_broken();
-                        }
-                        self.failing.remove(&end);
-                        self.out.push_back(HostOutput::EndGone(end));
-                    }
-                }
-                NodeOutput::Failing { end, failure } => {
-                    self.failing.insert(end, failure);
-                }
-                NodeOutput::Opened { open, result } => {
-                    self.out.push_back(HostOutput::Opened { open, result });
-                }
-                NodeOutput::Job { job, event } => {
-                    self.out.push_back(HostOutput::Job { job, event });
-                }
-                NodeOutput::Save(saved) => self.out.push_back(HostOutput::Save(saved)),
-            }
-        }
-    }
-}
-
-fn address(part: Part) -> Address {
-    match part {
-        Part::Link(link) => Address::Link(link),
-        Part::End(end) => Address::End(end),
     }
 }

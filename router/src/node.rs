@@ -53,10 +53,10 @@ use crate::{
     status::{ServiceStatus, Status},
 };
 
-/// How often the links are looked through.
-const TIDY_EVERY: Duration = Duration::from_secs(1);
+/// How often it is looked whether keys or the descriptor are old: the wall clock has minutes.
+const RENEW_EVERY: Duration = Duration::from_mins(1);
 /// How often what should survive a restart is given to the driver, when it changed.
-const SAVE_EVERY: Duration = Duration::from_secs(10);
+const SAVE_EVERY: Duration = Duration::from_mins(1);
 /// And how soon after a neighbour came or went.
 const SAVE_SOON: Duration = Duration::from_secs(1);
 /// Routers remembered for the next start: neighbours, then those that were.
@@ -282,7 +282,7 @@ pub struct Node {
     query: u32,
     ends: u32,
     relaxed: bool,
-    tidy_at: Time,
+    renew_at: Time,
     save_at: Time,
     saved_peers: Vec<Arc<RouterDescriptor>>,
     out: VecDeque<NodeOutput>,
@@ -350,7 +350,7 @@ impl Node {
             query: 0,
             ends: 0,
             relaxed: false,
-            tidy_at: now.time + TIDY_EVERY,
+            renew_at: now.time + RENEW_EVERY,
             save_at: now.time + SAVE_EVERY,
             saved_peers: settings.peers.clone(),
             out: VecDeque::new(),
@@ -391,9 +391,12 @@ impl Node {
 
     /// Time passed.
     pub fn handle_timeout(&mut self, now: Now) {
-        if self.tidy_at <= now.time {
-            self.tidy_at = now.time + TIDY_EVERY;
-            self.tidy(now);
+        for link in self.links.tidy(now.time) {
+            self.out.push_back(NodeOutput::Shut { link });
+        }
+        if self.renew_at <= now.time {
+            self.renew_at = now.time + RENEW_EVERY;
+            self.renew(now);
         }
         if self.save_at <= now.time {
             self.save_at = now.time + SAVE_EVERY;
@@ -424,15 +427,13 @@ impl Node {
             self.contexts.poll_timeout(),
             self.services.poll_timeout(),
             self.transfers.poll_timeout(),
+            self.links.poll_timeout(),
         ];
-        let own = [self.tidy_at, self.save_at];
+        let own = [self.renew_at, self.save_at];
         children.into_iter().flatten().chain(own).min()
     }
 
-    fn tidy(&mut self, now: Now) {
-        for link in self.links.tidy(now.time) {
-            self.out.push_back(NodeOutput::Shut { link });
-        }
+    fn renew(&mut self, now: Now) {
         let rotate = now.wall.minutes() >= self.keys_made.plus(TUNNEL_KEYS_MINUTES).minutes();
         if rotate {
             self.transit.rotate_keys();

@@ -353,6 +353,7 @@ impl Replay {
         let part = Part {
             until: self.until.map(|until| Time::ZERO + until.0),
             watch: self.trace.map(|trace| trace.0),
+            ..Part::default()
         };
         if part.watch.is_some() {
             print(format_args!("time_s,router,what,link,bytes"))?;

@@ -166,7 +166,8 @@ const _: () = assert!(size_of::<(u64, Event)>() <= 32);
 
 #[derive(Debug)]
 struct Place {
-    host: Option<Host>,
+    /// Boxed, so that places can move when there are more.
+    host: Option<Box<Host>>,
     seat: Seat,
     spot: Spot,
     asleep: bool,
@@ -286,7 +287,7 @@ impl Net {
     /// A router starts in its seat, with a disk that takes its time or none.
     pub(crate) fn start(&mut self, no: HostNo, host: Host, pace: Option<Arc<Pace>>) {
         if let Some(place) = self.places.get_mut(no as usize) {
-            place.host = Some(host);
+            place.host = Some(Box::new(host));
             place.pace = pace;
             place.busy_until = self.now;
             place.timer = None;
@@ -306,12 +307,12 @@ impl Net {
 
     /// A router, if it lives.
     pub fn host(&self, no: HostNo) -> Option<&Host> {
-        self.places.get(no as usize)?.host.as_ref()
+        self.places.get(no as usize)?.host.as_deref()
     }
 
     /// The routers that live.
     pub fn hosts(&self) -> impl Iterator<Item = (HostNo, &Host)> {
-        (0..).zip(&self.places).filter_map(|(no, place)| Some((no, place.host.as_ref()?)))
+        (0..).zip(&self.places).filter_map(|(no, place)| Some((no, place.host.as_deref()?)))
     }
 
     /// Does something with a router and carries out what follows from it.

@@ -2,8 +2,8 @@
 //!
 //! Lives here: the invariants of a network of honest routers: those of one router (honesty, quota,
 //! bounds) after each event at it, in networks of up to a hundred; all of them once a second of
-//! simulated time (a hundred routers and as large a part of the links each time, in turn) and at the end. Does not live here: what wires do (`net.rs`), what a test demands
-//! (`scenario.rs`).
+//! simulated time (in larger networks of a twentieth of the routers and links each time, in turn) and
+//! at the end. Does not live here: what wires do (`net.rs`), what a test demands (`scenario.rs`).
 //!
 //! | oracle | what it says |
 //! |---|---|
@@ -15,9 +15,12 @@
 //! | bounds | links and queued cells stay below their limits |
 //! | provenance | who is known, is known as he described himself; nobody dials an address that no router has |
 //! | hanging | a wish ends, well or not: none waits five minutes without a byte |
+//! | leaks | when nobody has wanted anything for a while, nothing is kept for anybody, and no tunnel is half (`oracle/leaks.rs`) |
 //! | healing | when all faults are over, who lives gets ready and reaches every service (`run/heal.rs`) |
 //!
-//! The last two are about liveness, all others about safety.
+//! Hanging and healing are about liveness, all others about safety.
+
+mod leaks;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -32,6 +35,7 @@ use warren_overlay::{
 };
 use warren_router::host::Host;
 
+pub(crate) use self::leaks::Left;
 use crate::{
     apps::Outcome,
     net::{HostNo, Net},
@@ -46,8 +50,10 @@ const HANG_LIMIT: Duration = Duration::from_mins(5);
 const LINKS_MAX: usize = 1_024;
 /// Cells that a lane may queue: what its feeders may send, and an end's feed window.
 const QUEUED_MAX: usize = 4_096 + 128;
-/// Larger networks are looked at in parts, a part each second: looking must not cost more than running.
-const ROUTERS_PER_LOOK: usize = 100;
+/// Larger networks are looked at in parts, a part each second: looking must cost little beside running.
+const WHOLE_MAX: u32 = 100;
+/// In so many, so that each link comes up every twenty seconds.
+const PARTS: usize = 20;
 /// Violations that are kept: the first tell most.
 const VIOLATIONS_MAX: usize = 16;
 
@@ -109,7 +115,7 @@ impl Oracle {
 
     /// Looks at everything that can be seen at any moment.
     pub(crate) fn look(&mut self, world: &World) {
-        self.parts = (world.net.len() as usize).div_ceil(ROUTERS_PER_LOOK).max(1);
+        self.parts = if world.net.len() > WHOLE_MAX { PARTS } else { 1 };
         self.part = (self.part + 1) % self.parts;
         self.routers(&world.net);
         self.links(&world.net);

@@ -10,7 +10,7 @@ mod wire;
 
 use std::{fmt::Write as _, time::Duration};
 
-use warren_overlay::time::Time;
+use warren_overlay::{crypto::suite::Suite, time::Time};
 
 use crate::{
     graph::Lookups,
@@ -68,6 +68,8 @@ pub struct Part {
     pub until: Option<Time>,
     /// Whose events are told to the watcher.
     pub watch: Option<HostNo>,
+    /// Ciphers in the place of the fidelity's: those of a test that puts a bug into them.
+    pub suite: Option<&'static dyn Suite>,
 }
 
 impl Scenario {

@@ -92,7 +92,10 @@ impl Core {
         let Lane::EndHop(hop) = &mut *state.lane else { return };
         while let Some(output) = hop.poll_output() {
             self.outputs.push_back(match output {
-                EndHopOutput::Node(event) => LinkOutput::Node(LinkEvent::EndHop { tunnel, event }),
+                EndHopOutput::Node(event) => {
+                    let event = Box::new(event);
+                    LinkOutput::Node(LinkEvent::EndHop { tunnel, event })
+                }
                 EndHopOutput::Part { to, message } => {
                     LinkOutput::Part { to: Part::Link(to), message }
                 }

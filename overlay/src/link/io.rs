@@ -72,6 +72,11 @@ pub(super) enum State {
     Closed,
 }
 
+/// When lanes are looked at next: for all links of a router at the same moment.
+fn next_check(now: Time) -> Time {
+    (now + CHECK_EVERY).next_multiple_of(CHECK_EVERY)
+}
+
 /// One established link.
 #[derive(Debug)]
 pub struct LinkIo {
@@ -90,7 +95,8 @@ pub(super) struct Core {
     pub(super) settings: LinkSettings,
     pub(super) sealer: Sealer,
     pub(super) state: State,
-    pub(super) lanes: BTreeMap<TunnelId, LaneState>,
+    /// Boxed: a map has room for eleven, and most links carry a few.
+    pub(super) lanes: BTreeMap<TunnelId, Box<LaneState>>,
     pub(super) schedule: Schedule,
     pub(super) control: ControlQueue,
     /// Messages that go in parts, each way.
@@ -186,7 +192,7 @@ impl LinkIo {
             LinkInput::Silent(None) => self.core.heard(now),
         }
         if !self.core.lanes.is_empty() {
-            self.core.check_at.get_or_insert(now + CHECK_EVERY);
+            self.core.check_at.get_or_insert_with(|| next_check(now));
         }
     }
 
@@ -215,8 +221,8 @@ impl LinkIo {
         if core.check_at.take_if(|at| *at <= now).is_some() {
             core.close_stuck(now);
             core.end_hop_timeouts(now);
-            if core.lanes.values().any(LaneState::must_be_watched) {
-                core.check_at = Some(now + CHECK_EVERY);
+            if core.lanes.values().any(|lane| lane.must_be_watched()) {
+                core.check_at = Some(next_check(now));
             }
         }
     }
@@ -287,7 +293,7 @@ impl LinkIo {
     /// The lanes that keep something: since when it waits, the lane, its memory in bytes. A router
     /// short of memory closes the one that has waited longest first (DESIGN section 6).
     pub fn waiting(&self) -> impl Iterator<Item = (Time, TunnelId, usize)> {
-        let waiting = |(id, state): (&TunnelId, &LaneState)| {
+        let waiting = |(id, state): (&TunnelId, &Box<LaneState>)| {
             state.waiting().map(|(since, bytes)| (since, *id, bytes))
         };
         self.core.lanes.iter().filter_map(waiting)
@@ -315,7 +321,7 @@ impl LinkIo {
     /// The credits of its lanes.
     pub fn balances(&self) -> impl Iterator<Item = (TunnelId, LaneBalance)> {
         self.core.lanes.iter().map(|(tunnel, state)| {
-            let LaneState { book, egress, .. } = state;
+            let LaneState { book, egress, .. } = &**state;
             let (granted, window) = (book.outstanding(), book.window());
             (*tunnel, LaneBalance { granted, allowed: egress.allowed(), window })
         })
@@ -368,7 +374,7 @@ impl Core {
             if let LinkMessage::Part { class, last, bytes } = &message {
                 let whole = self.joiner.take(self.network, *class, *last, bytes);
                 if let Some(whole) = whole.map_err(|_| CloseReason::Garbage)? {
-                    self.event(LinkEvent::Message(LinkMessage::Ring(whole)));
+                    self.event(LinkEvent::Message(Box::new(LinkMessage::Ring(whole))));
                 }
                 continue;
             }
@@ -421,7 +427,7 @@ impl Core {
                 }
                 self.event(LinkEvent::LaneClosed { tunnel });
             }
-            other => self.event(LinkEvent::Message(other)),
+            other => self.event(LinkEvent::Message(Box::new(other))),
         }
     }
 

@@ -62,7 +62,7 @@ impl Core {
             grant_listed: false,
             counters: LaneCounters::default(),
         };
-        self.lanes.insert(tunnel, state);
+        self.lanes.insert(tunnel, Box::new(state));
         self.list_grant(tunnel);
     }
 

@@ -20,6 +20,9 @@ use crate::{
 /// Bytes of a frame with padding beside the padding itself: head, control length, message head, tag.
 const FRAME_LEN: u64 = (HEAD_LEN + 2 + 3 + TAG_LEN) as u64;
 
+/// Where padding is counted, idle links are looked for this often.
+const REST_EVERY: Duration = Duration::from_secs(4);
+
 /// How much padding has left.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PadCount {
@@ -48,9 +51,11 @@ impl Pads {
         Self { counted, rng, sent_at: now, after, due: false, count: PadCount::default() }
     }
 
-    /// When to call `handle_timeout`.
+    /// When to call `handle_timeout`. Where padding is counted that is no more than the moment to give
+    /// up memory: all links of a router do so at once.
     pub(super) fn poll_timeout(&self) -> Option<Time> {
-        (!self.due).then(|| self.sent_at + self.after)
+        let at = self.sent_at + self.after;
+        (!self.due).then(|| if self.counted { at.next_multiple_of(REST_EVERY) } else { at })
     }
 
     /// Time passed; true if the link has become idle.

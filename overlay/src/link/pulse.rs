@@ -19,6 +19,8 @@ use crate::time::Time;
 
 /// Silence after which a peer that owes an answer is asked for a sign of life.
 const ASK_AFTER: Duration = Duration::from_millis(300);
+/// Looking whether grants are owed need not be exact: all links of a router are looked at together.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How long it may take to give one.
 const ANSWER_TIME: Duration = Duration::from_millis(500);
 /// How long it may owe one before it is gone: far more than a busy machine needs.
@@ -94,7 +96,7 @@ impl Pulse {
             self.idle = Idle::Counts;
         }
         if std::mem::replace(&mut self.spoke, false) || self.look.is_some() {
-            self.look = Some(now + ASK_AFTER);
+            self.look = Some((now + ASK_AFTER).next_multiple_of(LOOK_EVERY));
         }
         self.waiting = None;
         self.asked = None;

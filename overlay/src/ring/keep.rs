@@ -1,7 +1,7 @@
 //! The ring's housekeeping: join, close the ring, draw long links, gossip, prune, leave.
 //!
 //! Lives here: what a ring does of its own accord, and its timers. Does not live here: what messages
-//! do (`machine.rs`).
+//! do (`machine.rs`), telling of routers to choose hops among (`report.rs`).
 //!
 //! Join: up to 5 of the known routers are asked in parallel who is closest to this router's place;
 //! those become successors and predecessors, and name closer ones, until nothing changes. Then long
@@ -14,10 +14,10 @@ use std::{
 };
 
 use super::{
-    admission::{ProofChecks, Source},
     api::Output,
     machine::Ring,
     neighbours::{NEAR, Origin},
+    report::Report,
     wire::{Body, Class, DESCRIPTORS_MAX, Reach, RingMessage},
 };
 use crate::{
@@ -56,9 +56,6 @@ const TEND_SOON: Duration = Duration::from_secs(1);
 const TEND_LATER: Duration = Duration::from_secs(10);
 /// Gossip messages to a new neighbour at once.
 const GREETING: usize = 2;
-/// So many routers with proven work are enough to choose hops among. At 300 ms a check that is 6 s
-/// after the first are known; a router that waited longer would start too slowly.
-const PROVEN_ENOUGH: usize = 20;
 /// How soon after joining a small network is taken for what it is.
 const MESH_AFTER: Duration = Duration::from_secs(1);
 /// The own place is looked up this often: first soon, to heal joins at the same time, then rarely.
@@ -69,10 +66,6 @@ const LOOKUPS: [Duration; 5] = [
     Duration::from_secs(20),
     Duration::from_mins(1),
 ];
-/// Changes of the view are reported together.
-const VIEW_DELAY: Duration = Duration::from_millis(200);
-/// The same when the view is full: in a network that is larger than it, it changes all the time.
-const FULL_VIEW_DELAY: Duration = Duration::from_secs(5);
 /// How long handing over may take before the goodbye.
 const HANDOVER_WAIT: Duration = Duration::from_secs(3);
 
@@ -133,7 +126,7 @@ pub(super) struct Housekeeping {
     next_gossip: Option<Time>,
     next_lookup: Option<Time>,
     lookups: usize,
-    view_due: Option<Time>,
+    pub(super) report: Report,
 }
 
 impl Housekeeping {
@@ -161,7 +154,8 @@ impl Housekeeping {
             Stage::Leaving { until } => Some(until),
             Stage::Idle | Stage::Joining { .. } | Stage::Joined { .. } | Stage::Left => None,
         };
-        let timers = [self.next_tend, self.next_gossip, self.next_lookup, self.view_due, leave];
+        let timers =
+            [self.next_tend, self.next_gossip, self.next_lookup, self.report.poll_timeout(), leave];
         timers.into_iter().flatten().min()
     }
 }
@@ -218,7 +212,7 @@ impl Ring {
                 self.find(now, Purpose::Lookup, self.location, None);
             }
         }
-        if due(&mut self.keep.view_due, now) {
+        if self.keep.report.is_due(now.time) {
             let view = self.hops(now);
             self.outputs.push_back(Output::View(view));
         }
@@ -234,34 +228,6 @@ impl Ring {
         let body = Body::Find(target);
         let ask = (body, Class::Interactive);
         self.requests.ask(now.time, &mut self.neighbours, number, ask, via);
-    }
-
-    /// The routers that tunnels may go through: none whose work is known to be bad, and as soon as
-    /// [`PROVEN_ENOUGH`] have shown theirs, none that has not. The others' is asked for.
-    fn hops(&mut self, now: Now) -> Vec<Arc<RouterDescriptor>> {
-        let good = |proofs: &ProofChecks, it: &RouterDescriptor| proofs.known(it) != Some(false);
-        let mut view: Vec<_> =
-            self.view.iter().filter(|it| good(&self.proofs, it)).cloned().collect();
-        let proven = |proofs: &ProofChecks, it: &RouterDescriptor| proofs.known(it) == Some(true);
-        for router in view.iter().filter(|it| !proven(&self.proofs, it)).collect::<Vec<_>>() {
-            self.proofs.submit(now.time, router, Source::of(router.address()), false);
-        }
-        if view.iter().filter(|it| proven(&self.proofs, it)).count() >= PROVEN_ENOUGH {
-            view.retain(|it| proven(&self.proofs, it));
-        }
-        view
-    }
-
-    /// Reports the view a moment after it changed, or after more of it is proven.
-    pub(super) fn note_view(&mut self, now: Now) {
-        if self.view.take_changed() {
-            self.report_view_soon(now);
-        }
-    }
-
-    pub(super) fn report_view_soon(&mut self, now: Now) {
-        let delay = if self.view.is_full() { FULL_VIEW_DELAY } else { VIEW_DELAY };
-        self.keep.view_due.get_or_insert(now.time + delay);
     }
 
     /// Takes a descriptor into the view if it may be dialled here; true if it is news.

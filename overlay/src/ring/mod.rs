@@ -19,6 +19,7 @@ mod keep;
 mod machine;
 mod neighbours;
 mod question;
+mod report;
 mod request;
 mod share;
 #[cfg(test)]

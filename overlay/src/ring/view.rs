@@ -105,11 +105,6 @@ impl View {
         self.entries.get(id)
     }
 
-    /// Whether each new one makes another give way.
-    pub(super) fn is_full(&self) -> bool {
-        self.entries.len() >= self.most
-    }
-
     pub(super) fn len(&self) -> usize {
         self.entries.len()
     }

@@ -159,6 +159,11 @@ pub enum RingMessage {
 }
 
 impl RingMessage {
+    /// Whether every message of this kind gets an answer over the same link: `Hello` and `Request`.
+    pub(crate) const fn is_answered(kind: u8) -> bool {
+        matches!(kind, 0 | 4)
+    }
+
     /// Appends the body of a link message of kind 9.
     pub fn encode(&self, w: &mut Writer) {
         match self {

@@ -106,7 +106,11 @@ impl LinkMessage {
 
     /// Whether this encoded message asks for something in return: a build, a splice, a question.
     pub(crate) fn is_answered(encoded: &[u8]) -> bool {
-        matches!(encoded.first(), Some(4 | 6 | 9))
+        match encoded {
+            [4 | 6, ..] => true,
+            [9, _, _, kind, ..] => RingMessage::is_answered(*kind),
+            _ => false,
+        }
     }
 
     /// Appends head and body.

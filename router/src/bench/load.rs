@@ -154,14 +154,14 @@ impl Generator {
         while let Some(output) = self.io.poll_output() {
             match output {
                 LinkOutput::Part { message, .. } => self.part(now, message),
-                LinkOutput::Node(LinkEvent::Message(LinkMessage::Build { tunnel, .. }))
-                    if self.is_sink =>
-                {
-                    let reply = Box::new([0; BUILD_REPLY_LEN]);
-                    let reply = LinkMessage::BuildReply { tunnel, reply };
-                    let lane = Box::new(actors::own_lane());
-                    self.command(now, LinkCommand::Open { tunnel, lane });
-                    self.command(now, LinkCommand::Send(reply));
+                LinkOutput::Node(LinkEvent::Message(message)) if self.is_sink => {
+                    if let LinkMessage::Build { tunnel, .. } = *message {
+                        let reply = Box::new([0; BUILD_REPLY_LEN]);
+                        let reply = LinkMessage::BuildReply { tunnel, reply };
+                        let lane = Box::new(actors::own_lane());
+                        self.command(now, LinkCommand::Open { tunnel, lane });
+                        self.command(now, LinkCommand::Send(reply));
+                    }
                 }
                 LinkOutput::Node(_) => {}
             }

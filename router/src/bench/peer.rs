@@ -95,11 +95,12 @@ impl Peer {
         self.command(LinkCommand::Send(LinkMessage::Build { tunnel, message }));
         loop {
             match self.event(LOOK_EVERY).await? {
-                Some(LinkEvent::Message(LinkMessage::BuildReply { tunnel: built, reply }))
-                    if built == tunnel =>
-                {
-                    return Ok(Some(reply));
-                }
+                Some(LinkEvent::Message(message)) => match *message {
+                    LinkMessage::BuildReply { tunnel: built, reply } if built == tunnel => {
+                        return Ok(Some(reply));
+                    }
+                    _ => {}
+                },
                 Some(LinkEvent::LaneClosed { tunnel: closed }) if closed == tunnel => {
                     return Ok(None);
                 }
@@ -118,7 +119,9 @@ impl Peer {
     pub(super) async fn idle(&mut self, enough: impl Fn() -> bool) -> io::Result<()> {
         while !enough() {
             let event = self.event(LOOK_EVERY).await?;
-            if let Some(LinkEvent::Message(LinkMessage::Build { tunnel, .. })) = event {
+            if let Some(LinkEvent::Message(message)) = event
+                && let LinkMessage::Build { tunnel, .. } = *message
+            {
                 self.open(tunnel);
                 let reply = Box::new([0; BUILD_REPLY_LEN]);
                 self.command(LinkCommand::Send(LinkMessage::BuildReply { tunnel, reply }));

@@ -84,7 +84,7 @@ pub(super) enum LinksOutput {
 #[derive(Debug)]
 enum State {
     Dialling {
-        contact: Contact,
+        contact: Box<Contact>,
         since: Time,
         waiters: Vec<Asker>,
     },
@@ -117,6 +117,16 @@ impl Link {
     fn new(state: State, remote: Address, used: Time) -> Self {
         Self { state, remote, lanes: BTreeSet::new(), kept: false, retiring: false, used }
     }
+
+    /// When it has taken too long to come up, or been of no use for too long; `None` while it is used.
+    fn over(&self) -> Option<Time> {
+        match &self.state {
+            State::Dialling { since, .. } | State::Accepted { since } => Some(*since + DIAL_LIMIT),
+            State::Up { .. } if !self.lanes.is_empty() || self.kept => None,
+            State::Up { .. } if self.retiring => Some(self.used + RETIRING_LIMIT),
+            State::Up { .. } => Some(self.used + IDLE_LIMIT),
+        }
+    }
 }
 
 /// The registry.
@@ -130,6 +140,8 @@ pub(super) struct Links {
     failed: VecDeque<(Time, Address)>,
     /// Dials for others within the last second: when, where to, for whom.
     recent: VecDeque<(Time, Block, LinkNo)>,
+    /// By when to look for what took too long or is of no use; or earlier.
+    tidy_at: Option<Time>,
     out: VecDeque<LinksOutput>,
 }
 
@@ -160,6 +172,7 @@ impl Links {
             made: 0,
             failed: VecDeque::new(),
             recent: VecDeque::new(),
+            tidy_at: None,
             out: VecDeque::new(),
         }
     }
@@ -171,6 +184,7 @@ impl Links {
         }
         let no = self.number();
         self.links.insert(no, Link::new(State::Accepted { since: now }, remote, now));
+        self.tidy_by(now + DIAL_LIMIT);
         Some(no)
     }
 
@@ -211,9 +225,10 @@ impl Links {
         }
         let no = self.number();
         let waiters = vec![asker];
-        let state = State::Dialling { contact: *contact, since: now.time, waiters };
+        let state = State::Dialling { contact: Box::new(*contact), since: now.time, waiters };
         self.links.insert(no, Link::new(state, contact.address, now.time));
         self.by_id.insert(contact.id, no);
+        self.tidy_by(now.time + DIAL_LIMIT);
         self.out.push_back(LinksOutput::Dial { link: no, contact: *contact });
         Asked::Pending
     }
@@ -284,6 +299,7 @@ impl Links {
         let winner = if link.retiring { self.by_id.get(&id).copied().unwrap_or(no) } else { no };
         self.by_id.insert(id, winner);
         self.links.insert(no, link);
+        self.tidy_by(now + RETIRING_LIMIT);
         for asker in waiters {
             self.out.push_back(LinksOutput::Ready { asker, link: winner });
         }
@@ -352,7 +368,7 @@ impl Links {
     pub(super) fn lane_closed(&mut self, now: Time, no: LinkNo, tunnel: TunnelId) {
         if let Some(link) = self.links.get_mut(&no) {
             link.lanes.remove(&tunnel);
-            link.used = now;
+            self.left(now, no);
         }
     }
 
@@ -365,8 +381,22 @@ impl Links {
     pub(super) fn keep(&mut self, now: Time, no: LinkNo, kept: bool) {
         if let Some(link) = self.links.get_mut(&no) {
             link.kept = kept;
-            link.used = now;
+            self.left(now, no);
         }
+    }
+
+    /// One use less of a link: it may have been the last.
+    fn left(&mut self, now: Time, no: LinkNo) {
+        if let Some(link) = self.links.get_mut(&no) {
+            link.used = now;
+            if let Some(at) = link.over() {
+                self.tidy_by(at);
+            }
+        }
+    }
+
+    fn tidy_by(&mut self, at: Time) {
+        self.tidy_at = Some(self.tidy_at.map_or(at, |before| before.min(at)));
     }
 
     /// The peer sent a fresh descriptor; one that is not its own is ignored.
@@ -391,26 +421,31 @@ impl Links {
         })
     }
 
-    /// Ends dials that take too long and links that nobody needs. Call about once a second.
+    /// When to call `tidy`.
+    pub(super) const fn poll_timeout(&self) -> Option<Time> {
+        self.tidy_at
+    }
+
+    /// Ends dials that take too long and links that nobody needs.
     pub(super) fn tidy(&mut self, now: Time) -> Vec<LinkNo> {
         let mut late = Vec::new();
+        if self.tidy_at.take_if(|at| *at <= now).is_none() {
+            return late;
+        }
         for (no, link) in &mut self.links {
+            if link.over().is_none_or(|at| at > now) {
+                continue;
+            }
             match &link.state {
-                State::Dialling { since, .. } | State::Accepted { since }
-                    if now.since(*since) > DIAL_LIMIT =>
-                {
-                    late.push(*no);
+                State::Dialling { .. } | State::Accepted { .. } => late.push(*no),
+                State::Up { .. } => {
+                    link.used = now; // asked once; the goodbye closes it
+                    self.out.push_back(LinksOutput::Retire(*no));
                 }
-                State::Up { .. } if link.lanes.is_empty() && !link.kept => {
-                    let limit = if link.retiring { RETIRING_LIMIT } else { IDLE_LIMIT };
-                    if now.since(link.used) > limit {
-                        link.used = now; // asked once; the goodbye closes it
-                        self.out.push_back(LinksOutput::Retire(*no));
-                    }
-                }
-                _ => {}
             }
         }
+        let left = self.links.iter().filter(|(no, _)| !late.contains(no));
+        self.tidy_at = left.filter_map(|(_, link)| link.over()).min();
         late
     }
 

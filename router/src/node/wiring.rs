@@ -90,13 +90,14 @@ impl Node {
 
     fn link_event(&mut self, now: Now, link: LinkNo, event: LinkEvent) {
         match event {
-            LinkEvent::Message(message) => self.message(now, link, message),
+            LinkEvent::Message(message) => self.message(now, link, *message),
             LinkEvent::LaneClosed { tunnel } => {
                 self.links.lane_closed(now.time, link, tunnel);
                 self.lane_closed(now, link, tunnel);
             }
             LinkEvent::EndHop { tunnel, event } => {
-                self.exits.handle_input(now, ExitsInput::EndHop { at: (link, tunnel), event });
+                let at = (link, tunnel);
+                self.exits.handle_input(now, ExitsInput::EndHop { at, event: *event });
             }
             // The host turns it into LinkDown.
             LinkEvent::Quiet(quiet) => {

@@ -58,7 +58,7 @@ impl Net {
         }
         self.wait_for_disk(no);
         let Some(place) = self.places.get_mut(no as usize) else { return };
-        let wanted = place.host.as_ref().and_then(Host::poll_timeout);
+        let wanted = place.host.as_deref().and_then(Host::poll_timeout);
         if let Some(at) = wanted
             && place.timer.is_none_or(|set| at < set)
         {

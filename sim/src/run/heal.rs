@@ -2,12 +2,13 @@
 //!
 //! Whoever is asleep wakes, partitions end, links break no more, nobody comes or goes. Whoever lives
 //! must be ready; a few routers of chance must each fetch from every service whose router lives. A
-//! fetch that fails is tried again, as a person reloads a page.
+//! fetch that fails is tried again, as a person reloads a page. When all of them are done, nobody wants
+//! anything any more, and nothing may be left of it.
 
 use std::time::Duration;
 
 use super::{Watcher, wire::Run};
-use crate::{apps::Purpose, net::HostNo, world::Step};
+use crate::{apps::Purpose, net::HostNo, oracle::Left, world::Step};
 
 /// Routers that fetch from each service.
 const CLIENTS: usize = 3;
@@ -15,6 +16,12 @@ const CLIENTS: usize = 3;
 const BYTES: u64 = 50_000;
 /// How often is looked.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// How long what was begun may take to end when all is well; who waits without a byte is told of before.
+const REST_LIMIT: Duration = Duration::from_mins(10);
+/// How long nobody wants anything before it is looked at what is kept, and how long something must be
+/// half: a build may be under way at any moment.
+const QUIET: Duration = Duration::from_secs(40);
 
 /// Heals, and notes a violation if the network is not well within `limit`. False if the watcher
 /// ended it.
@@ -48,22 +55,13 @@ pub(super) fn heal(run: &mut Run<'_>, limit: Duration, watcher: &mut dyn Watcher
                 *fetch = Some(run.world.ask(*client, *name, purpose, u16::MAX));
             }
         }
-        let until = run.world.net.time() + LOOK_EVERY;
-        while let Some(step) = run.world.step(until) {
-            if let Step::Event(no) = step {
-                run.event(no);
-            }
-        }
-        for line in run.world.net.take_lines() {
-            watcher.line(line);
-        }
-        run.look();
+        step(run, watcher);
         let ready = run.world.ready() as usize;
         let open = wishes.iter().find(|(.., fetch)| {
             !fetch.and_then(|fetch| run.world.fetched(fetch)).is_some_and(crate::Fetch::done)
         });
         if ready == alive.len() && open.is_none() {
-            return true;
+            return rest(run, watcher);
         }
         let now = run.world.net.time();
         if now >= end {
@@ -86,4 +84,40 @@ pub(super) fn heal(run: &mut Run<'_>, limit: Duration, watcher: &mut dyn Watcher
             return false;
         }
     }
+}
+
+/// Half a second more.
+fn step(run: &mut Run<'_>, watcher: &mut dyn Watcher) {
+    let until = run.world.net.time() + LOOK_EVERY;
+    while let Some(step) = run.world.step(until) {
+        if let Step::Event(no) = step {
+            run.event(no);
+        }
+    }
+    for line in run.world.net.take_lines() {
+        watcher.line(line);
+    }
+    run.look();
+}
+
+/// Goes on until every wish is over and then for a while, and looks what is left. False if the watcher
+/// ended it.
+fn rest(run: &mut Run<'_>, watcher: &mut dyn Watcher) -> bool {
+    let end = run.world.net.time() + REST_LIMIT;
+    while run.world.net.time() < end && !run.world.fetches().iter().all(crate::Fetch::over) {
+        step(run, watcher);
+        if !watcher.progress(run.world.net.time(), run.world.net.events()) {
+            return false;
+        }
+    }
+    let mut before = Left::default();
+    for _ in 0..2 {
+        before = Left::of(&run.world.net);
+        let until = run.world.net.time() + QUIET;
+        while run.world.net.time() < until {
+            step(run, watcher);
+        }
+    }
+    run.oracle.leaks(&run.world.net, &before);
+    true
 }

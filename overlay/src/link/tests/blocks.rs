@@ -26,7 +26,10 @@ fn send(pair: &mut Pair, message: RingMessage) {
 
 fn came(side: &Side) -> Vec<RingMessage> {
     let ring = |event: &LinkEvent| match event {
-        LinkEvent::Message(LinkMessage::Ring(message)) => Some(message.clone()),
+        LinkEvent::Message(message) => match &**message {
+            LinkMessage::Ring(message) => Some(message.clone()),
+            _ => None,
+        },
         _ => None,
     };
     side.events.iter().filter_map(ring).collect()

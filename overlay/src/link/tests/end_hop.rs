@@ -70,11 +70,8 @@ fn what_an_end_hop_says_and_splices_reaches_owner_node_and_leg() {
     let (_, mut owner, mut pair) = tunnel();
     let command = EndHopCommand::AcceptIncoming { leg: LEG };
     pair.b.command(pair.now, LinkCommand::EndHop { tunnel: TUNNEL, command });
-    let Some(LinkEvent::EndHop { event: EndHopEvent::Incoming { splice, leg: LEG }, .. }) =
-        pair.b.events.pop()
-    else {
-        panic!("no splice")
-    };
+    let Some(LinkEvent::EndHop { event, .. }) = pair.b.events.pop() else { panic!("no splice") };
+    let EndHopEvent::Incoming { splice, leg: LEG } = *event else { panic!("{event:?}") };
     // Leg cells, as many as a leg's window, go to the owner as far as the splice's credit goes.
     let mut leg = [0; 1_024];
     leg[..2].copy_from_slice(&1_001u16.to_be_bytes());

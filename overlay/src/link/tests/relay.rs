@@ -308,10 +308,8 @@ fn control_overtakes_cells() {
     let mut wire = Vec::new();
     pair.a.io.core.frame_out(pair.now, &mut wire);
     pair.b.input(pair.now, crate::link::LinkInput::Received(&mut wire));
-    let [LinkEvent::Message(LinkMessage::Build { tunnel: TunnelId(77), .. })] = &pair.b.events[..]
-    else {
-        panic!("{:?}", pair.b.events)
-    };
+    let [LinkEvent::Message(message)] = &pair.b.events[..] else { panic!("{:?}", pair.b.events) };
+    assert!(matches!(**message, LinkMessage::Build { tunnel: TunnelId(77), .. }), "{message:?}");
     assert_eq!(sent(&pair).iter().sum::<u64>(), 10, "the rest of the frame is filled with cells");
 }
 

@@ -1,0 +1,81 @@
+//! Telling this router's owner whom tunnels may go through.
+//!
+//! Lives here: who of the known routers is fit to be a hop, and when that is told anew. Does not live
+//! here: the view (`view.rs`), the checks of others' work (`admission.rs`).
+
+use std::{sync::Arc, time::Duration};
+
+use super::{admission::Source, machine::Ring};
+use crate::{
+    time::{Now, Time},
+    wire::RouterDescriptor,
+};
+
+/// So many routers with proven work are enough to choose hops among. At 300 ms a check that is 6 s
+/// after the first are known; a router that waited longer would start too slowly.
+const PROVEN_ENOUGH: usize = 20;
+/// With so many known, one more or one less is no hurry.
+const AMPLE: usize = 64;
+/// Changes are told together.
+const DELAY: Duration = Duration::from_millis(200);
+/// The same with [`AMPLE`] known: in a large network they change all the time.
+const AMPLE_DELAY: Duration = Duration::from_secs(5);
+
+/// When the view is told next.
+#[derive(Debug, Default)]
+pub(super) struct Report {
+    due: Option<Time>,
+}
+
+impl Report {
+    /// What is told has changed; `known` routers are in it.
+    fn changed(&mut self, now: Time, known: usize) {
+        let delay = if known >= AMPLE { AMPLE_DELAY } else { DELAY };
+        self.due.get_or_insert(now + delay);
+    }
+
+    /// Whether it is time; asked once.
+    pub(super) fn is_due(&mut self, now: Time) -> bool {
+        self.due.take_if(|at| *at <= now).is_some()
+    }
+
+    /// When it will be.
+    pub(super) const fn poll_timeout(&self) -> Option<Time> {
+        self.due
+    }
+}
+
+impl Ring {
+    /// The routers that tunnels may go through: none whose work is known to be bad, and as soon as
+    /// [`PROVEN_ENOUGH`] have shown theirs, none that has not. The others' is asked for.
+    pub(super) fn hops(&mut self, now: Now) -> Vec<Arc<RouterDescriptor>> {
+        let mut proven = Vec::with_capacity(self.view.len());
+        let mut unproven = Vec::new();
+        for router in self.view.iter() {
+            match self.proofs.known(router) {
+                Some(true) => proven.push(Arc::clone(router)),
+                Some(false) => {}
+                None => unproven.push(Arc::clone(router)),
+            }
+        }
+        for router in &unproven {
+            self.proofs.submit(now.time, router, Source::of(router.address()), false);
+        }
+        if proven.len() < PROVEN_ENOUGH {
+            proven.append(&mut unproven);
+        }
+        proven
+    }
+
+    /// Tells the view a moment after it changed.
+    pub(super) fn note_view(&mut self, now: Now) {
+        if self.view.take_changed() {
+            self.report_view_soon(now);
+        }
+    }
+
+    /// Tells the view soon: it changed, or more of it is proven.
+    pub(super) fn report_view_soon(&mut self, now: Now) {
+        self.keep.report.changed(now.time, self.view.len());
+    }
+}
