@@ -107,7 +107,9 @@ fn answer<T: Serialize>(result: Result<T, SiteError>) -> Response {
 fn code(error: &SiteError) -> u8 {
     match error {
         SiteError::NotFound | SiteError::File(FileError::NotFound { .. }) => 4,
-        SiteError::Unreachable | SiteError::File(FileError::NoRoute { .. }) => 5,
+        SiteError::Unreachable
+        | SiteError::Pending { .. }
+        | SiteError::File(FileError::NoRoute { .. }) => 5,
         SiteError::Conflict { .. }
         | SiteError::Forked { .. }
         | SiteError::NotYours
