@@ -104,7 +104,7 @@ fn answer<T: Serialize>(result: Result<T, SiteError>) -> Response {
 }
 
 /// The exit codes of `cli.rs`.
-fn code(error: &SiteError) -> u8 {
+pub(in crate::driver) fn code(error: &SiteError) -> u8 {
     match error {
         SiteError::NotFound | SiteError::File(FileError::NotFound { .. }) => 4,
         SiteError::Unreachable
@@ -113,7 +113,7 @@ fn code(error: &SiteError) -> u8 {
         SiteError::Conflict { .. }
         | SiteError::Forked { .. }
         | SiteError::NotYours
-        | SiteError::File(FileError::TooMany) => 6,
+        | SiteError::File(FileError::TooMany | FileError::NotPinned) => 6,
         SiteError::File(FileError::Broken(_)) | SiteError::Damaged => 7,
         SiteError::File(_) | SiteError::Other(_) => 1,
     }

@@ -438,7 +438,7 @@ impl Sites {
 type Renewing<'a> = Pin<Box<dyn Future<Output = Result<(), SiteError>> + Send + 'a>>;
 
 /// Why no version is shown.
-const fn other(outcome: &LookupOutcome) -> SiteError {
+pub(in crate::driver) const fn other(outcome: &LookupOutcome) -> SiteError {
     match outcome {
         LookupOutcome::NotFound => SiteError::NotFound,
         LookupOutcome::Forked { number, .. } => SiteError::Forked { number: *number },
@@ -456,7 +456,7 @@ fn done(name: Name, number: u64) -> SiteDone {
 }
 
 /// A site by its name, its URL or its URI.
-fn name_of(text: &str) -> Result<Name, SiteError> {
+pub(in crate::driver) fn name_of(text: &str) -> Result<Name, SiteError> {
     let bare = text.strip_prefix("http://").unwrap_or(text);
     let bare = bare.strip_suffix('/').unwrap_or(bare);
     let name = match bare.parse::<Uri>() {

@@ -20,7 +20,7 @@ use crate::driver::{
 
 impl Sites {
     /// The newest version of a site.
-    pub(super) async fn look_up(&self, name: Name, seen: Option<Seen>) -> LookupOutcome {
+    pub(in crate::driver) async fn look_up(&self, name: Name, seen: Option<Seen>) -> LookupOutcome {
         let (files, clock) = (&self.0.files, self.0.clock);
         let lookup = SiteLookup::new(clock.now(), name, files.network(), seen);
         let Some(mut lookup) = lookup else { return LookupOutcome::NotFound };
