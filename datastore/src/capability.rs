@@ -88,6 +88,11 @@ impl VerifyCap {
         Self { root, key }
     }
 
+    /// The same.
+    pub fn duplicate(&self) -> Self {
+        Self::take(&mut { *self.to_bytes().expose_secret() })
+    }
+
     /// The 64 bytes.
     pub fn to_bytes(&self) -> Secret<{ Self::LEN }> {
         join(self.root, &self.key)

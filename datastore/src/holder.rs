@@ -38,7 +38,7 @@ use self::{
     spread::Spread,
 };
 use crate::{
-    blocks::{BlockStore, MemoryBlocks, Shelf},
+    blocks::{BlockStore, MemoryBlocks, Shelf, Usage},
     store::{PutOutcome, RecordStore},
 };
 
@@ -225,11 +225,35 @@ impl Holder {
         self
     }
 
-    /// A block that the person here fetched before. Never an answer to the ring: it would tell what was
-    /// read here.
+    /// A block that the person here fetched before, or pinned. Never an answer to the ring: it would tell
+    /// what was read here.
     pub fn fetched(&mut self, address: &BlockAddress) -> Option<Block> {
         // A disk that fails costs a repetition and nothing else.
-        self.blocks.store.get(Shelf::Client, address).ok().flatten()
+        let mut on = |shelf| self.blocks.store.get(shelf, address).ok().flatten();
+        on(Shelf::Client).or_else(|| on(Shelf::Pinned))
+    }
+
+    /// Keeps a block until [`Self::unpin`]; false when there is no room, or the disk fails.
+    pub fn pin(&mut self, now: Time, block: &Block) -> bool {
+        self.blocks.pin(now, block)
+    }
+
+    /// Up to `limit` addresses of pinned blocks above `after`, in order.
+    pub fn pinned(&self, after: Option<&BlockAddress>, limit: usize) -> Vec<BlockAddress> {
+        self.blocks.store.addresses(Shelf::Pinned, after, limit)
+    }
+
+    /// Keeps these blocks no longer.
+    pub fn unpin(&mut self, blocks: &[BlockAddress]) {
+        for address in blocks {
+            // What stays for a disk that fails goes with the next sweep.
+            let _ = self.blocks.store.remove(Shelf::Pinned, address);
+        }
+    }
+
+    /// What pinned blocks take.
+    pub fn pin_usage(&self) -> Usage {
+        self.blocks.usage(Shelf::Pinned)
     }
 
     /// Keeps a block that the person here fetched, as long as there is room.

@@ -18,6 +18,7 @@
 //! ```
 
 pub mod blocks;
+pub mod bundle;
 pub mod capability;
 pub mod directory;
 pub mod erasure;

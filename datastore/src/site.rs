@@ -40,7 +40,8 @@ pub use self::{
         VERSION_FILE_MAX,
     },
     update::{
-        Draft, LIFE_MIN, Onto, Published, SiteUpdate, UpdateInput, UpdateOutcome, UpdateOutput,
+        Draft, Known, LIFE_MIN, Onto, Published, SignedVersion, SiteUpdate, UpdateInput,
+        UpdateOutcome, UpdateOutput,
     },
 };
 use crate::{

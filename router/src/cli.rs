@@ -10,6 +10,7 @@
 
 mod bench;
 mod browse;
+mod bundle;
 mod client;
 mod demo;
 mod demo_site;
@@ -22,6 +23,7 @@ mod log;
 mod man;
 mod own_page;
 mod page;
+mod pins;
 mod process;
 mod reload;
 mod run;
@@ -78,6 +80,14 @@ enum Command {
     Check(files::Check),
     /// Put back what is lost of a stored file or folder; reading rights are not needed
     Heal(files::Heal),
+    /// Keep every block of a stored file, folder or site here, until it is unpinned
+    Pin(pins::Pin),
+    /// Keep it no longer
+    Unpin(pins::Unpin),
+    /// List what is pinned and the room that it takes
+    Pins(Report),
+    /// Stored things in one file: take them out of this network, or bring them in
+    Bundle(bundle::Bundle),
     /// Stored sites: publish a folder of pages, update it, look at versions
     Site(site::Site),
     /// Print the link that opens the running router's page
@@ -234,6 +244,10 @@ async fn run_command(command: Command) -> Result<(), Failure> {
         Command::Ls(ls) => files::ls(ls).await,
         Command::Check(check) => files::check(check).await,
         Command::Heal(heal) => files::heal(heal).await,
+        Command::Pin(pin) => pins::pin(pin).await,
+        Command::Unpin(unpin) => pins::unpin(unpin).await,
+        Command::Pins(report) => pins::pins(report).await,
+        Command::Bundle(bundle) => bundle::bundle(bundle).await,
         Command::Site(site) => site::site(site).await,
         Command::Page(report) => own_page::page(report).await,
         Command::Browse(args) => browse::browse(args).await,

@@ -14,6 +14,7 @@
 //!
 //! One task a router: see docs/decisions/0001-one-task-a-router.md.
 
+pub(crate) mod bundles;
 mod clock;
 mod conn;
 pub(crate) mod control;
@@ -23,6 +24,7 @@ mod history;
 mod metrics;
 pub(crate) mod open_files;
 mod page;
+pub(crate) mod pins;
 mod services;
 pub(crate) mod setup;
 pub(crate) mod sites;
@@ -189,6 +191,7 @@ pub(crate) async fn start(mut setup: Setup) -> Result<Handle, StartError> {
     }
     let (tasks, main) = (Mutex::new(tasks), Mutex::new(Some(main)));
     sites.resume()?;
+    sites.resume_pins()?;
     Ok(Handle { events, tasks, main, proxy, api, sites })
 }
 

@@ -369,6 +369,11 @@ impl Host {
         &self.node
     }
 
+    /// What is kept for others and pinned here.
+    pub fn holder_mut(&mut self) -> &mut warren_datastore::Holder {
+        self.node.holder_mut()
+    }
+
     /// This router's own descriptor as it is now.
     pub fn descriptor(&self) -> &Arc<RouterDescriptor> {
         self.node.descriptor()

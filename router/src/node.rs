@@ -553,6 +553,11 @@ impl Node {
         }
     }
 
+    /// What is kept for others and pinned here.
+    pub(crate) fn holder_mut(&mut self) -> &mut Holder {
+        &mut self.holder
+    }
+
     /// How each service is: gateways that stand, whether it is published.
     pub fn service(&self, end: EndNo) -> Option<(u32, bool)> {
         self.services.status(end)

@@ -170,11 +170,22 @@ impl Router {
     /// Starts it again as it was started before, after it was killed; returns how long it took from
     /// then until it was ready.
     pub fn restart(&mut self, limit: Duration) -> Duration {
+        let start = self.start_again();
+        self.ready_again(limit, start)
+    }
+
+    /// The same without waiting, for networks of which too few are left to be ready; says when.
+    pub fn start_again(&mut self) -> Instant {
         wait_for(Duration::from_secs(10), "the old process to be gone", || {
             (!self.is_running()).then_some(())
         });
         let start = Instant::now();
         self.spawn();
+        start
+    }
+
+    /// Waits until it is ready.
+    pub fn ready_again(&self, limit: Duration, start: Instant) -> Duration {
         wait_for(limit, "a restarted router to be ready", || self.is_ready().then_some(()));
         start.elapsed()
     }

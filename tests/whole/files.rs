@@ -40,6 +40,8 @@ pub(crate) fn outliving() -> Group {
         a_file_is_got_elsewhere_after_its_publisher_was_killed,
         what_nobody_stored_is_not_found_and_says_how_many_were_asked,
         a_put_goes_on_after_its_router_was_killed,
+        what_is_pinned_outlives_its_network_and_a_restart_and_comes_back_to_others,
+        a_bundle_carries_files_to_a_network_that_never_met_the_first,
         a_put_that_is_cancelled_ends_and_leaves_nothing_to_go_on_with,
     )
 }
@@ -202,6 +204,105 @@ fn a_put_goes_on_after_its_router_was_killed() {
     let out = net.scratch().join("out");
     get(&net.routers[10], &uri, &out);
     assert!(fs::read(&out).unwrap() == bytes(len));
+}
+
+fn what_is_pinned_outlives_its_network_and_a_restart_and_comes_back_to_others() {
+    let mut net = network();
+    let folder = net.scratch().join("folder");
+    let len = 2 << 20;
+    net.scratch().write("folder/large", &bytes(len));
+    net.scratch().write("folder/docs/a", &bytes(5_000));
+    let uri = put(&net.routers[0], &folder, &[]);
+    let other = put(&net.routers[0], &net.scratch().write("other", &bytes(100_000)), &[]);
+    let pinner = 4;
+    let pinned = |net: &Testnet| net.routers[pinner].command(&["pins", "--json"]).json();
+    for uri in [&uri, &other] {
+        let done = net.routers[pinner].command(&["pin", uri, "--json"]).json();
+        assert_eq!((&done["done"], &done["lost"]), (&true.into(), &0.into()), "{done}");
+    }
+    let list = pinned(&net);
+    let blocks = |list: &serde_json::Value, at: usize| list["pins"][at]["blocks"].as_u64().unwrap();
+    assert!(blocks(&list, 0) > 64 + 32 && blocks(&list, 1) > 4, "{list}");
+    // Pinned once more is pinned once; what it shares with nothing goes with it.
+    net.routers[pinner].command(&["pin", &other]).success();
+    let gone = net.routers[pinner].command(&["unpin", &other, "--json"]).json();
+    assert_eq!(gone["blocks"].as_u64(), Some(blocks(&list, 1)));
+    assert_eq!(net.routers[pinner].command(&["unpin", &other]).code(), 4);
+    assert_eq!(pinned(&net)["pins"].as_array().unwrap().len(), 1);
+
+    // Nobody else has it any more, and the router was killed.
+    for (at, router) in net.routers.iter_mut().enumerate() {
+        router.signal("KILL");
+        wait_for(Duration::from_secs(10), "a router to be gone", || {
+            (!router.is_running()).then_some(())
+        });
+        if at != pinner {
+            fs::remove_dir_all(router.dir.join("blocks")).unwrap();
+        }
+    }
+    let starts: Vec<_> = net.routers.iter_mut().map(Router::start_again).collect();
+    for (router, start) in net.routers.iter().zip(starts) {
+        router.ready_again(Duration::from_mins(2), start);
+    }
+    let out = net.scratch().join("out");
+    let mine = net.scratch().join("mine");
+    let words = mine.display().to_string();
+    let ended = net.routers[pinner].command(&["get", &uri, "-o", &words, "--json"]);
+    assert!(ended.status.success(), "{}", ended.stderr);
+    assert!(fs::read(mine.join("large")).unwrap() == bytes(len));
+    assert_eq!(most(&ended.stderr, "routers"), 0, "nobody was asked: {}", ended.stderr);
+    // What the network lost is put back when that is asked for, and each day.
+    let done = net.routers[pinner].command(&["pin", &uri, "--renew", "--json"]).json();
+    assert_eq!((&done["done"], &done["lost"]), (&true.into(), &0.into()), "{done}");
+    get(&net.routers[9], &uri, &out);
+    assert!(fs::read(out.join("large")).unwrap() == bytes(len));
+}
+
+fn a_bundle_carries_files_to_a_network_that_never_met_the_first() {
+    let (net, other) = (network(), network());
+    let scratch = Scratch::new("bundle");
+    let (len, folder) = (3 << 20, scratch.join("folder"));
+    scratch.write("folder/large", &bytes(len));
+    scratch.write("folder/index.html", b"<h1>carried</h1>");
+    let uri = put(&net.routers[0], &folder, &[]);
+    let site = net.routers[0].command(&["site", "publish", &folder.display().to_string()]);
+    let site = site.success().trim().to_owned();
+    let stick = scratch.join("stick").display().to_string();
+    let export = ["bundle", "export", &uri, &site, "-o", &stick, "--json"];
+    let made = net.routers[3].command(&export).json();
+    let blocks = made["blocks"].as_u64().unwrap();
+    assert!(blocks > 2 * 96 && made["records"].as_u64().unwrap() >= 2, "{made}");
+    assert_eq!(made["bytes"].as_u64(), Some(fs::metadata(&stick).unwrap().len()));
+
+    let import =
+        |router: &Router, path: &str| router.command(&["bundle", "import", path, "--json"]);
+    // In its own network all of it is good.
+    let took = import(&net.routers[5], &stick).json();
+    assert_eq!((took["stored"].as_u64(), &took["damaged"]), (Some(blocks), &0.into()), "{took}");
+    assert_eq!((&took["records"], &took["foreign"]), (&made["records"], &false.into()), "{took}");
+    // In another one files are, and no signature is.
+    let took = import(&other.routers[5], &stick).json();
+    assert_eq!(took["stored"].as_u64(), Some(blocks), "{took}");
+    assert_eq!((&took["damaged"], &took["foreign"]), (&made["records"], &true.into()), "{took}");
+    let out = scratch.join("out");
+    get(&other.routers[9], &uri, &out);
+    assert!(fs::read(out.join("large")).unwrap() == bytes(len));
+
+    // A stick with a bad sector, and one that was pulled out.
+    let mut bad = fs::read(&stick).unwrap();
+    bad[700_000] ^= 1;
+    let path = scratch.write("bad", &bad).display().to_string();
+    let ended = import(&net.routers[5], &path);
+    assert_eq!(ended.code(), 7, "{}", ended.stderr);
+    assert!(ended.stdout.contains("\"damaged\":1"), "{}", ended.stdout);
+    bad.truncate(900_000);
+    let path = scratch.write("cut", &bad).display().to_string();
+    let ended = import(&net.routers[5], &path);
+    assert_eq!(ended.code(), 7, "{}", ended.stderr);
+    assert!(ended.stderr.contains("cut off"), "{}", ended.stderr);
+    let ended = import(&net.routers[5], &scratch.write("none", b"no bundle").display().to_string());
+    assert_eq!(ended.code(), 1, "{}", ended.stderr);
+    assert!(ended.stderr.contains("no bundle"), "{}", ended.stderr);
 }
 
 fn a_put_that_is_cancelled_ends_and_leaves_nothing_to_go_on_with() {

@@ -195,6 +195,21 @@ impl Blocks {
         }
     }
 
+    /// Keeps a block for the person here; synced with the next commit.
+    pub(super) fn pin(&mut self, now: Time, block: &Block) -> bool {
+        match self.store.put(Shelf::Pinned, block) {
+            Ok(Kept::Stored) => {
+                self.commit_at.get_or_insert(now + COMMIT_DELAY);
+                true
+            }
+            Ok(kept) => kept == Kept::Same,
+            Err(error) => {
+                self.failed(now, &error);
+                false
+            }
+        }
+    }
+
     /// Whether `source` may bring a block now; if so, it is charged for one.
     fn may_bring(&mut self, now: Time, source: Source, passing: bool) -> bool {
         let paid_at = self.paces.entry((source, passing)).or_insert(now);

@@ -48,6 +48,13 @@ pub struct Seen {
     pub file: ReadCap,
 }
 
+impl Seen {
+    /// The same.
+    pub fn duplicate(&self) -> Self {
+        Self { number: self.number, file: self.file.duplicate() }
+    }
+}
+
 /// What a lookup is told.
 #[derive(Debug)]
 pub enum LookupInput {
@@ -91,6 +98,8 @@ pub enum LookupOutcome {
     Forked {
         /// The version.
         number: u64,
+        /// The files that were found as this version, each once.
+        branches: Vec<ReadCap>,
     },
     /// Records are there, and none is good or as new as what was read before.
     Invalid,
@@ -265,7 +274,7 @@ impl SiteLookup {
         let records = std::mem::take(&mut self.records);
         let Some(file) = file else {
             return self.end(if forked {
-                LookupOutcome::Forked { number }
+                LookupOutcome::Forked { number, branches: self.branches(number) }
             } else {
                 LookupOutcome::Invalid
             });
@@ -274,12 +283,25 @@ impl SiteLookup {
             return self.end(if same(&seen.file, &file) {
                 LookupOutcome::Same(records)
             } else {
-                LookupOutcome::Forked { number }
+                LookupOutcome::Forked { number, branches: vec![file] }
             });
         }
         self.records = records;
         self.outputs.push_back(LookupOutput::GetFile(file.duplicate()));
         self.state = State::Reading { newest: None, file, number, read: 0 };
+    }
+
+    /// The files that were found as this version.
+    fn branches(&self, number: u64) -> Vec<ReadCap> {
+        let mut branches: Vec<ReadCap> = Vec::new();
+        for record in self.found.iter().filter(|record| record.number() == number) {
+            if let Ok(file) = record.read(&self.name)
+                && !branches.iter().any(|other| same(other, &file))
+            {
+                branches.push(file);
+            }
+        }
+        branches
     }
 
     /// A version file came: the newest, or one of those before it.
@@ -321,7 +343,7 @@ impl SiteLookup {
                 self.end(if agrees {
                     LookupOutcome::Found(newest)
                 } else {
-                    LookupOutcome::Forked { number }
+                    LookupOutcome::Forked { number, branches: vec![newest.file] }
                 });
             }
             _ => {
@@ -357,7 +379,7 @@ impl SiteLookup {
 }
 
 /// Whether two capabilities read one file.
-fn same(one: &ReadCap, other: &ReadCap) -> bool {
+pub(super) fn same(one: &ReadCap, other: &ReadCap) -> bool {
     one.verify().roots() == other.verify().roots()
 }
 

@@ -52,6 +52,8 @@ struct Network {
     files: BTreeMap<[u8; 32], Vec<u8>>,
     trouble: [Option<Trouble>; 3],
     files_read: usize,
+    /// What the publisher has on its disk.
+    pending: Option<SignedVersion>,
 }
 
 impl Network {
@@ -123,12 +125,22 @@ impl Network {
         panic!("no end");
     }
 
-    fn update(&mut self, base: Option<Seen>, onto: Onto, directory: u8) -> UpdateOutcome {
+    /// Another router with the key, which knows this version.
+    fn update(&mut self, newest: Option<Seen>, onto: Onto, directory: u8) -> UpdateOutcome {
+        let own = self.pending.take();
+        let outcome = self.again(newest, onto, directory);
+        self.pending = own;
+        outcome
+    }
+
+    /// The publisher, with what it has on its disk.
+    fn again(&mut self, newest: Option<Seen>, onto: Onto, directory: u8) -> UpdateOutcome {
+        let known = Known { newest, pending: self.pending.as_ref().map(SignedVersion::duplicate) };
         let mut now = Now { time: Time::ZERO, wall: Wall::from_minutes(1_000) };
         let draft = Draft { directory: cap(directory), label: "x".into(), published: now.wall };
         let rng = Rng::from_seed([3; 32]);
         let mut update =
-            SiteUpdate::new(now, write_cap(), NETWORK, base, onto, draft, rng).unwrap();
+            SiteUpdate::new(now, write_cap(), NETWORK, known, onto, draft, rng).unwrap();
         for _ in 0..200 {
             while let Some(output) = update.poll_output() {
                 let input = match output {
@@ -145,11 +157,19 @@ impl Network {
                         assert!(children.len() == 64 || children.len() == 128);
                         UpdateInput::Stored(Some(self.store(&content)))
                     }
+                    UpdateOutput::Save(version) => {
+                        self.pending = Some(version);
+                        UpdateInput::Saved(true)
+                    }
                     UpdateOutput::PutRecord(put) => {
+                        assert!(self.pending.is_some(), "noted before anybody has it");
                         let Some(answer) = self.put(&put) else { continue };
                         UpdateInput::Put(PutAnswer { at: put.at, answer: Some(answer) })
                     }
                     UpdateOutput::Done(outcome) => {
+                        if matches!(outcome, UpdateOutcome::Published(_)) {
+                            self.pending = None;
+                        }
                         assert!(update.poll_output().is_none() && update.poll_timeout().is_none());
                         return outcome;
                     }
@@ -168,7 +188,7 @@ impl Network {
         for directory in 1..=count {
             let base = files.last().and_then(|file| seen(files.len() as u64, file));
             match self.update(base, Onto::Known, directory) {
-                UpdateOutcome::Published(published) => files.push(published.file),
+                UpdateOutcome::Published(published) => files.push(published.version.file),
                 other => panic!("{other:?}"),
             }
         }
@@ -214,14 +234,14 @@ fn an_old_version_is_refused_by_who_saw_a_newer_one() {
     assert_eq!(number_of(&network.look(None)), 1, "who knows no better cannot tell");
     // Its publisher does, and goes on from there.
     let third = network.update(seen(2, &second), Onto::Known, 3);
-    assert!(matches!(third, UpdateOutcome::Published(published) if published.number == 3));
+    assert!(matches!(third, UpdateOutcome::Published(published) if published.version.number == 3));
 }
 
 impl Network {
     /// One more version after the first.
     fn publish_onto(&mut self, first: &ReadCap) -> ReadCap {
         match self.update(seen(1, first), Onto::Known, 50) {
-            UpdateOutcome::Published(published) => published.file,
+            UpdateOutcome::Published(published) => published.version.file,
             other => panic!("{other:?}"),
         }
     }
@@ -252,10 +272,11 @@ fn a_fork_is_shown_as_one_and_the_next_version_ends_it() {
     let mut network = Network::default();
     let files = network.publish(2);
     network.plant(0, &version(2, 77, Some(&files[0])));
-    assert!(matches!(network.look(None), LookupOutcome::Forked { number: 2 }));
-    assert!(matches!(network.look(seen(2, &files[1])), LookupOutcome::Forked { number: 2 }));
+    let LookupOutcome::Forked { number: 2, branches } = network.look(None) else { panic!() };
+    assert_eq!(branches.len(), 2, "both are shown");
+    assert!(matches!(network.look(seen(2, &files[1])), LookupOutcome::Forked { number: 2, .. }));
     let third = network.update(seen(2, &files[1]), Onto::Known, 3);
-    assert!(matches!(third, UpdateOutcome::Published(published) if published.number == 3));
+    assert!(matches!(third, UpdateOutcome::Published(published) if published.version.number == 3));
     assert_eq!(number_of(&network.look(seen(2, &files[1]))), 3);
 }
 
@@ -269,7 +290,7 @@ fn a_history_without_what_was_read_is_a_fork() {
         network.records.insert(record.key(), record);
     }
     let reader = seen(2, &files[1]);
-    assert!(matches!(network.look(reader), LookupOutcome::Forked { number: 3 }));
+    assert!(matches!(network.look(reader), LookupOutcome::Forked { number: 3, .. }));
     // It is in the history of who read before the fork, and for who read nothing.
     assert_eq!(number_of(&network.look(seen(1, &files[0]))), 3);
     assert_eq!(number_of(&network.look(None)), 3);
@@ -324,7 +345,7 @@ fn two_publishers_of_one_key_do_not_overwrite_each_other() {
     assert!(matches!(unknowing, UpdateOutcome::Conflict { number: 2 }));
     assert!(matches!(network.look(seen(2, &files[1])), LookupOutcome::Same(_)));
     let told = network.update(None, Onto::Newest, 60);
-    assert!(matches!(told, UpdateOutcome::Published(published) if published.number == 3));
+    assert!(matches!(told, UpdateOutcome::Published(published) if published.version.number == 3));
     assert_eq!(number_of(&network.look(seen(2, &files[1]))), 3);
 }
 
@@ -338,12 +359,12 @@ fn who_loses_the_race_for_a_number_hears_of_it() {
     network.plant(1, &version(2, 77, Some(&files[0])));
     let now = Now { time: Time::ZERO, wall: Wall::from_minutes(1_000) };
     let draft = Draft { directory: cap(60), label: String::new(), published: now.wall };
-    let base = seen(1, &files[0]);
+    let known = Known { newest: seen(1, &files[0]), pending: None };
     let mut update = SiteUpdate::new(
         now,
         write_cap(),
         NETWORK,
-        base,
+        known,
         Onto::Known,
         draft,
         Rng::from_seed([3; 32]),
@@ -360,6 +381,7 @@ fn who_loses_the_race_for_a_number_hears_of_it() {
                 network.trouble = [None; 3];
                 UpdateInput::Stored(Some(network.store(&content)))
             }
+            UpdateOutput::Save(_) => UpdateInput::Saved(true),
             UpdateOutput::PutRecord(put) => {
                 let answer = network.put(&put);
                 UpdateInput::Put(PutAnswer { at: put.at, answer })
@@ -373,6 +395,70 @@ fn who_loses_the_race_for_a_number_hears_of_it() {
         update.handle_input(now, input);
     }
     assert!(matches!(outcome, Some(UpdateOutcome::Conflict { number: 2 })), "{outcome:?}");
+}
+
+#[test]
+fn a_version_that_reached_one_place_only_is_put_again_or_followed_and_never_signed_twice() {
+    use Trouble::{Busy, Empty};
+    for same_pages in [true, false] {
+        let mut network = Network::default();
+        let files = network.publish(1);
+        let base = || seen(1, &files[0]);
+        network.trouble = [None, Some(Busy), Some(Busy)];
+        let second = network.again(base(), Onto::Known, 50);
+        assert!(matches!(second, UpdateOutcome::Unreachable(_)), "{second:?}");
+        // The one place that has it is not heard by who looks before the next one.
+        network.trouble = [Some(Empty), None, None];
+        let UpdateOutcome::Published(next) =
+            network.again(base(), Onto::Known, if same_pages { 50 } else { 51 })
+        else {
+            panic!()
+        };
+        assert_eq!(next.version.number, if same_pages { 2 } else { 3 });
+        network.trouble = [None; 3];
+        assert_eq!(number_of(&network.look(base())), next.version.number);
+    }
+}
+
+#[test]
+fn who_signed_what_another_published_meanwhile_hears_of_it_and_can_follow() {
+    let mut network = Network::default();
+    let files = network.publish(1);
+    network.trouble = [Some(Trouble::Busy); 3];
+    network.trouble[0] = None;
+    let base = || seen(1, &files[0]);
+    assert!(matches!(network.again(base(), Onto::Known, 50), UpdateOutcome::Unreachable(_)));
+    // Another router with the key, which the one place does not answer.
+    network.trouble = [Some(Trouble::Empty), None, None];
+    assert!(matches!(network.update(base(), Onto::Known, 60), UpdateOutcome::Published(_)));
+    for trouble in [Some(Trouble::Empty), None] {
+        network.trouble[0] = trouble;
+        let late = network.again(base(), Onto::Known, 50);
+        assert!(matches!(late, UpdateOutcome::Conflict { number: 2 }), "{late:?}");
+    }
+    network.trouble[0] = Some(Trouble::Empty);
+    let told = network.again(base(), Onto::Newest, 50);
+    assert!(matches!(told, UpdateOutcome::Published(published) if published.version.number == 3));
+    network.trouble[0] = None;
+    assert_eq!(number_of(&network.look(None)), 3);
+}
+
+#[test]
+fn what_cannot_be_written_down_is_not_signed() {
+    let now = Now { time: Time::ZERO, wall: Wall::from_minutes(1_000) };
+    let draft = Draft { directory: cap(60), label: String::new(), published: now.wall };
+    let (known, rng) = (Known::default(), Rng::from_seed([3; 32]));
+    let mut update =
+        SiteUpdate::new(now, write_cap(), NETWORK, known, Onto::Known, draft, rng).unwrap();
+    for place in 0..3 {
+        let input = LookupInput::Record { place, answer: Some(RecordAnswer::NotFound) };
+        update.handle_input(now, UpdateInput::Lookup(input));
+    }
+    update.handle_input(now, UpdateInput::Stored(Some(cap(61))));
+    while update.poll_output().is_some() {}
+    update.handle_input(now, UpdateInput::Saved(false));
+    let Some(UpdateOutput::Done(UpdateOutcome::NotSaved)) = update.poll_output() else { panic!() };
+    assert!(update.poll_output().is_none());
 }
 
 #[test]
@@ -408,28 +494,32 @@ fn why_nothing_was_found_is_said() {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
-    /// Whatever two places do, and in whatever order they are asked: a reader never goes back.
+    /// Whatever the places do, and in whatever order they are asked: a reader never goes back, and a
+    /// publisher that remembers what it signed makes no fork.
     #[test]
-    fn no_reader_goes_back(
+    fn no_reader_goes_back_and_one_publisher_makes_no_fork(
         steps in prop::collection::vec((0usize..3, 0u8..5, any::<bool>()), 1..12),
     ) {
         let mut network = Network::default();
         let mut files = network.publish(1);
         let mut read: Option<(u64, ReadCap)> = None;
+        let mut numbers = vec![1];
         for (place, trouble, publishes) in steps {
             use Trouble::{Busy, Empty, Forges, None as Well, Silent};
             network.trouble[place] = Some([Well, Silent, Empty, Busy, Forges][usize::from(trouble)]);
             if publishes {
-                let base = seen(files.len() as u64, files.last().unwrap());
+                let base = seen(*numbers.last().unwrap(), files.last().unwrap());
                 if let UpdateOutcome::Published(published) =
-                    network.update(base, Onto::Known, 40)
+                    network.again(base, Onto::Known, 40 + place as u8)
                 {
-                    files.push(published.file);
+                    files.push(published.version.file);
+                    numbers.push(published.version.number);
                 }
             }
             let before = read.as_ref().and_then(|(number, file)| seen(*number, file));
-            // Also a fork: a publisher that reached one place only may give a number again.
-            if let LookupOutcome::Found(newest) = network.look(before) {
+            let outcome = network.look(before);
+            prop_assert!(!matches!(outcome, LookupOutcome::Forked { .. }), "one author, no fork");
+            if let LookupOutcome::Found(newest) = outcome {
                 let number = newest.version.number;
                 prop_assert!(read.as_ref().is_none_or(|(before, _)| number > *before));
                 read = Some((number, newest.file));

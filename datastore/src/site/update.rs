@@ -1,12 +1,16 @@
 //! Publishing a version of a site: only on top of the version that its publisher knows.
 //!
-//! Lives here: looking what is newest, storing the version file, putting the records. Does not live here:
-//! the pages (stored before), saving what was published (the owner, before it believes it).
+//! Lives here: looking what is newest, storing the version file, having it noted, putting the records. Does
+//! not live here: the pages (stored before), the disk on which the owner notes what is signed.
 //!
 //! ```text
-//!  Looking ──nothing newer──> Storing ──Stored──> Putting ──2 of 3 confirmed──> Done(Published)
-//!     └─ newer, or unreadable: Done ──┘ └─lost     └─ a place has another, or 60 s: Done
+//!  Looking ──nothing newer──> Storing ──Stored──> Saving ──Saved──> Putting ──2 of 3──> Done(Published)
+//!     └─ newer, or unreadable: Done ──┘ └─lost       └─no: Done         └─ a place has another, or 60 s
 //! ```
+//!
+//! A version that was signed may lie at one place, unseen by the next lookup: so its publisher has it on
+//! the disk before anybody else has it, and what follows is that very version again or the one after it,
+//! never another file under its number.
 
 use std::{collections::VecDeque, fmt, time::Duration};
 
@@ -21,7 +25,7 @@ use warren_overlay::{
 use super::{
     SiteVersion,
     announce::{Announcer, Put, PutAnswer},
-    lookup::{LookupInput, LookupOutcome, LookupOutput, Seen, SiteLookup},
+    lookup::{LookupInput, LookupOutcome, LookupOutput, Seen, SiteLookup, same},
     publish,
 };
 use crate::capability::{ReadCap, SiteWriteCap};
@@ -45,6 +49,55 @@ pub struct Draft {
     pub published: Wall,
 }
 
+/// A version that is, or is about to be, signed.
+pub struct SignedVersion {
+    /// Its number.
+    pub number: u64,
+    /// When its records end.
+    pub expiry: Wall,
+    /// Its version file.
+    pub file: ReadCap,
+    /// Its pages.
+    pub directory: ReadCap,
+    /// What it is called.
+    pub label: String,
+}
+
+impl SignedVersion {
+    /// The same.
+    pub fn duplicate(&self) -> Self {
+        let (file, directory) = (self.file.duplicate(), self.directory.duplicate());
+        Self {
+            number: self.number,
+            expiry: self.expiry,
+            file,
+            directory,
+            label: self.label.clone(),
+        }
+    }
+
+    /// As what the next version follows.
+    pub fn seen(&self) -> Seen {
+        Seen { number: self.number, file: self.file.duplicate() }
+    }
+}
+
+/// What its publisher knows of a site.
+#[derive(Default)]
+pub struct Known {
+    /// The newest version that two places confirmed; none for a site that was never published.
+    pub newest: Option<Seen>,
+    /// A later one that was signed and of which that is not known.
+    pub pending: Option<SignedVersion>,
+}
+
+impl Known {
+    fn seen(&self) -> Option<Seen> {
+        let pending = self.pending.as_ref().map(SignedVersion::seen);
+        pending.or_else(|| self.newest.as_ref().map(Seen::duplicate))
+    }
+}
+
 /// What an update is told.
 #[derive(Debug)]
 pub enum UpdateInput {
@@ -52,6 +105,8 @@ pub enum UpdateInput {
     Lookup(LookupInput),
     /// What became of `StoreFile`: what reads it, or `None` when it cannot be stored.
     Stored(Option<ReadCap>),
+    /// What became of `Save`: whether it is on the disk.
+    Saved(bool),
     /// An answer to `PutRecord`.
     Put(PutAnswer),
 }
@@ -68,6 +123,9 @@ pub enum UpdateOutput {
         /// What its list of children holds.
         children: Vec<u8>,
     },
+    /// Write down, so that it survives the process and the power, that this version is signed: as what
+    /// is pending, in the place of what was.
+    Save(SignedVersion),
     /// Put a record.
     PutRecord(Put),
     /// It is over; nothing follows.
@@ -89,18 +147,16 @@ pub enum UpdateOutcome {
     Invalid,
     /// The version file could not be stored.
     NotStored,
-    /// The network could not be asked, or too few places confirmed.
+    /// It could not be written down that the version is signed, so it is not.
+    NotSaved,
+    /// The network could not be asked, or too few places confirmed: then the version stays pending.
     Unreachable(Unreachable),
 }
 
 /// A version that was published.
 pub struct Published {
-    /// Its number.
-    pub number: u64,
-    /// Its version file.
-    pub file: ReadCap,
-    /// When its records end.
-    pub expiry: Wall,
+    /// The version; nothing is pending any more.
+    pub version: SignedVersion,
     /// Its records, to be announced again.
     pub records: Vec<Record>,
 }
@@ -108,6 +164,7 @@ pub struct Published {
 enum State {
     Looking(Box<SiteLookup>),
     Storing,
+    Saving(Box<SignedVersion>),
     Putting { announcer: Announcer, published: Box<Published>, until: Time },
     Over,
 }
@@ -116,6 +173,8 @@ enum State {
 pub struct SiteUpdate {
     cap: SiteWriteCap,
     network: NetworkId,
+    known: Known,
+    /// What the version follows, once that was decided.
     base: Option<Seen>,
     onto: Onto,
     draft: Draft,
@@ -135,23 +194,23 @@ pub enum Onto {
 }
 
 impl SiteUpdate {
-    /// Publishes `draft` on top of `base`, the newest version that this publisher knows; `None` for a
-    /// site that was never published. `None` when the key is none.
+    /// Publishes `draft` on top of the newest version that this publisher knows. What is pending is put
+    /// once more if it is the draft, and followed if it is not. `None` when the key is none.
     pub fn new(
         now: Now,
         cap: SiteWriteCap,
         network: NetworkId,
-        base: Option<Seen>,
+        known: Known,
         onto: Onto,
         draft: Draft,
         rng: Rng,
     ) -> Option<Self> {
-        let seen =
-            base.as_ref().map(|base| Seen { number: base.number, file: base.file.duplicate() });
+        let base = known.seen();
+        let seen = base.as_ref().map(Seen::duplicate);
         let lookup = SiteLookup::new(now, cap.name()?, network, seen)?;
         let state = State::Looking(Box::new(lookup));
         let outputs = VecDeque::new();
-        let mut this = Self { cap, network, base, onto, draft, rng, state, outputs };
+        let mut this = Self { cap, network, known, base, onto, draft, rng, state, outputs };
         this.advance(now);
         Some(this)
     }
@@ -161,13 +220,25 @@ impl SiteUpdate {
         match (input, &mut self.state) {
             (UpdateInput::Lookup(input), State::Looking(lookup)) => lookup.handle_input(now, input),
             (UpdateInput::Stored(file), State::Storing) => match file {
-                Some(file) => self.put(now, file),
+                Some(file) => self.save(now, file),
                 None => self.end(UpdateOutcome::NotStored),
             },
+            (UpdateInput::Saved(saved), State::Saving(_)) => {
+                match std::mem::replace(&mut self.state, State::Over) {
+                    State::Saving(version) if saved => self.put(now, *version),
+                    _ => self.end(UpdateOutcome::NotSaved),
+                }
+            }
             (UpdateInput::Put(answer), State::Putting { announcer, .. }) => {
                 announcer.handle_input(now.time, answer);
             }
-            (UpdateInput::Lookup(_) | UpdateInput::Stored(_) | UpdateInput::Put(_), _) => {}
+            (
+                UpdateInput::Lookup(_)
+                | UpdateInput::Stored(_)
+                | UpdateInput::Saved(_)
+                | UpdateInput::Put(_),
+                _,
+            ) => {}
         }
         self.advance(now);
     }
@@ -177,7 +248,7 @@ impl SiteUpdate {
         match &mut self.state {
             State::Looking(lookup) => lookup.handle_timeout(now),
             State::Putting { announcer, .. } => announcer.handle_timeout(now.time),
-            State::Storing | State::Over => {}
+            State::Storing | State::Saving(_) | State::Over => {}
         }
         self.advance(now);
     }
@@ -194,7 +265,7 @@ impl SiteUpdate {
             State::Putting { announcer, until, .. } => {
                 Some(announcer.poll_timeout().map_or(*until, |at| at.min(*until)))
             }
-            State::Storing | State::Over => None,
+            State::Storing | State::Saving(_) | State::Over => None,
         }
     }
 
@@ -204,7 +275,7 @@ impl SiteUpdate {
             State::Looking(lookup) => {
                 while let Some(output) = lookup.poll_output() {
                     match output {
-                        LookupOutput::Done(outcome) => return self.looked(outcome),
+                        LookupOutput::Done(outcome) => return self.looked(now, outcome),
                         other => self.outputs.push_back(UpdateOutput::Lookup(other)),
                     }
                 }
@@ -221,31 +292,61 @@ impl SiteUpdate {
                     self.judge();
                 }
             }
-            State::Storing | State::Over => {}
+            State::Storing | State::Saving(_) | State::Over => {}
         }
     }
 
-    fn looked(&mut self, outcome: LookupOutcome) {
+    fn looked(&mut self, now: Now, outcome: LookupOutcome) {
         let known = self.base.as_ref().map_or(0, |base| base.number);
-        match outcome {
+        match (outcome, self.onto) {
             // Where only what is older or broken was found, the places themselves refuse what does not
             // replace what they hold.
-            LookupOutcome::NotFound | LookupOutcome::Same(_) | LookupOutcome::Invalid => {
-                self.store();
+            (LookupOutcome::NotFound | LookupOutcome::Same(_) | LookupOutcome::Invalid, _) => {
+                self.go_on(now);
             }
             // The key signed two things as the version that is known here: the next one ends that.
-            LookupOutcome::Forked { number } if number == known => self.store(),
-            LookupOutcome::Forked { number } | LookupOutcome::Incomplete { number } => {
-                self.end(UpdateOutcome::Conflict { number });
+            (LookupOutcome::Forked { number, .. }, _)
+                if number == known && self.known.pending.is_none() =>
+            {
+                self.store();
             }
-            LookupOutcome::Found(newest) if self.onto == Onto::Newest => {
+            (LookupOutcome::Forked { number, branches }, Onto::Newest) => {
+                let own = self.base.as_ref().filter(|base| base.number == number);
+                let found = |base: &Seen| branches.iter().any(|file| same(file, &base.file));
+                if !own.is_some_and(found) {
+                    let Some(file) = branches.into_iter().next() else {
+                        return self.end(UpdateOutcome::Conflict { number });
+                    };
+                    self.base = Some(Seen { number, file });
+                }
+                self.store();
+            }
+            (
+                LookupOutcome::Forked { number, .. } | LookupOutcome::Incomplete { number },
+                Onto::Known | Onto::Newest,
+            ) => self.end(UpdateOutcome::Conflict { number }),
+            (LookupOutcome::Found(newest), Onto::Newest) => {
                 self.base = Some(Seen { number: newest.version.number, file: newest.file });
                 self.store();
             }
-            LookupOutcome::Found(newest) => {
+            (LookupOutcome::Found(newest), Onto::Known) => {
                 self.end(UpdateOutcome::Conflict { number: newest.version.number });
             }
-            LookupOutcome::Unreachable(why) => self.end(UpdateOutcome::Unreachable(why)),
+            (LookupOutcome::Unreachable(why), _) => self.end(UpdateOutcome::Unreachable(why)),
+        }
+    }
+
+    /// Nothing is newer than what is known here.
+    fn go_on(&mut self, now: Now) {
+        let draft = &self.draft;
+        let is_draft = |pending: &SignedVersion| {
+            same(&pending.directory, &draft.directory)
+                && pending.label == draft.label
+                && pending.expiry > now.wall
+        };
+        match self.known.pending.take_if(|pending| is_draft(pending)) {
+            Some(pending) => self.put(now, pending),
+            None => self.store(),
         }
     }
 
@@ -253,7 +354,7 @@ impl SiteUpdate {
         let version = SiteVersion {
             number: self.number(),
             published: self.draft.published,
-            label: std::mem::take(&mut self.draft.label),
+            label: self.draft.label.clone(),
             directory: self.draft.directory.duplicate(),
             previous: self.base.as_ref().map(|base| base.file.duplicate()),
         };
@@ -271,12 +372,24 @@ impl SiteUpdate {
         self.base.as_ref().map_or(0, |base| base.number).saturating_add(1)
     }
 
-    fn put(&mut self, now: Now, file: ReadCap) {
-        let (number, expiry) = (self.number(), now.wall.plus(LIFE_MIN));
-        match publish(&self.cap, self.network, number, expiry, &file) {
+    fn save(&mut self, now: Now, file: ReadCap) {
+        let version = SignedVersion {
+            number: self.number(),
+            expiry: now.wall.plus(LIFE_MIN),
+            file,
+            directory: self.draft.directory.duplicate(),
+            label: std::mem::take(&mut self.draft.label),
+        };
+        self.outputs.push_back(UpdateOutput::Save(version.duplicate()));
+        self.state = State::Saving(Box::new(version));
+    }
+
+    fn put(&mut self, now: Now, version: SignedVersion) {
+        let SignedVersion { number, expiry, file, .. } = &version;
+        match publish(&self.cap, self.network, *number, *expiry, file) {
             Ok(records) => {
                 let announcer = Announcer::new(now.time, records.clone(), self.rng.fork());
-                let published = Box::new(Published { number, file, expiry, records });
+                let published = Box::new(Published { version, records });
                 self.state = State::Putting { announcer, published, until: now.time + LIMIT };
             }
             Err(_) => self.end(UpdateOutcome::Invalid),
@@ -290,7 +403,7 @@ impl SiteUpdate {
             return;
         };
         self.end(if announcer.is_beaten() {
-            UpdateOutcome::Conflict { number: published.number }
+            UpdateOutcome::Conflict { number: published.version.number }
         } else if announcer.stored() >= QUORUM {
             UpdateOutcome::Published(*published)
         } else {
@@ -314,4 +427,4 @@ macro_rules! mute {
         }
     )*};
 }
-mute!(Draft, Published, SiteUpdate);
+mute!(Draft, SignedVersion, Known, Published, SiteUpdate);

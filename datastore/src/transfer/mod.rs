@@ -7,7 +7,8 @@
 //! ```text
 //! Reader  ─ wants ─> Fetch ┐             Get / Put through exit n ──> owner's tunnels
 //! Encoder ─ blocks > Store ┼─> Courier ─────────────────────────────────────────────
-//! Repair  ─ both ──> Heal  ┘             Found, NotFound, NoRoute, Busy, nothing <── owner
+//! Repair  ─ both ──> Heal  ┤             Found, NotFound, NoRoute, Busy, nothing <── owner
+//! blocks ──────────> Load  ┘
 //! ```
 
 use warren_overlay::{garlic::BlockAnswer, time::Time};
@@ -16,6 +17,7 @@ mod courier;
 mod exits;
 mod fetch;
 mod heal;
+mod load;
 mod state;
 mod store;
 
@@ -26,6 +28,7 @@ pub use courier::{IN_FLIGHT_MAX, Output};
 pub use exits::{EXITS_MAX, ExitNo, SEGMENT_BLOCKS_PER_EXIT};
 pub use fetch::{Fetch, FetchProgress};
 pub use heal::Heal;
+pub use load::Load;
 pub use state::{FetchState, StoreState};
 pub use store::{Store, StoreProgress};
 
@@ -81,4 +84,4 @@ macro_rules! transfer {
         }
     )*};
 }
-transfer!(Fetch, Store, Heal);
+transfer!(Fetch, Store, Heal, Load);

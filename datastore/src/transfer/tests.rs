@@ -86,7 +86,7 @@ macro_rules! machine {
         }
     )*};
 }
-machine!(Fetch, Store, Heal);
+machine!(Fetch, Store, Heal, Load);
 
 impl World {
     fn new(seed: u8, manners: &[Manner], stored: Stored) -> Self {
@@ -453,4 +453,30 @@ fn a_changed_file_is_not_stored_over_an_old_state() {
         let bad = StoreState { hash: [1; 32], below: 5, above };
         assert!(StoreState::decode(&bad.encode()).is_err());
     }
+}
+
+#[test]
+fn blocks_of_a_bundle_are_put_whatever_exits_do_and_a_later_run_begins_where_all_is_confirmed() {
+    let manners = [Manner::Good, Manner::Busy, Manner::Dies];
+    let mut world = World::new(7, &manners, Stored::default());
+    let blocks: Vec<Block> =
+        (0u32..300).map(|n| Block::copy_from(&n.to_be_bytes().repeat(8_192)).unwrap()).collect();
+    let mut load = Load::new(40);
+    let mut given = 40;
+    while given < blocks.len() || !load.is_idle() {
+        while given < blocks.len() && load.has_room() {
+            match given {
+                77 => load.skip(),
+                _ => load.push(world.now, blocks[given].clone()),
+            }
+            given += 1;
+        }
+        assert!(load.below() <= given as u64);
+        world.drain(&mut load);
+        world.step(&mut load);
+    }
+    assert_eq!((load.below(), load.stored(), load.copies_min()), (300, 259, Some(3)));
+    let there = |block: &&Block| world.stored.contains_key(&block.address());
+    assert_eq!(blocks[40..].iter().filter(there).count(), 259);
+    assert_eq!(world.stored.len(), 259, "what an earlier run put is not put again");
 }

@@ -15,11 +15,13 @@ use clap::Args;
 use hyper::Method;
 use serde::{Serialize, de::DeserializeOwned};
 
-use self::{folder::Target, progress::Progress};
+use self::folder::Target;
+pub(super) use self::progress::Progress;
 use super::{Failure, Place, Report, client, print, print_json};
 use crate::driver::{
     files::{
-        api::{HealNews, HealRequest},
+        HealNews,
+        api::HealRequest,
         frame::{Begin, Kind, Pieces, read},
         get::{GetDone, GetNews, GetRequest},
         put::{PutNews, PutRequest},
@@ -30,16 +32,16 @@ use crate::driver::{
 
 /// Flags of every command about files.
 #[derive(Args, Clone, Debug)]
-struct Common {
+pub(super) struct Common {
     #[command(flatten)]
-    place: Place,
+    pub(super) place: Place,
     /// Say how far it is as JSON, one object a line on standard error; the result as one object
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
     /// Routers per tunnel, 1 to 4 [default: as the router's own]. With 1 it is fast and hides little:
     /// the routers that are asked learn who asks
     #[arg(long, value_parser = clap::value_parser!(u8).range(1..=4))]
-    hops: Option<u8>,
+    pub(super) hops: Option<u8>,
 }
 
 /// `warren put PATH|-`
@@ -126,7 +128,7 @@ pub(super) struct Heal {
 }
 
 /// Asks the router and reports what it says meanwhile; what it says last.
-async fn ask<News, Done>(
+pub(super) async fn ask<News, Done>(
     common: &Common,
     route: &str,
     request: &impl Serialize,

@@ -127,8 +127,15 @@ async fn history(report: Report, site: String) -> Result<(), Failure> {
     if report.json {
         return print_json(&versions);
     }
-    for VersionStatus { number, published, label, uri } in versions {
-        print(format_args!("{number}  {}  {uri}  {label}", date(published)))?;
+    if let Some(fork) = versions.iter().find(|version| version.branch > 0) {
+        super::say(format_args!(
+            "note: a fork: the site's key signed several things as version {}; each is shown",
+            fork.number
+        ));
+    }
+    for VersionStatus { number, published, label, uri, branch } in versions {
+        let branch = if branch > 0 { format!("/{branch}") } else { String::new() };
+        print(format_args!("{number}{branch}  {}  {uri}  {label}", date(published)))?;
     }
     Ok(())
 }

@@ -16,6 +16,8 @@
 //! | `DELETE /v1/services/LABEL` | 204 | socket, or the token |
 //! | `POST /v1/files/...` | see `files/api.rs` | socket, or the token |
 //! | `/v1/sites..` | see `sites/api.rs` | socket, or the token |
+//! | `/v1/bundles..` | see `bundles.rs` | socket, or the token |
+//! | `/v1/pins..` | see `pins/api.rs` | socket, or the token |
 //! | `POST /v1/stop` | 204, then the router leaves | socket, or the token |
 //!
 //! The Unix socket is readable by its owner alone. On TCP the Host header must name loopback (a
@@ -39,12 +41,16 @@ use tokio::{
 };
 
 use super::{
-    Event,
+    Event, bundles,
     files::{self, Files},
     metrics,
     page::{self, Page},
+    pins,
     sites::{self, Sites},
 };
+use warren_datastore::blocks::Usage;
+use warren_overlay::block::BlockAddress;
+
 use crate::status::{ServiceStatus, Status};
 
 /// What the API asks of the router's task.
@@ -62,6 +68,12 @@ pub(crate) enum Ask {
     Expose(ExposeRequest, oneshot::Sender<Result<ServiceStatus, String>>),
     /// Hold to these limits from now on: kbit/s each way, MiB; answered as `Host::set_limits` does.
     Limits { bandwidth_kbps: u32, memory_mib: u32, sender: oneshot::Sender<bool> },
+    /// Which blocks are pinned? Those above an address, up to so many.
+    Pinned(Option<BlockAddress>, usize, oneshot::Sender<Vec<BlockAddress>>),
+    /// Keep these blocks no longer.
+    Unpin(Vec<BlockAddress>, oneshot::Sender<()>),
+    /// What do pinned blocks take?
+    PinUsage(oneshot::Sender<Usage>),
     /// Withdraw the service with this label or name.
     Unexpose(String, oneshot::Sender<Result<(), String>>),
 }
@@ -135,6 +147,8 @@ fn api() -> Router<Api> {
         .route("/v1/services/{label}", delete(unexpose))
         .merge(files::api::routes())
         .merge(sites::api::routes())
+        .merge(pins::api::routes())
+        .merge(bundles::routes())
         .route("/v1/stop", post(stop))
 }
 

@@ -20,6 +20,7 @@ pub(crate) mod frame;
 pub(crate) mod get;
 mod heal;
 mod link;
+mod load;
 pub(crate) mod put;
 pub(crate) mod queue;
 mod record;
@@ -49,7 +50,8 @@ use warren_overlay::{
 
 pub(crate) use self::{
     fetch::{Fetching, Found},
-    heal::Healing,
+    heal::{HealNews, Healing, Scan, Way},
+    load::{Loaded, Loading},
     source::{Bytes, bytes_of, content_of, file_bytes},
     store::{Stored, Storing},
 };
@@ -83,6 +85,11 @@ pub(crate) enum FileError {
         /// Most routers that were asked.
         routers: u8,
     },
+    /// The pinned shelf is full, or the disk fails.
+    #[error(
+        "no room for more pinned blocks: `warren pins` says what is taken; unpin something first"
+    )]
+    NotPinned,
     /// Somebody ended it.
     #[error("cancelled; what was stored so far stays where it is, unreadable without its key")]
     Cancelled,
@@ -172,9 +179,27 @@ impl Files {
         store::start(self.link(hops), StoreJob { encoder, bytes, state: Some(state) })
     }
 
-    /// Checks a file, and with [`Scope::Whole`] puts back what is lost of it.
-    pub(crate) fn heal(&self, cap: VerifyCap, scope: Scope, hops: Option<u8>) -> Healing {
-        heal::start(self.link(hops), cap, scope)
+    /// Checks a file, and with [`Scope::Whole`] puts back what is lost of it; its blocks go the `way`.
+    fn heal(&self, cap: VerifyCap, scope: Scope, hops: Option<u8>, way: Way) -> Healing {
+        heal::start(self.link(hops), cap, scope, way)
+    }
+
+    /// Puts blocks that are there already; `from` is the number of the first.
+    pub(super) fn load(
+        &self,
+        blocks: mpsc::Receiver<Option<warren_overlay::block::Block>>,
+        from: u64,
+        hops: Option<u8>,
+    ) -> Loading {
+        load::start(self.link(hops), blocks, from)
+    }
+
+    /// Asks the router's task; `None` when it is stopping.
+    pub(super) async fn ask<T>(
+        &self,
+        make: impl FnOnce(tokio::sync::oneshot::Sender<T>) -> super::control::Ask,
+    ) -> Option<T> {
+        super::control::ask_task(&self.0.events, make).await.ok()
     }
 
     /// Finds a record through a tunnel of its own; its signature is for the caller to check. The number

@@ -22,9 +22,10 @@ mod serve;
 use std::sync::Arc;
 
 pub(crate) use self::keeper::{PublishRequest, SiteDone, SiteStatus, VersionStatus};
+pub(super) use self::keeper::{name_of, other};
 pub(super) use self::serve::Connection;
 use self::{keeper::Keeper, reader::Readers};
-use super::{clock::Clock, files::Files};
+use super::{clock::Clock, files::Files, pins::Pins};
 
 /// The handle. Clones share everything.
 #[derive(Clone, Debug)]
@@ -36,12 +37,18 @@ struct Shared {
     clock: Clock,
     readers: Readers,
     keeper: Keeper,
+    pins: Pins,
 }
 
 impl Sites {
     pub(super) fn new(files: Files, clock: Clock) -> Self {
         let (readers, keeper) = (Readers::default(), Keeper::default());
-        Self(Arc::new(Shared { files, clock, readers, keeper }))
+        Self(Arc::new(Shared { files, clock, readers, keeper, pins: Pins::default() }))
+    }
+
+    /// What is pinned here.
+    pub(super) fn pins(&self) -> &Pins {
+        &self.0.pins
     }
 
     /// Through which they are read and stored.

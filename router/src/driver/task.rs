@@ -462,6 +462,16 @@ impl Task {
             Ask::Expose(request, sender) => {
                 let _ = sender.send(self.expose(request));
             }
+            Ask::Pinned(after, limit, sender) => {
+                let _ = sender.send(self.host.holder_mut().pinned(after.as_ref(), limit));
+            }
+            Ask::Unpin(blocks, sender) => {
+                self.host.holder_mut().unpin(&blocks);
+                let _ = sender.send(());
+            }
+            Ask::PinUsage(sender) => {
+                let _ = sender.send(self.host.holder_mut().pin_usage());
+            }
             Ask::Limits { bandwidth_kbps, memory_mib, sender } => {
                 let memory = u64::from(memory_mib) << 20;
                 let _ = sender.send(self.host.set_limits(bandwidth_kbps, memory));

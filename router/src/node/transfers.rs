@@ -74,6 +74,12 @@ pub enum JobInput {
         /// Whether blocks that the person here fetched before will do, and are kept.
         cached: bool,
     },
+    /// From now on its blocks are pinned: those that come and those that it stores.
+    Pin {
+        /// Whether the network is asked also for what is pinned; what it has lost is then taken from here
+        /// and put back. Otherwise only what is not pinned yet is asked for.
+        renew: bool,
+    },
     /// It wants so many exits in all, at most 16.
     Exits {
         /// How many.
@@ -103,6 +109,8 @@ pub enum JobEvent {
     ExitGone(ExitNo),
     /// There are no more exits to be had now.
     NoMoreExits,
+    /// A block could not be pinned: there is no room for it, or the disk failed.
+    NotPinned,
     /// What came of an `Ask`.
     Answer {
         /// Which.
@@ -142,12 +150,36 @@ pub(super) enum TransfersOutput {
     WantHops { end: EndNo, count: usize, hops: u8 },
     /// An end is done with a tunnel.
     DropTunnel { end: EndNo, tunnel: OwnTunnelName },
-    /// Look among what was fetched here before; [`Transfers::looked`] follows.
-    Look { job: JobNo, ask: u64, exit: ExitNo, address: BlockAddress, class: Class },
+    /// Look among what was fetched and pinned here before; [`Transfers::looked`] follows.
+    Look { job: JobNo, look: Look },
     /// Keep this block that was fetched.
     Keep { block: Block },
+    /// Pin this block; [`Transfers::not_pinned`] if that cannot be.
+    Pin { job: JobNo, block: Block },
     /// For a job's owner.
     Event { job: JobNo, event: JobEvent },
+}
+
+/// A block to look for here.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Look {
+    ask: u64,
+    exit: ExitNo,
+    /// The block.
+    pub(super) address: BlockAddress,
+    class: Class,
+    /// How many routers did not have it; none when nobody was asked yet.
+    asked: Option<u8>,
+}
+
+/// A request that was sent.
+#[derive(Debug)]
+struct Open {
+    /// The owner's number; none for what is put back by the way.
+    ask: Option<u64>,
+    exit: ExitNo,
+    /// Which block is wanted.
+    get: Option<(BlockAddress, Class)>,
 }
 
 #[derive(Debug)]
@@ -162,6 +194,8 @@ struct Job {
     end: EndNo,
     hops: Option<u8>,
     cached: bool,
+    /// Its blocks are pinned; with `true` the network is asked first.
+    pin: Option<bool>,
     want: usize,
     /// Tunnels that the pools keep for it.
     taken: usize,
@@ -172,7 +206,7 @@ struct Job {
     /// When to say `NoMoreExits`; `None` where there are enough, or it was said.
     patience: Option<Time>,
     next_request: u32,
-    open: BTreeMap<u32, (u64, ExitNo)>,
+    open: BTreeMap<u32, Open>,
 }
 
 /// The machine.
@@ -194,6 +228,11 @@ impl Transfers {
         match input {
             TransfersInput::Job { job, end, input } => match input {
                 JobInput::Begin { hops, cached } => self.begin(job, end, hops, cached),
+                JobInput::Pin { renew } => {
+                    if let Some(job) = self.jobs.get_mut(&job) {
+                        job.pin = Some(renew);
+                    }
+                }
                 JobInput::Exits { want } => self.want(now.time, job, want),
                 JobInput::Ask { ask, exit, request } => self.ask(job, ask, exit, request),
                 JobInput::End => self.end(job),
@@ -237,6 +276,7 @@ impl Transfers {
             end,
             hops,
             cached,
+            pin: None,
             want: 0,
             taken: 0,
             exits: BTreeMap::new(),
@@ -312,51 +352,73 @@ impl Transfers {
         let exit = job.exits.iter().find(|(_, exit)| exit.tunnel == tunnel).map(|(no, _)| *no);
         let Some(exit) = exit else { return };
         job.exits.remove(&exit);
-        job.open.retain(|_, (_, through)| *through != exit);
+        job.open.retain(|_, open| open.exit != exit);
         // The pools build another one by themselves, which may have to be drawn again.
         job.redraws = (job.redraws + 1).min(EXITS_MAX);
         job.patience = Some(now + PATIENCE);
         self.tell(no, JobEvent::ExitGone(exit));
     }
 
-    fn ask(&mut self, job: JobNo, ask: u64, exit: ExitNo, request: JobRequest) {
+    fn ask(&mut self, no: JobNo, ask: u64, exit: ExitNo, request: JobRequest) {
+        let Some(job) = self.jobs.get(&no) else { return };
+        let pin = job.pin;
         match request {
-            JobRequest::GetBlock(address, class)
-                if self.jobs.get(&job).is_some_and(|job| job.cached) =>
-            {
-                self.out.push_back(TransfersOutput::Look { job, ask, exit, address, class });
+            JobRequest::GetBlock(address, class) if pin == Some(false) || job.cached => {
+                let look = Look { ask, exit, address, class, asked: None };
+                self.out.push_back(TransfersOutput::Look { job: no, look });
             }
-            request => self.send(job, ask, exit, request),
+            JobRequest::PutBlock(block, class) if pin.is_some() => {
+                self.out.push_back(TransfersOutput::Pin { job: no, block: block.clone() });
+                self.send(no, Some(ask), exit, JobRequest::PutBlock(block, class));
+            }
+            request => self.send(no, Some(ask), exit, request),
         }
     }
 
-    /// What came of a `Look`: who finds nothing asks the network.
-    pub(super) fn looked(
-        &mut self,
-        job: JobNo,
-        (ask, exit): (u64, ExitNo),
-        (address, class): (BlockAddress, Class),
-        found: Option<Block>,
-    ) {
-        match found {
+    /// What came of a `Look`. Who finds nothing asks the network; who was asked before and did not have it
+    /// is given it.
+    pub(super) fn looked(&mut self, no: JobNo, look: Look, found: Option<Block>) {
+        let Look { ask, exit, address, class, asked } = look;
+        let routers = asked.unwrap_or(0);
+        let answer = match found {
             Some(block) => {
-                let answer = Some(JobAnswer::Block(BlockAnswer::Found(block)));
-                self.tell(job, JobEvent::Answer { ask, routers: 0, answer });
+                if asked.is_some() {
+                    let put = JobRequest::PutBlock(block.clone(), Class::Bulk);
+                    self.send(no, None, exit, put);
+                } else if self.jobs.get(&no).is_some_and(|job| job.pin.is_some()) {
+                    self.out.push_back(TransfersOutput::Pin { job: no, block: block.clone() });
+                }
+                BlockAnswer::Found(block)
             }
-            None => self.send(job, ask, exit, JobRequest::GetBlock(address, class)),
-        }
+            None if asked.is_some() => BlockAnswer::NotFound,
+            None => return self.send(no, Some(ask), exit, JobRequest::GetBlock(address, class)),
+        };
+        let answer = Some(JobAnswer::Block(answer));
+        self.tell(no, JobEvent::Answer { ask, routers, answer });
     }
 
-    fn send(&mut self, no: JobNo, ask: u64, exit: ExitNo, request: JobRequest) {
+    /// A block could not be pinned.
+    pub(super) fn not_pinned(&mut self, job: JobNo) {
+        self.tell(job, JobEvent::NotPinned);
+    }
+
+    fn send(&mut self, no: JobNo, ask: Option<u64>, exit: ExitNo, request: JobRequest) {
         let Some(job) = self.jobs.get_mut(&no) else { return };
         let Some(through) = job.exits.get(&exit) else {
-            return self.tell(no, JobEvent::Answer { ask, routers: 0, answer: None });
+            if let Some(ask) = ask {
+                self.tell(no, JobEvent::Answer { ask, routers: 0, answer: None });
+            }
+            return;
         };
         let (end, tunnel) = (job.end, Some(through.tunnel));
         // The top bit is the end's own (EndInput::Request).
         job.next_request = (job.next_request + 1) & 0x7fff_ffff;
         let number = job.next_request;
-        job.open.insert(number, (ask, exit));
+        let get = match &request {
+            JobRequest::GetBlock(address, class) => Some((*address, *class)),
+            _ => None,
+        };
+        job.open.insert(number, Open { ask, exit, get });
         let input = EndInput::Request { tunnel, clove: clove(number, request) };
         self.out.push_back(TransfersOutput::End { end, input });
     }
@@ -380,14 +442,25 @@ impl Transfers {
         };
         let Some(no) = self.ends.get(&end).copied() else { return };
         let Some(job) = self.jobs.get_mut(&no) else { return };
-        if let Some((ask, _)) = job.open.remove(&request) {
-            if let Some(JobAnswer::Block(BlockAnswer::Found(block))) = &answer
-                && job.cached
-            {
-                self.out.push_back(TransfersOutput::Keep { block: block.clone() });
+        let Some(Open { ask: Some(ask), exit, get }) = job.open.remove(&request) else { return };
+        match (&answer, get) {
+            (Some(JobAnswer::Block(BlockAnswer::Found(block))), _) => {
+                let block = block.clone();
+                if job.pin.is_some() {
+                    self.out.push_back(TransfersOutput::Pin { job: no, block });
+                } else if job.cached {
+                    self.out.push_back(TransfersOutput::Keep { block });
+                }
             }
-            self.tell(no, JobEvent::Answer { ask, routers, answer });
+            (Some(JobAnswer::Block(BlockAnswer::NotFound)), Some((address, class)))
+                if job.pin == Some(true) =>
+            {
+                let look = Look { ask, exit, address, class, asked: Some(routers) };
+                return self.out.push_back(TransfersOutput::Look { job: no, look });
+            }
+            _ => {}
         }
+        self.tell(no, JobEvent::Answer { ask, routers, answer });
     }
 }
 

@@ -536,11 +536,16 @@ impl Node {
                 let (link, tunnel) = tunnel;
                 self.pools.handle_input(now, PoolsInput::Drop { link, tunnel });
             }
-            TransfersOutput::Look { job, ask, exit, address, class } => {
-                let found = self.holder.fetched(&address);
-                self.transfers.looked(job, (ask, exit), (address, class), found);
+            TransfersOutput::Look { job, look } => {
+                let found = self.holder.fetched(&look.address);
+                self.transfers.looked(job, look, found);
             }
             TransfersOutput::Keep { block } => self.holder.keep_fetched(&block),
+            TransfersOutput::Pin { job, block } => {
+                if !self.holder.pin(now.time, &block) {
+                    self.transfers.not_pinned(job);
+                }
+            }
             TransfersOutput::Event { job, event } => {
                 self.out.push_back(NodeOutput::Job { job, event });
             }

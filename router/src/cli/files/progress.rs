@@ -6,7 +6,7 @@ use std::{fmt::Write as _, time::Duration};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::driver::files::{api::HealNews, get::GetNews, put::PutNews};
+use crate::driver::files::{HealNews, get::GetNews, put::PutNews};
 
 const SEARCH: &str = "{spinner} {msg}";
 const BYTES: &str = "{wide_bar} {bytes}/{total_bytes}  {binary_bytes_per_sec}  {msg}";
@@ -15,7 +15,7 @@ const TICK: Duration = Duration::from_millis(200);
 
 /// The bar.
 #[derive(Debug)]
-pub(super) struct Progress {
+pub(in crate::cli) struct Progress {
     bar: ProgressBar,
     json: bool,
 }
@@ -25,31 +25,31 @@ fn style(template: &str) -> ProgressStyle {
 }
 
 impl Progress {
-    pub(super) fn new(json: bool) -> Self {
+    pub(in crate::cli) fn new(json: bool) -> Self {
         let bar = if json { ProgressBar::hidden() } else { ProgressBar::new_spinner() };
         bar.set_style(style(SEARCH));
         Self { bar, json }
     }
 
     /// News as they came, for programs.
-    pub(super) fn raw(&self, news: &[u8]) {
+    pub(in crate::cli) fn raw(&self, news: &[u8]) {
         if self.json {
             super::super::say(format_args!("{}", String::from_utf8_lossy(news)));
         }
     }
 
     /// Nothing is known yet.
-    pub(super) fn search(&self) {
+    pub(in crate::cli) fn search(&self) {
         self.bar.set_message("searching");
         self.bar.enable_steady_tick(TICK);
     }
 
     /// Bytes came.
-    pub(super) fn bytes(&self, len: usize) {
+    pub(in crate::cli) fn bytes(&self, len: usize) {
         self.bar.inc(len as u64);
     }
 
-    pub(super) fn get(&self, news: &GetNews) {
+    pub(in crate::cli) fn get(&self, news: &GetNews) {
         let Some(len) = news.len else {
             let GetNews { asked, found, routers, exits, .. } = news;
             self.bar.set_message(format!(
@@ -69,7 +69,7 @@ impl Progress {
         self.bar.set_message(message);
     }
 
-    pub(super) fn put(&self, news: &PutNews) {
+    pub(in crate::cli) fn put(&self, news: &PutNews) {
         if news.blocks == 0 {
             self.bar.set_message("reading");
             return;
@@ -94,7 +94,11 @@ impl Progress {
         self.bar.set_message(message);
     }
 
-    pub(super) fn heal(&self, news: &HealNews) {
+    pub(in crate::cli) fn words(&self, words: String) {
+        self.bar.set_message(words);
+    }
+
+    pub(in crate::cli) fn heal(&self, news: &HealNews) {
         let HealNews { found, missing, rebuilt, stored, objects, objects_done, .. } = news;
         self.bar.set_message(format!(
             "part {} of {objects}: {found} blocks found, {missing} missing, {rebuilt} rebuilt, {stored} put back",

@@ -22,20 +22,17 @@ use axum::{
 };
 use http_body_util::BodyExt;
 use serde::{Deserialize, Serialize};
-use tokio::sync::mpsc;
-use warren_datastore::{capability::VerifyCap, directory::children, file::Scope, uri::Uri};
+use tokio::sync::{mpsc, watch};
+use warren_datastore::uri::Uri;
 
 use super::{
-    FileError, Files,
+    FileError, HealNews, Scan, Way,
     frame::{Failed, FrameSender, Kind, Pieces, json},
     get::{Ended, Get, GetRequest},
     put::{PutNews, PutRequest},
     queue::UnderWay,
 };
-use crate::{
-    driver::control::{Api, failure},
-    entropy,
-};
+use crate::driver::control::{Api, failure};
 
 /// Frames that wait for the socket: 4 MiB at most.
 const FRAMES_MAX: usize = 64;
@@ -43,8 +40,6 @@ const FRAMES_MAX: usize = 64;
 const SPOOL_PIECES_MAX: usize = 16;
 /// Longest request, with 65,536 paths that are there already.
 const REQUEST_MAX: usize = 96 << 20;
-/// Longest list of children of a folder.
-const CHILDREN_MAX: u64 = 4 << 20;
 
 /// `POST /v1/files/heal`
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -56,27 +51,6 @@ pub(crate) struct HealRequest {
     pub(crate) sample: Option<u16>,
     /// Routers per tunnel; none for the router's own number.
     pub(crate) hops: Option<u8>,
-}
-
-/// How far it is.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
-pub(crate) struct HealNews {
-    /// Objects gone through: a file is one, a folder several.
-    pub(crate) objects_done: u64,
-    /// Objects in all, as far as known.
-    pub(crate) objects: u64,
-    /// Blocks found.
-    pub(crate) found: u64,
-    /// Blocks asked for and not found.
-    pub(crate) missing: u64,
-    /// Of these rebuilt.
-    pub(crate) rebuilt: u64,
-    /// Of these put back and confirmed.
-    pub(crate) stored: u64,
-    /// Segments gone through.
-    pub(crate) segments: u64,
-    /// Segments with too few blocks left: this part is lost.
-    pub(crate) lost: u64,
 }
 
 pub(in crate::driver) fn routes() -> Router<Api> {
@@ -97,16 +71,19 @@ pub(in crate::driver) fn frames<Work: Future<Output = ()> + Send + 'static>(
     Body::new(Pieces(frames)).into_response()
 }
 
-/// The exit codes of `cli.rs`.
 fn failed(error: &FileError) -> Vec<u8> {
-    let code = match error {
+    json(Kind::Failed, &Failed { error: error.to_string(), code: code(error) })
+}
+
+/// The exit codes of `cli.rs`.
+pub(in crate::driver) const fn code(error: &FileError) -> u8 {
+    match error {
         FileError::NotFound { .. } => 4,
         FileError::NoRoute { .. } | FileError::NoTunnel => 5,
-        FileError::TooMany => 6,
+        FileError::TooMany | FileError::NotPinned => 6,
         FileError::Broken(_) => 7,
         FileError::Stopping | FileError::Cancelled | FileError::Source(_) => 1,
-    };
-    json(Kind::Failed, &Failed { error: error.to_string(), code })
+    }
 }
 
 async fn spool(State(api): State<Api>, body: Body) -> Response {
@@ -190,8 +167,15 @@ async fn heal(State(api): State<Api>, Json(request): Json<HealRequest>) -> Respo
         }
         Err(error) => return failure(StatusCode::BAD_REQUEST, error.to_string()),
     };
+    let scan = Scan { sample: request.sample, hops: request.hops, alone: false };
     frames(async move |to: FrameSender| {
-        let last = match heal_all(&api.files, uri, &request, &to).await {
+        let (news, mut heard) = watch::channel(HealNews::default());
+        let tell = |now| {
+            news.send_replace(now);
+        };
+        let healing = api.files.heal_all(uri, scan, Way::default(), HealNews::default(), &tell);
+        let Some(result) = with_news(healing, &mut heard, &to).await else { return };
+        let last = match result {
             Ok(news) => json(Kind::Done, &news),
             Err(error) => failed(&error),
         };
@@ -199,57 +183,25 @@ async fn heal(State(api): State<Api>, Json(request): Json<HealRequest>) -> Respo
     })
 }
 
-/// Goes through a file, or through a folder and every object that its list of children names.
-async fn heal_all(
-    files: &Files,
-    root: VerifyCap,
-    request: &HealRequest,
+/// Does some work and says meanwhile how far it is; `None` when nobody waits for it any more.
+pub(in crate::driver) async fn with_news<News: Clone + PartialEq + Serialize, Done>(
+    work: impl Future<Output = Done>,
+    news: &mut watch::Receiver<News>,
     to: &FrameSender,
-) -> Result<HealNews, FileError> {
-    let mut news = HealNews { objects: 1, ..HealNews::default() };
-    let mut queue = vec![root];
-    let mut is_root = true;
-    while let Some(cap) = queue.pop() {
-        let before = news;
-        let scope = match request.sample {
-            Some(blocks) => Scope::Sample(blocks, Box::new(entropy::generator())),
-            None => Scope::Whole,
-        };
-        let mut healing = files.heal(cap, scope, request.hops);
-        let list = loop {
-            let over = healing.next().await;
-            let state = over.as_ref().and_then(|over| over.as_ref().ok()).map(|(state, _)| *state);
-            let state = state.unwrap_or_else(|| healing.state());
-            let now = HealNews {
-                found: before.found + state.summary.found,
-                missing: before.missing + state.summary.missing,
-                rebuilt: before.rebuilt + state.summary.rebuilt,
-                stored: before.stored + state.stored,
-                segments: before.segments + state.summary.segments,
-                lost: before.lost + state.summary.lost,
-                ..before
-            };
-            if now != news {
-                news = now;
-                if to.send(Ok(json(Kind::News, &news))).await.is_err() {
-                    return Ok(news); // nobody waits for it
+) -> Option<Done> {
+    let mut work = std::pin::pin!(work);
+    let mut last = None;
+    loop {
+        tokio::select! {
+            done = &mut work => return Some(done),
+            Ok(()) = news.changed() => {
+                let now = news.borrow_and_update().clone();
+                if last.as_ref() != Some(&now) {
+                    to.send(Ok(json(Kind::News, &now))).await.ok()?;
+                    last = Some(now);
                 }
             }
-            if let Some(over) = over {
-                break over?.1;
-            }
-        };
-        news.objects_done += 1;
-        // Only the folder's own list counts: its objects are plain files, whatever they say.
-        if let Some(list) = list.filter(|_| std::mem::take(&mut is_root)) {
-            let mut fetching = files.fetch(list.duplicate(), 0..u64::MAX, request.hops);
-            let bytes = fetching.whole(CHILDREN_MAX).await?;
-            let mut more = children(&bytes)
-                .map_err(|error| FileError::Source(format!("the list of the folder: {error}")))?;
-            more.push(list.verify());
-            news.objects += more.len() as u64;
-            queue.extend(more);
+            () = to.closed() => return None,
         }
     }
-    Ok(news)
 }

@@ -11,13 +11,13 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 use warren_datastore::transfer::{ExitNo, Transfer};
-use warren_overlay::{block::Block, ring::Class, time::Time};
+use warren_overlay::{block::Block, garlic::BlockAnswer, ring::Class, time::Time};
 
 use super::FileError;
 use crate::{
     driver::{Event, clock::Clock},
     job,
-    node::{JobEvent, JobInput, JobNo, JobRequest},
+    node::{JobAnswer, JobEvent, JobInput, JobNo, JobRequest},
 };
 
 /// Numbers of what is put back: far above a transfer's own.
@@ -51,6 +51,10 @@ pub(super) struct Link {
     /// Whether it ends when there is no tunnel for long. A put does not: it goes on when there is.
     pub(super) gives_up: bool,
     alone_since: Option<Time>,
+    /// Whether blocks are set aside for `tapped`.
+    pub(super) taps: bool,
+    /// Blocks that came, and that go to the network.
+    pub(super) tapped: Vec<Block>,
     runtime: Handle,
 }
 
@@ -73,6 +77,8 @@ impl Link {
             clock,
             exits: Exits::default(),
             standing: Vec::new(),
+            taps: false,
+            tapped: Vec::new(),
             runtime: Handle::current(),
         }
     }
@@ -99,8 +105,13 @@ impl Link {
     }
 
     /// Carries what a transfer wants. Waits while the router's task has much to do.
-    pub(super) async fn carry(&self, transfer: &mut dyn Transfer) -> Result<(), FileError> {
+    pub(super) async fn carry(&mut self, transfer: &mut dyn Transfer) -> Result<(), FileError> {
         while let Some(wish) = job::poll_wish(transfer) {
+            if self.taps
+                && let JobInput::Ask { request: JobRequest::PutBlock(block, _), .. } = &wish
+            {
+                self.tapped.push(block.clone());
+            }
             self.say(wish).await?;
         }
         Ok(())
@@ -140,6 +151,10 @@ impl Link {
             JobEvent::ExitUp(exit) => self.standing.push(*exit),
             JobEvent::ExitGone(exit) => self.standing.retain(|other| other != exit),
             JobEvent::NoMoreExits => self.exits.few = true,
+            JobEvent::NotPinned => return Err(FileError::NotPinned),
+            JobEvent::Answer {
+                answer: Some(JobAnswer::Block(BlockAnswer::Found(block))), ..
+            } if self.taps => self.tapped.push(block.clone()),
             JobEvent::Refused | JobEvent::Answer { .. } => {}
         }
         self.exits.open = self.standing.len();

@@ -217,7 +217,7 @@ impl Files {
     }
 }
 
-fn load_key(home: &Home) -> Result<Secret<32>, String> {
+pub(in crate::driver) fn load_key(home: &Home) -> Result<Secret<32>, String> {
     let words = |error: crate::home::HomeError| error.to_string();
     if let Some(bytes) = home.read(KEY_FILE).map_err(words)? {
         let mut key: [u8; 32] =
@@ -291,17 +291,23 @@ fn cipher(key: &Secret<32>, salt: &[u8; SALT_LEN]) -> Aead {
     Aead::new(&kdf::derive_secret(SEAL, &[key.expose_secret(), salt]))
 }
 
-fn seal(key: &Secret<32>, mut bytes: Zeroizing<Vec<u8>>) -> Vec<u8> {
+/// Seals what is kept on the disk, under a key of its own.
+pub(in crate::driver) fn seal(key: &Secret<32>, mut bytes: Zeroizing<Vec<u8>>) -> Vec<u8> {
     let salt = entropy::generator().bytes();
     let tag = cipher(key, &salt).seal_in_place(0, &[], &mut bytes);
     [&salt[..], &bytes[..], &tag[..]].concat()
 }
 
-fn open(key: &Secret<32>, sealed: &mut [u8]) -> Option<Kept> {
+/// Undoes `seal`, in place.
+pub(in crate::driver) fn unseal<'a>(key: &Secret<32>, sealed: &'a mut [u8]) -> Option<&'a [u8]> {
     let (salt, rest) = sealed.split_first_chunk_mut::<SALT_LEN>()?;
     let (bytes, tag) = rest.split_last_chunk_mut::<TAG_LEN>()?;
     cipher(key, salt).open_in_place(0, &[], bytes, tag).ok()?;
-    decode(bytes).ok()
+    Some(bytes)
+}
+
+fn open(key: &Secret<32>, sealed: &mut [u8]) -> Option<Kept> {
+    decode(unseal(key, sealed)?).ok()
 }
 
 #[cfg(test)]

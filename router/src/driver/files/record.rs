@@ -35,7 +35,7 @@ pub(super) async fn ask(
                     Some(JobAnswer::Record(answer)) => return Ok((routers, answer)),
                     _ => through = None,
                 },
-                JobEvent::Answer { .. } | JobEvent::NoMoreExits => {}
+                JobEvent::Answer { .. } | JobEvent::NoMoreExits | JobEvent::NotPinned => {}
             }
             if through.is_none()
                 && let Some(exit) = spare.pop()

@@ -20,7 +20,7 @@ pub(crate) struct Bytes(mpsc::Receiver<Result<Vec<u8>, String>>);
 
 impl Bytes {
     /// The next piece.
-    pub(super) async fn next(&mut self) -> Option<Result<Vec<u8>, String>> {
+    pub(in crate::driver) async fn next(&mut self) -> Option<Result<Vec<u8>, String>> {
         self.0.recv().await
     }
 

@@ -104,14 +104,16 @@ fn answer<T: Serialize>(result: Result<T, SiteError>) -> Response {
 }
 
 /// The exit codes of `cli.rs`.
-fn code(error: &SiteError) -> u8 {
+pub(in crate::driver) fn code(error: &SiteError) -> u8 {
     match error {
         SiteError::NotFound | SiteError::File(FileError::NotFound { .. }) => 4,
-        SiteError::Unreachable | SiteError::File(FileError::NoRoute { .. }) => 5,
+        SiteError::Unreachable
+        | SiteError::Pending { .. }
+        | SiteError::File(FileError::NoRoute { .. }) => 5,
         SiteError::Conflict { .. }
         | SiteError::Forked { .. }
         | SiteError::NotYours
-        | SiteError::File(FileError::TooMany) => 6,
+        | SiteError::File(FileError::TooMany | FileError::NotPinned) => 6,
         SiteError::File(FileError::Broken(_)) | SiteError::Damaged => 7,
         SiteError::File(_) | SiteError::Other(_) => 1,
     }

@@ -12,12 +12,12 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::{sync::watch, task::JoinHandle, time::Instant};
 use warren_datastore::{
     capability::ReadCap,
     file::KeySource,
     site::{
-        Announcer, Draft, LookupOutcome, Onto, SiteUpdate, SiteVersion, UpdateOutcome,
+        Announcer, Draft, LookupOutcome, Onto, Published, SiteUpdate, SiteVersion, UpdateOutcome,
         VERSION_FILE_MAX, publish,
     },
     uri::Uri,
@@ -34,7 +34,7 @@ use warren_proxy::Failure;
 use super::{
     Sites,
     open::failure,
-    saved::{self, OwnSite, OwnVersion},
+    saved::{self, OwnSite},
 };
 use crate::{
     driver::{
@@ -50,6 +50,8 @@ const CONTEXT: &str = "warren site context 1";
 const RENEW_BEFORE_MIN: u32 = 200 * 24 * 60;
 /// How often it is looked whether one has to be.
 const RENEW_LOOK: Duration = Duration::from_hours(24);
+/// How often a version is put again that too few places confirmed.
+const PENDING_LOOK: Duration = Duration::from_mins(5);
 /// Versions that a history shows.
 const HISTORY_MAX: usize = 1_000;
 
@@ -103,6 +105,8 @@ pub(crate) struct VersionStatus {
     pub(crate) label: String,
     /// What reads its pages, for `warren get`.
     pub(crate) uri: String,
+    /// Where the site's key signed several things as this number: which of them, from 1; else 0.
+    pub(crate) branch: usize,
 }
 
 /// Why a site was not published, or not found.
@@ -130,8 +134,20 @@ pub(crate) enum SiteError {
         number: u64,
     },
     /// Two things under one number.
-    #[error("the key of this site signed two different things as version {number}")]
+    #[error(
+        "the key of this site signed two different things as version {number}: `warren site history` shows \
+         both, `warren get` their pages"
+    )]
     Forked {
+        /// The version.
+        number: u64,
+    },
+    /// Signed, and perhaps at one place.
+    #[error(
+        "version {number} is signed, and too few of the places where it belongs confirmed it: the router puts \
+         it again every 5 minutes until they do; the same command tries at once"
+    )]
+    Pending {
         /// The version.
         number: u64,
     },
@@ -199,28 +215,38 @@ impl Sites {
         self.version_of(name, version.directory, label, Onto::Known).await
     }
 
-    /// The versions of a site, newest first.
+    /// The versions of a site, newest first; of a fork all branches, down to where they part.
     pub(crate) async fn history(&self, site: &str) -> Result<Vec<VersionStatus>, SiteError> {
-        let (mut version, _) = self.newest(name_of(site)?).await?;
+        let (mut number, mut files) = match self.look_up(name_of(site)?, None).await {
+            LookupOutcome::Found(newest) => (newest.version.number, vec![newest.file]),
+            LookupOutcome::Forked { number, branches } => (number, branches),
+            other => return Err(self::other(&other)),
+        };
         let mut versions = Vec::new();
-        loop {
-            versions.push(VersionStatus {
-                number: version.number,
-                published: version.published.minutes(),
-                label: version.label.clone(),
-                uri: Uri::Directory(version.directory.duplicate()).to_string(),
-            });
-            let Some(previous) = version.previous.filter(|_| versions.len() < HISTORY_MAX) else {
-                return Ok(versions);
-            };
-            let before = self.version(&previous).await;
-            version = match before {
-                Ok(before) if before.number + 1 == version.number => before,
-                Ok(_) => return Err(SiteError::Damaged),
-                // What is older is lost: what was found is still true.
-                Err(_) => return Ok(versions),
-            };
+        while !files.is_empty() && versions.len() < HISTORY_MAX {
+            let (is_fork, is_newest) = (files.len() > 1, versions.is_empty());
+            let mut before: Vec<ReadCap> = Vec::new();
+            for (file, branch) in files.iter().zip(1..) {
+                let version = match self.version(file).await {
+                    Ok(version) if version.number == number => version,
+                    Err(_) if !is_newest || is_fork => continue, // what was found is still true
+                    Ok(_) | Err(_) => return Err(SiteError::Damaged),
+                };
+                versions.push(VersionStatus {
+                    number,
+                    published: version.published.minutes(),
+                    label: version.label,
+                    uri: Uri::Directory(version.directory).to_string(),
+                    branch: if is_fork { branch } else { 0 },
+                });
+                let is_new = |file: &ReadCap| {
+                    before.iter().all(|other| other.verify().roots() != file.verify().roots())
+                };
+                before.extend(version.previous.filter(is_new));
+            }
+            (number, files) = (number.saturating_sub(1), before);
         }
+        if versions.is_empty() { Err(SiteError::Damaged) } else { Ok(versions) }
     }
 
     /// The sites whose keys are here.
@@ -248,12 +274,7 @@ impl Sites {
     async fn newest(&self, name: Name) -> Result<(SiteVersion, ReadCap), SiteError> {
         match self.look_up(name, None).await {
             LookupOutcome::Found(newest) => Ok((newest.version, newest.file)),
-            LookupOutcome::NotFound => Err(SiteError::NotFound),
-            LookupOutcome::Forked { number } => Err(SiteError::Forked { number }),
-            LookupOutcome::Invalid | LookupOutcome::Incomplete { .. } | LookupOutcome::Same(_) => {
-                Err(SiteError::Damaged)
-            }
-            LookupOutcome::Unreachable(_) => Err(SiteError::Unreachable),
+            other => Err(self::other(&other)),
         }
     }
 
@@ -296,19 +317,19 @@ impl Sites {
         let (network, rng) = (self.0.files.network(), entropy::generator());
         let update = self.own(|own| {
             let site = own.get(&name)?;
-            let (cap, base) = (site.write_cap(), site.base());
-            SiteUpdate::new(now, cap, network, base, onto, draft, rng)
+            let (cap, known) = (site.write_cap(), site.known());
+            SiteUpdate::new(now, cap, network, known, onto, draft, rng)
         });
         let update = update.ok_or(SiteError::NotYours)?;
-        let outcome = self
-            .publish_version(update, |content, children| {
-                let (files, source) = (self.0.files.clone(), self.key_source(name));
-                async move {
-                    let source = source.map_err(|error| FileError::Source(error.to_string()))?;
-                    files.put_listed(content, children, source).await
-                }
-            })
-            .await;
+        let store = |content, children| {
+            let (files, source) = (self.0.files.clone(), self.key_source(name));
+            async move {
+                let source = source.map_err(|error| FileError::Source(error.to_string()))?;
+                files.put_listed(content, children, source).await
+            }
+        };
+        let save = |version| self.change(name, |site| site.pending = Some(version)).is_ok();
+        let outcome = self.publish_version(update, store, save).await;
         let published = match outcome {
             UpdateOutcome::Published(published) => published,
             UpdateOutcome::Conflict { number } => return Err(SiteError::Conflict { number }),
@@ -317,21 +338,46 @@ impl Sites {
                     "label {label:?}: use up to 64 bytes, without slashes or control characters"
                 )));
             }
-            UpdateOutcome::NotStored | UpdateOutcome::Unreachable(_) => {
-                return Err(SiteError::Unreachable);
+            UpdateOutcome::NotSaved => {
+                return Err(SiteError::Other(
+                    "nothing was published: the router's folder cannot be written".into(),
+                ));
+            }
+            UpdateOutcome::NotStored => return Err(SiteError::Unreachable),
+            UpdateOutcome::Unreachable(_) => {
+                self.keep_on(name);
+                let pending = self.own(|own| Some(own.get(&name)?.pending.as_ref()?.number));
+                return Err(
+                    pending.map_or(SiteError::Unreachable, |number| SiteError::Pending { number })
+                );
             }
         };
-        let (number, expiry, file) = (published.number, published.expiry, published.file);
-        let saved = self.own(|own| {
-            let site = own.get_mut(&name)?;
-            site.newest = Some(OwnVersion { number, expiry, file, directory, label });
-            Some(self.0.files.home().map_or(Ok(()), |home| site.save(home)))
-        });
-        let saved = saved.ok_or(SiteError::NotYours)?;
-        saved.map_err(|error| SiteError::Other(error.to_string()))?;
-        let records = published.records;
+        let Published { version, records } = published;
+        let number = version.number;
+        self.change(name, |site| (site.newest, site.pending) = (Some(version), None))?;
         self.keep(name, |rng, now| Announcer::later(now, records, rng));
         Ok(done(name, number))
+    }
+
+    /// Changes what is kept of a site, here and on the disk.
+    fn change(&self, name: Name, change: impl FnOnce(&mut OwnSite)) -> Result<(), SiteError> {
+        self.own(|own| {
+            let site = own.get_mut(&name).ok_or(SiteError::NotYours)?;
+            change(site);
+            let saved = self.0.files.home().map_or(Ok(()), |home| site.save(home));
+            saved.map_err(|error| SiteError::Other(error.to_string()))
+        })
+    }
+
+    /// Looks after a site whose version is pending, unless that is done already.
+    fn keep_on(&self, name: Name) {
+        let tasks = self.0.keeper.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_kept = tasks.contains_key(&name);
+        drop(tasks);
+        if !is_kept {
+            let records = self.own(|own| own.get(&name).map(|site| self.records(site)));
+            self.keep(name, |rng, now| Announcer::later(now, records.unwrap_or_default(), rng));
+        }
     }
 
     /// Announces a site from now on, and renews it when its time comes.
@@ -340,10 +386,18 @@ impl Sites {
         let this = self.clone();
         let task = tokio::spawn(async move {
             let renew = async {
-                let mut look = tokio::time::interval(RENEW_LOOK);
+                let (mut looked, mut beaten) = (None, None);
                 loop {
-                    look.tick().await;
-                    this.renew(name).await;
+                    let pending = this.own(|own| Some(own.get(&name)?.pending.as_ref()?.number));
+                    let is_due = looked.is_none_or(|at: Instant| at.elapsed() >= RENEW_LOOK);
+                    if is_due || pending.is_some() && pending != beaten {
+                        let renewed = this.renew(name).await;
+                        // Only its owner can say what is to follow then.
+                        let is_beaten = matches!(renewed, Err(SiteError::Conflict { .. }));
+                        beaten = pending.filter(|_| is_beaten);
+                        looked = Some(Instant::now());
+                    }
+                    tokio::time::sleep(PENDING_LOOK).await;
                 }
             };
             tokio::join!(this.announce(announcer), renew);
@@ -362,19 +416,37 @@ impl Sites {
         }
     }
 
-    /// The same pages as a further version, if the records end soon (decision 0003).
-    fn renew(&self, name: Name) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+    /// Goes on with a version that too few places confirmed; or publishes the same pages as a further
+    /// version, if the records end soon (decision 0003).
+    fn renew(&self, name: Name) -> Renewing<'_> {
         let soon = self.0.clock.now().wall.plus(RENEW_BEFORE_MIN);
         let due = self.own(|own| {
-            let version = own.get(&name)?.newest.as_ref()?;
-            (version.expiry < soon).then(|| (version.directory.duplicate(), version.label.clone()))
+            let site = own.get(&name)?;
+            let newest = site.newest.as_ref().filter(|version| version.expiry < soon);
+            let version = site.pending.as_ref().or(newest)?;
+            Some((version.directory.duplicate(), version.label.clone()))
         });
         Box::pin(async move {
-            if let Some((directory, label)) = due {
-                // What fails is tried again tomorrow: there are 200 days.
-                let _ = self.version_of(name, directory, label, Onto::Known).await;
-            }
+            let Some((directory, label)) = due else { return Ok(()) };
+            // What fails is tried again: the records are good for 200 days more.
+            self.version_of(name, directory, label, Onto::Known).await.map(drop)
         })
+    }
+}
+
+/// Boxed: publishing renews, and renewing publishes.
+type Renewing<'a> = Pin<Box<dyn Future<Output = Result<(), SiteError>> + Send + 'a>>;
+
+/// Why no version is shown.
+pub(in crate::driver) const fn other(outcome: &LookupOutcome) -> SiteError {
+    match outcome {
+        LookupOutcome::NotFound => SiteError::NotFound,
+        LookupOutcome::Forked { number, .. } => SiteError::Forked { number: *number },
+        LookupOutcome::Unreachable(_) => SiteError::Unreachable,
+        LookupOutcome::Found(_)
+        | LookupOutcome::Invalid
+        | LookupOutcome::Incomplete { .. }
+        | LookupOutcome::Same(_) => SiteError::Damaged,
     }
 }
 
@@ -384,7 +456,7 @@ fn done(name: Name, number: u64) -> SiteDone {
 }
 
 /// A site by its name, its URL or its URI.
-fn name_of(text: &str) -> Result<Name, SiteError> {
+pub(in crate::driver) fn name_of(text: &str) -> Result<Name, SiteError> {
     let bare = text.strip_prefix("http://").unwrap_or(text);
     let bare = bare.strip_suffix('/').unwrap_or(bare);
     let name = match bare.parse::<Uri>() {

@@ -195,7 +195,7 @@ impl Sites {
     }
 
     /// Puts a site's records once more, so that lost copies come back (decision 0003).
-    fn announce_soon(&self, records: Vec<Record>) {
+    pub(in crate::driver) fn announce_soon(&self, records: Vec<Record>) {
         let files = self.0.files.clone();
         let pause = Duration::from_secs(entropy::generator().below(ANNOUNCE_WITHIN_S));
         tokio::spawn(async move {

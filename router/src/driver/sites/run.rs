@@ -6,8 +6,8 @@ use tokio::{task::JoinSet, time::sleep_until};
 use warren_datastore::{
     capability::ReadCap,
     site::{
-        Announcer, LookupInput, LookupOutcome, LookupOutput, Put, PutAnswer, Seen, SiteLookup,
-        SiteUpdate, UpdateInput, UpdateOutcome, UpdateOutput, VERSION_FILE_MAX,
+        Announcer, LookupInput, LookupOutcome, LookupOutput, Put, PutAnswer, Seen, SignedVersion,
+        SiteLookup, SiteUpdate, UpdateInput, UpdateOutcome, UpdateOutput, VERSION_FILE_MAX,
     },
 };
 use warren_overlay::{garlic::RecordBytes, service::Name, time::Time};
@@ -20,7 +20,7 @@ use crate::driver::{
 
 impl Sites {
     /// The newest version of a site.
-    pub(super) async fn look_up(&self, name: Name, seen: Option<Seen>) -> LookupOutcome {
+    pub(in crate::driver) async fn look_up(&self, name: Name, seen: Option<Seen>) -> LookupOutcome {
         let (files, clock) = (&self.0.files, self.0.clock);
         let lookup = SiteLookup::new(clock.now(), name, files.network(), seen);
         let Some(mut lookup) = lookup else { return LookupOutcome::NotFound };
@@ -39,11 +39,12 @@ impl Sites {
         }
     }
 
-    /// Publishes a version. `store` stores its version file.
+    /// Publishes a version. `store` stores its version file, `save` writes down that it is signed.
     pub(super) async fn publish_version<Storing>(
         &self,
         mut update: SiteUpdate,
         store: impl Fn(Vec<u8>, Vec<u8>) -> Storing,
+        save: impl Fn(SignedVersion) -> bool,
     ) -> UpdateOutcome
     where
         Storing: Future<Output = Result<ReadCap, FileError>> + Send + 'static,
@@ -58,6 +59,9 @@ impl Sites {
                     UpdateOutput::StoreFile { content, children } => {
                         let storing = store(content, children);
                         others.spawn(async move { UpdateInput::Stored(storing.await.ok()) });
+                    }
+                    UpdateOutput::Save(version) => {
+                        update.handle_input(clock.now(), UpdateInput::Saved(save(version)));
                     }
                     UpdateOutput::PutRecord(put) => {
                         let files = files.clone();

@@ -163,8 +163,11 @@ fn what_was_fetched_here_before_is_not_asked_for_again() {
     let request = JobRequest::GetBlock(what.0, what.1);
     let input = |ask| JobInput::Ask { ask, exit, request: request.clone() };
     let looks = told(&mut machine, at(1), input(1));
-    assert!(matches!(looks.as_slice(), [TransfersOutput::Look { ask: 1, .. }]), "{looks:?}");
-    machine.looked(JOB, (1, exit), what, None);
+    let look = |outputs: Vec<TransfersOutput>| match outputs.as_slice() {
+        [TransfersOutput::Look { look, .. }] => *look,
+        other => panic!("{other:?}"),
+    };
+    machine.looked(JOB, look(looks), None);
     let Some(TransfersOutput::End { input: EndInput::Request { clove, .. }, .. }) =
         machine.poll_output()
     else {
@@ -177,11 +180,54 @@ fn what_was_fetched_here_before_is_not_asked_for_again() {
     let kept = machine.poll_output();
     assert!(matches!(kept, Some(TransfersOutput::Keep { block: it }) if it == block));
     machine.poll_output();
-    told(&mut machine, at(3), input(2));
-    machine.looked(JOB, (2, exit), what, Some(block));
+    let again = look(told(&mut machine, at(3), input(2)));
+    machine.looked(JOB, again, Some(block));
     assert!(matches!(
         machine.poll_output(),
         Some(TransfersOutput::Event { event: JobEvent::Answer { ask: 2, routers: 0, .. }, .. })
     ));
+    assert!(machine.poll_output().is_none());
+}
+
+#[test]
+fn what_is_pinned_is_given_back_to_a_network_that_lost_it() {
+    let (mut machine, _) = job(1, None);
+    ready(&mut machine, 1, 9);
+    told(&mut machine, at(1), JobInput::Pin { renew: true });
+    let block = Block::copy_from(&vec![4; 32_768]).unwrap();
+    let get = JobRequest::GetBlock(block.address(), Class::Bulk);
+    let asked = told(&mut machine, at(1), JobInput::Ask { ask: 1, exit: ExitNo(1), request: get });
+    let [TransfersOutput::End { input: EndInput::Request { clove, .. }, .. }] = asked.as_slice()
+    else {
+        panic!("the network is asked first: {asked:?}");
+    };
+    let request = clove.request().unwrap();
+    let event = EndEvent::Block { request, asked: 5, answer: Some(Answer::NotFound) };
+    machine.handle_input(at(2), TransfersInput::End { end: END, event });
+    let Some(TransfersOutput::Look { look, .. }) = machine.poll_output() else { panic!() };
+    machine.looked(JOB, look, Some(block));
+    let out: Vec<_> = std::iter::from_fn(|| machine.poll_output()).collect();
+    let [
+        TransfersOutput::End {
+            input: EndInput::Request { clove: put @ Clove::BlockPut { .. }, .. },
+            ..
+        },
+        TransfersOutput::Event {
+            event:
+                JobEvent::Answer {
+                    ask: 1,
+                    routers: 5,
+                    answer: Some(JobAnswer::Block(BlockAnswer::Found(_))),
+                },
+            ..
+        },
+    ] = out.as_slice()
+    else {
+        panic!("{out:?}");
+    };
+    // Nobody waits for what comes of that.
+    let request = put.request().unwrap();
+    let event = EndEvent::Block { request, asked: 5, answer: Some(Answer::Stored { copies: 3 }) };
+    machine.handle_input(at(3), TransfersInput::End { end: END, event });
     assert!(machine.poll_output().is_none());
 }
