@@ -127,6 +127,8 @@ pub enum TransitInput {
         /// Which.
         link: LinkNo,
     },
+    /// Whether the operator wants no tunnels of others, for now or at all. Those that stand go on.
+    Closed(bool),
     /// Whether the router has no room for more (processor, memory quota): builds are then refused
     /// before any costly work.
     Loaded(bool),
@@ -203,6 +205,7 @@ pub struct Transit {
     window: ReplayWindow,
     rng: Rng,
     loaded: bool,
+    closed: bool,
     next_ask: u64,
     gate: Gate,
     /// At most one per link.
@@ -230,6 +233,7 @@ impl Transit {
             window: ReplayWindow::new(config.replay_max),
             rng,
             loaded: false,
+            closed: false,
             next_ask: 1,
             gate: Gate::new(config.builds_per_second),
             neighbours: BTreeMap::new(),
@@ -278,6 +282,7 @@ impl Transit {
             TransitInput::LaneClosed { link, tunnel } => self.lane_closed((link, tunnel)),
             TransitInput::LinkDown { link } => self.link_down(link),
             TransitInput::Loaded(loaded) => self.loaded = loaded,
+            TransitInput::Closed(closed) => self.closed = closed,
         }
     }
 
@@ -397,7 +402,7 @@ impl Transit {
     /// Whether a build of this neighbour is worth a turn at all.
     fn admits(&mut self, now: Now, link: LinkNo) -> bool {
         let neighbour = self.neighbours.entry(link).or_insert_with(|| Neighbour::new(now.time));
-        neighbour.may_build(now.time) && !self.loaded && self.has_room(now, link)
+        neighbour.may_build(now.time) && !self.loaded && !self.closed && self.has_room(now, link)
     }
 
     /// Whether the tables have room for one more build of this neighbour: it may have a third of what
@@ -477,7 +482,9 @@ impl Transit {
 
     fn lane_closed(&mut self, side: Side) {
         if self.gate.remove(side) {
-        } else if let Some(ask) = self.pending_sides.get(&side).copied() {
+            return; // it had only waited for its turn
+        }
+        if let Some(ask) = self.pending_sides.get(&side).copied() {
             self.pending_side_gone(ask, side);
         } else if let Some(from) = self.arriving.get(&side).copied() {
             self.forget(from);
