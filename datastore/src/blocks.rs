@@ -79,6 +79,12 @@ impl Default for BlockLimits {
 }
 
 impl BlockLimits {
+    /// `disk` bytes, shared out as the default is: half for others, three quarters of each half lasting.
+    pub const fn within(disk: u64) -> Self {
+        let (lasting, passing) = (disk / 8 * 3, disk / 8);
+        Self { owned: lasting, cache: passing, pinned: lasting, client: passing, front: 8 << 20 }
+    }
+
     /// Room on one shelf.
     pub const fn of(&self, on: Shelf) -> u64 {
         match on {

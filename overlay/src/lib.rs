@@ -9,6 +9,7 @@
 
 pub mod answer;
 pub mod block;
+pub mod bucket;
 pub mod crypto;
 pub mod garlic;
 pub mod id;

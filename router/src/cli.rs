@@ -18,6 +18,7 @@ mod doctor;
 mod examples;
 mod fetch;
 mod files;
+mod invite;
 mod key;
 mod log;
 mod man;
@@ -57,7 +58,7 @@ enum Command {
     /// Look for what is wrong, and say what to do about it
     Doctor(doctor::Doctor),
     /// Print a line that lets the next router join this network
-    Invite(Report),
+    Invite(invite::InviteArgs),
     /// Join the network of an invite line (before `warren run`)
     Join(run::Join),
     /// Publish HOST:PORT as a hidden service and print its name
@@ -232,7 +233,7 @@ async fn run_command(command: Command) -> Result<(), Failure> {
         Command::Run(run) => run::run(run).await,
         Command::Status(args) => run::status(args).await,
         Command::Doctor(args) => doctor::doctor(args).await,
-        Command::Invite(report) => run::invite(report).await,
+        Command::Invite(args) => invite::invite(args).await,
         Command::Join(join) => run::join(&join),
         Command::Expose(expose) => services::expose(expose).await,
         Command::Services(report) => services::list(report).await,

@@ -4,9 +4,19 @@
 //! test compares them), and the checked `Config` that all other code takes. Does not live here:
 //! what is made once and kept (identity, network, services: `driver/home.rs`).
 
+mod ban;
+mod edit;
+mod outbound;
+
 use std::net::SocketAddr;
 
 use serde::Deserialize;
+
+pub use self::{
+    ban::{Ban, BanError},
+    edit::with_limits,
+    outbound::{Outbound, OutboundError, OutboundKind},
+};
 
 /// `warren.toml` as written. Unknown keys are errors, not silence.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
@@ -36,6 +46,10 @@ pub struct LinkFile {
     pub listen: SocketAddr,
     /// The address to tell others; empty means what `listen` says.
     pub announce: String,
+    /// A proxy through which links leave; empty for none.
+    pub proxy: String,
+    /// Addresses and ranges with which there are no links. Default none.
+    pub ban: Vec<String>,
 }
 
 /// `[proxy]`: the mixed port.
@@ -81,6 +95,16 @@ pub struct LimitsFile {
     pub bandwidth_kbps: u32,
     /// Memory for everything that waits to be sent or read, MiB, 8 to 65,536. Default 256.
     pub memory_mib: u32,
+    /// Builds of others opened a second, 1 to 100,000. Default 500.
+    pub builds_per_second: u32,
+    /// Whether to carry tunnels of others. Default true.
+    pub transit: bool,
+    /// Traffic of a calendar month (UTC), both ways together, GiB; 0 for no limit. Default 0.
+    pub monthly_gib: u32,
+    /// Links at the same time, 64 to 65,536. Default 1,024.
+    pub links: u32,
+    /// Disk for blocks of others and one's own, MiB, 64 or more. Default 8,192.
+    pub disk_mib: u32,
 }
 
 /// `[log]`
@@ -126,7 +150,12 @@ impl LogLevel {
 
 impl Default for LinkFile {
     fn default() -> Self {
-        Self { listen: ([0, 0, 0, 0], 0).into(), announce: String::new() }
+        Self {
+            listen: ([0, 0, 0, 0], 0).into(),
+            announce: String::new(),
+            proxy: String::new(),
+            ban: Vec::new(),
+        }
     }
 }
 
@@ -156,7 +185,15 @@ impl Default for RingFile {
 
 impl Default for LimitsFile {
     fn default() -> Self {
-        Self { bandwidth_kbps: 1_000_000, memory_mib: 256 }
+        Self {
+            bandwidth_kbps: 1_000_000,
+            memory_mib: 256,
+            builds_per_second: 500,
+            transit: true,
+            monthly_gib: 0,
+            links: 1_024,
+            disk_mib: 8_192,
+        }
     }
 }
 
@@ -188,6 +225,12 @@ pub enum ConfigError {
     /// Not an address.
     #[error("link.announce = \"{0}\" is no address: write it like 203.0.113.7:40001")]
     Announce(String),
+    /// No proxy.
+    #[error("link.proxy = \"{0}\" is no proxy: {1}")]
+    Outbound(String, OutboundError),
+    /// No address and no range.
+    #[error("link.ban: \"{0}\" is no range of addresses: {1}")]
+    Ban(String, BanError),
 }
 
 /// Settings that were checked. Code past `main` takes only this type.
@@ -197,6 +240,10 @@ pub struct Config {
     pub link: SocketAddr,
     /// The address to tell others, when it is not `link`.
     pub announce: Option<SocketAddr>,
+    /// The proxy through which links leave.
+    pub outbound: Option<Outbound>,
+    /// With whom there are no links.
+    pub bans: Vec<Ban>,
     /// The mixed port.
     pub proxy: SocketAddr,
     /// The router's own page.
@@ -209,8 +256,33 @@ pub struct Config {
     pub bandwidth_kbps: u32,
     /// Memory for everything that waits to be sent or read, MiB.
     pub memory_mib: u32,
+    /// Builds of others opened a second.
+    pub builds_per_second: u32,
+    /// Whether to carry tunnels of others.
+    pub transit: bool,
+    /// Traffic of a calendar month, both ways together, GiB; 0 for no limit.
+    pub monthly_gib: u32,
+    /// Links at the same time.
+    pub links: u32,
+    /// Disk for blocks, MiB.
+    pub disk_mib: u32,
     /// How much is logged.
     pub log: LogLevel,
+}
+
+impl Config {
+    /// The limits, as they are written.
+    pub fn limits(&self) -> LimitsFile {
+        LimitsFile {
+            bandwidth_kbps: self.bandwidth_kbps,
+            memory_mib: self.memory_mib,
+            builds_per_second: self.builds_per_second,
+            transit: self.transit,
+            monthly_gib: self.monthly_gib,
+            links: self.links,
+            disk_mib: self.disk_mib,
+        }
+    }
 }
 
 impl ConfigFile {
@@ -240,6 +312,10 @@ impl ConfigFile {
         in_range("limits.bandwidth_kbps", self.limits.bandwidth_kbps, 64, most, "64 or more")?;
         let memory = self.limits.memory_mib;
         in_range("limits.memory_mib", memory, 8, 65_536, "8 to 65536")?;
+        let builds = self.limits.builds_per_second;
+        in_range("limits.builds_per_second", builds, 1, 100_000, "1 to 100000")?;
+        in_range("limits.links", self.limits.links, 64, 65_536, "64 to 65536")?;
+        in_range("limits.disk_mib", self.limits.disk_mib, 64, most, "64 or more")?;
         if !self.proxy.listen.ip().is_loopback() && !self.proxy.expose {
             return Err(ConfigError::Exposed(self.proxy.listen));
         }
@@ -252,7 +328,19 @@ impl ConfigFile {
                 Some(text.parse().map_err(|_| ConfigError::Announce(self.link.announce.clone()))?)
             }
         };
+        let outbound = match self.link.proxy.as_str() {
+            "" => None,
+            text => {
+                let fail = |error| ConfigError::Outbound(text.to_owned(), error);
+                Some(text.parse().map_err(fail)?)
+            }
+        };
+        let ban =
+            |text: &String| text.parse().map_err(|error| ConfigError::Ban(text.clone(), error));
+        let bans = self.link.ban.iter().map(ban).collect::<Result<_, _>>()?;
         Ok(Config {
+            outbound,
+            bans,
             link: self.link.listen,
             announce,
             proxy: self.proxy.listen,
@@ -261,6 +349,11 @@ impl ConfigFile {
             degree: self.ring.degree,
             bandwidth_kbps: self.limits.bandwidth_kbps,
             memory_mib: self.limits.memory_mib,
+            builds_per_second: self.limits.builds_per_second,
+            transit: self.limits.transit,
+            monthly_gib: self.limits.monthly_gib,
+            links: self.limits.links,
+            disk_mib: self.limits.disk_mib,
             log: self.log.level,
         })
     }
@@ -320,7 +413,7 @@ mod tests {
         // Every default is written out in it, so that nobody must read code to know a key.
         let value: toml::Table = shipped.parse().unwrap();
         let keys: usize = value.values().map(|section| section.as_table().unwrap().len()).sum();
-        assert_eq!(keys, 10);
+        assert_eq!(keys, 17);
     }
 
     #[test]
@@ -349,6 +442,18 @@ mod tests {
     fn a_bandwidth_that_carries_nothing_is_refused() {
         let file = ConfigFile::parse("[limits]\nbandwidth_kbps = 8\n").unwrap();
         assert!(file.resolve().unwrap_err().to_string().contains("64 or more"));
+    }
+
+    #[test]
+    fn a_proxy_or_a_ban_that_is_none_is_refused_with_an_example() {
+        for (text, example) in [
+            ("proxy = \"127.0.0.1:9050\"", "socks5://ADDRESS:PORT"),
+            ("ban = [\"8.8.8.8\", \"evil\"]", "203.0.113.0/24"),
+        ] {
+            let file = ConfigFile::parse(&format!("[link]\n{text}\n")).unwrap();
+            let error = file.resolve().unwrap_err().to_string();
+            assert!(error.contains(example), "{error}");
+        }
     }
 
     #[test]

@@ -14,6 +14,7 @@
 //!
 //! One task a router: see docs/decisions/0001-one-task-a-router.md.
 
+mod allowance;
 pub(crate) mod bundles;
 mod clock;
 mod conn;
@@ -21,8 +22,10 @@ pub(crate) mod control;
 pub(crate) mod files;
 mod front;
 mod history;
+mod limits;
 mod metrics;
 pub(crate) mod open_files;
+mod outbound;
 mod page;
 pub(crate) mod pins;
 mod services;
@@ -48,6 +51,7 @@ use warren_proxy::{Destination, IsolationKey, IsolationSecret, Listener, Virtual
 use self::{clock::Clock, control::Ask, files::Files, sites::Sites, streams::StreamHandle};
 pub(crate) use self::{control::ExposeRequest, setup::Setup};
 use crate::{
+    config::LimitsFile,
     entropy,
     home::HomeError,
     node::{JobEvent, JobInput, JobNo},
@@ -231,10 +235,10 @@ impl Handle {
         self.ask(Ask::Invite).await
     }
 
-    /// Changes its limits: bandwidth each way in kbit/s, memory in MiB; false if it uses more
-    /// memory than that now.
-    pub(crate) async fn set_limits(&self, bandwidth_kbps: u32, memory_mib: u32) -> Option<bool> {
-        self.ask(|sender| Ask::Limits { bandwidth_kbps, memory_mib, sender }).await
+    /// Changes those of its limits that can change while it runs; false if it uses more memory than
+    /// that now.
+    pub(crate) async fn set_limits(&self, limits: LimitsFile) -> Option<bool> {
+        self.ask(|sender| Ask::Limits { limits, sender }).await
     }
 
     /// Its hidden services.

@@ -364,6 +364,12 @@ impl Host {
         self.settings.quota.change(memory_bytes)
     }
 
+    /// Bytes that all links have sent and received since the start.
+    pub fn traffic(&self) -> (u64, u64) {
+        let rate = self.settings.rate.as_ref();
+        rate.map_or((0, 0), |rate| (rate.sent.total(), rate.received.total()))
+    }
+
     /// The control plane, for what tests and operators ask of it.
     pub fn node_ref(&self) -> &Node {
         &self.node

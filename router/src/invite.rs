@@ -88,8 +88,12 @@ impl FromStr for Invite {
 
     fn from_str(line: &str) -> Result<Self, InviteError> {
         let line = line.trim();
-        let text =
-            line.strip_prefix(PREFIX).filter(|_| line.len() <= LINE_MAX).ok_or(InviteError)?;
+        if line.len() > LINE_MAX {
+            return Err(InviteError);
+        }
+        // Capital letters too: a QR code holds them in half of the room.
+        let line = line.to_ascii_lowercase();
+        let text = line.strip_prefix(PREFIX).ok_or(InviteError)?;
         let bytes =
             BASE32_NOPAD.decode(text.to_ascii_uppercase().as_bytes()).map_err(|_| InviteError)?;
         read(&bytes).map_err(|_| InviteError)

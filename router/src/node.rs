@@ -7,6 +7,7 @@
 mod contexts;
 mod exits;
 mod links;
+mod report;
 mod services;
 mod transfers;
 mod wiring;
@@ -21,23 +22,20 @@ use std::{
 use warren_datastore::{Holder, RecordStore, blocks::BlockStore};
 use warren_overlay::{
     crypto::sign::IdentityKey,
-    id::{EndNo, LinkNo, NetworkId},
+    id::{EndNo, LinkNo, NetworkId, RouterId},
     plane::{LinkCommand, LinkEvent},
-    ring::{
-        Ring, RingConfig,
-        admission::{Network, NetworkName},
-    },
+    ring::{Ring, RingConfig, admission::Network},
     rng::Rng,
-    service::Name,
+    service::{Lease, Name},
     session::{End, EndEvent, EndInput, Requester},
     time::{Now, Time, Wall},
     tunnel::{
         build::TunnelKeys,
-        guards::{Guards, Verdict},
+        guards::Guards,
         pools::{Pools, PoolsConfig},
-        transit::{Transit, TransitConfig},
+        transit::{Transit, TransitConfig, TransitInput},
     },
-    wire::{Address, Admission, Contact, DescriptorFields, RouterDescriptor},
+    wire::{Address, Admission, Contact, DescriptorFields, NO_TRANSIT, RouterDescriptor},
 };
 use warren_proxy::{Failure, IsolationKey};
 
@@ -45,13 +43,11 @@ use self::{
     contexts::Contexts, exits::Exits, links::Links, services::Services, transfers::Transfers,
 };
 pub use self::{
+    report::service_status,
     services::ServiceSettings,
     transfers::{JobAnswer, JobEvent, JobInput, JobNo, JobRequest},
 };
-use crate::{
-    app::StreamNo,
-    status::{ServiceStatus, Status},
-};
+use crate::{app::StreamNo, config::Ban};
 
 /// How often it is looked whether keys or the descriptor are old: the wall clock has minutes.
 const RENEW_EVERY: Duration = Duration::from_mins(1);
@@ -89,6 +85,14 @@ pub struct NodeSettings {
     pub bandwidth_kbps: u32,
     /// Memory for everything that waits to be sent or read, in bytes.
     pub memory_bytes: u64,
+    /// Builds of others opened a second: 260 us of one core each.
+    pub builds_per_second: u32,
+    /// Whether it carries tunnels of others.
+    pub transit: bool,
+    /// Links at the same time, dialling included.
+    pub links_max: usize,
+    /// With whom there are no links.
+    pub bans: Vec<Ban>,
     /// Routers to dial first.
     pub peers: Vec<Arc<RouterDescriptor>>,
     /// Guards of the last run, as `Saved::Guards` gave them; empty for none.
@@ -180,6 +184,8 @@ pub enum NodeInput {
     },
     /// Whether the router has no room for more tunnels of others (processor, memory).
     Loaded(bool),
+    /// Whether it carries tunnels of others from now on. Those that stand go on.
+    Transit(bool),
     /// Leave the network in order.
     Leave,
 }
@@ -283,6 +289,8 @@ pub struct Node {
     ends: u32,
     relaxed: bool,
     renew_at: Time,
+    /// What it says of itself changed twice in a minute: nobody believes the second time before the next.
+    unsaid: bool,
     save_at: Time,
     saved_peers: Vec<Arc<RouterDescriptor>>,
     out: VecDeque<NodeOutput>,
@@ -306,7 +314,7 @@ impl Node {
             tunnel_dh: keys.dh_public(),
             tunnel_kem: Box::new(*keys.kem_public()),
             addresses: vec![settings.address],
-            capabilities: 0,
+            capabilities: if settings.transit { 0 } else { NO_TRANSIT },
             bandwidth_kbps: settings.bandwidth_kbps,
             family: None,
             admission: settings.admission,
@@ -323,6 +331,10 @@ impl Node {
             degree: usize::from(settings.degree),
             known_max: settings.known_max,
         };
+        let transit = TransitConfig {
+            builds_per_second: settings.builds_per_second,
+            ..TransitConfig::default()
+        };
         let hops = usize::from(settings.hops);
         let pools = PoolsConfig { client_hops: hops, service_hops: hops, ..PoolsConfig::new(me) };
         // Damaged guards are no reason not to start: new ones are drawn.
@@ -331,11 +343,12 @@ impl Node {
             network_id,
             hops: settings.hops,
             started: now.time,
-            links: Links::new(me, settings.network.local),
+            links: Links::new(me, settings.network.local, settings.links_max)
+                .banning(settings.bans),
             ring: Ring::new(config, rng.fork()),
             holder: Holder::new(settings.store, descriptor.location())
                 .with_blocks(settings.blocks, repair_rate(settings.bandwidth_kbps)),
-            transit: Transit::new(TransitConfig::default(), keys, rng.fork()),
+            transit: Transit::new(transit, keys, rng.fork()),
             exits: Exits::new(rng.fork()),
             pools: Pools::new(pools, guards, rng.fork()),
             contexts: Contexts::new(network_id, memory, rng.fork()),
@@ -351,6 +364,7 @@ impl Node {
             ends: 0,
             relaxed: false,
             renew_at: now.time + RENEW_EVERY,
+            unsaid: false,
             save_at: now.time + SAVE_EVERY,
             saved_peers: settings.peers.clone(),
             out: VecDeque::new(),
@@ -359,8 +373,21 @@ impl Node {
             now,
             warren_overlay::ring::Input::Start { seeds: settings.peers, cached: Vec::new() },
         );
+        let closed = TransitInput::Closed(!settings.transit);
+        this.transit.handle_input(now, closed);
         this.wire(now);
         this
+    }
+
+    /// Opens or closes this router for tunnels of others, and tells everybody.
+    fn carry(&mut self, now: Now, transit: bool) {
+        let capabilities = if transit { 0 } else { NO_TRANSIT };
+        if self.fields.capabilities != capabilities {
+            self.fields.capabilities = capabilities;
+            self.transit.handle_input(now, TransitInput::Closed(!transit));
+            self.unsaid = self.fields.published == now.wall;
+            self.describe(now);
+        }
     }
 
     /// The network's id.
@@ -376,6 +403,16 @@ impl Node {
     /// What the ring says of itself.
     pub fn ring(&self) -> &Ring {
         &self.ring
+    }
+
+    /// What is known of own tunnels.
+    pub fn pools(&self) -> &Pools {
+        &self.pools
+    }
+
+    /// Links that stand, and who is there.
+    pub fn links(&self) -> impl Iterator<Item = (LinkNo, RouterId)> {
+        self.links.up_links().map(|(link, peer)| (link, peer.id()))
     }
 
     /// A connection came in; `None` when there are too many.
@@ -405,6 +442,7 @@ impl Node {
         self.ring.handle_timeout(now);
         self.holder.handle_timeout(now);
         self.transit.handle_timeout(now);
+        self.exits.handle_timeout(now);
         self.pools.handle_timeout(now);
         self.contexts.handle_timeout(now);
         self.services.handle_timeout(now);
@@ -423,6 +461,7 @@ impl Node {
             self.ring.poll_timeout(),
             self.holder.poll_timeout(),
             self.transit.poll_timeout(),
+            self.exits.poll_timeout(),
             self.pools.poll_timeout(),
             self.contexts.poll_timeout(),
             self.services.poll_timeout(),
@@ -440,7 +479,9 @@ impl Node {
             self.keys_made = now.wall;
         }
         let stale = self.fields.published.plus(DESCRIPTOR_MINUTES / 2) <= now.wall;
-        if rotate || stale {
+        let unsaid = self.unsaid && self.fields.published < now.wall;
+        if rotate || stale || unsaid {
+            self.unsaid = false;
             self.describe(now);
         }
     }
@@ -482,75 +523,9 @@ impl Node {
         }
     }
 
-    /// How the node is.
-    pub fn status(&self, now: Now) -> Status {
-        let ring = self.ring.status();
-        let pools = self.pools.status();
-        let transit = self.transit.status();
-        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        // Ready: min(10, N-1) neighbours, or every one there is; and a client tunnel.
-        let enough = ring.neighbours >= 10.min(ring.degree).min(ring.known);
-        let ready = ring.joined
-            && enough
-            && ring.known > usize::from(self.hops)
-            && pools.stock + pools.held > 0;
-        // A path's hops, and somebody else to talk to.
-        let others_needed = usize::from(self.hops) + 1;
-        let guard_fails = self
-            .pools
-            .guards()
-            .list()
-            .iter()
-            .any(|guard| self.pools.guards().verdict(guard.id) != Verdict::Well);
-        let verdict = if ring.known == 0 {
-            "Alone: no other router is known. `warren invite` prints a line for the next router, \
-             `warren join LINE` uses one."
-                .to_owned()
-        } else if ring.known < others_needed {
-            format!(
-                "Too few routers for {} hops: have {}, need {}. It will go on by itself when more \
-                 have joined.",
-                self.hops,
-                ring.known + 1,
-                others_needed + 1
-            )
-        } else if ready && self.relaxed {
-            format!("Ready, but the anonymity set is too small: {} routers known.", ring.known)
-        } else if ready {
-            format!("Ready: {} neighbours, {} tunnels.", ring.neighbours, pools.stock)
-        } else if !ring.joined {
-            "Joining the ring.".to_owned()
-        } else if !enough {
-            format!("Looking for neighbours: {} so far.", ring.neighbours)
-        } else {
-            "Building the first tunnel.".to_owned()
-        };
-        Status {
-            ready,
-            verdict,
-            uptime_s: now.time.since(self.started).as_secs(),
-            neighbours: count(ring.neighbours),
-            links: count(self.links.up_links().count()),
-            known_routers: count(ring.known),
-            tunnels_ready: count(pools.stock),
-            tunnels_used: count(pools.held),
-            tunnels_transit: count(transit.tunnels),
-            builds_accepted: transit.accepted,
-            builds_refused: transit.refused_early + transit.refused_unopened,
-            bandwidth_kbps: self.descriptor.fields().bandwidth_kbps,
-            records_held: self.holder.len(),
-            blocks_held: self.holder.status().blocks,
-            contexts: count(self.contexts.len()),
-            services: count(self.services.len()),
-            anonymity_set_small: self.relaxed,
-            guard_fails,
-            network: match &self.network.name {
-                NetworkName::Named(name) => name.clone(),
-                NetworkName::Random(_) => "private".into(),
-            },
-            version: env!("CARGO_PKG_VERSION").into(),
-            ..Status::default()
-        }
+    /// What a service publishes of itself: its leases, and what clients are to spend for a turn.
+    pub fn offers(&self, end: EndNo) -> Option<(&[Lease], u32)> {
+        self.services.offers(end)
     }
 
     /// What is kept for others and pinned here.
@@ -569,16 +544,4 @@ impl Node {
         let routers = own.chain(self.ring.neighbours()).take(crate::invite::ROUTERS_MAX);
         crate::invite::Invite { network: self.network.clone(), routers: routers.cloned().collect() }
     }
-}
-
-/// What `warren services` shows, from the parts that know.
-pub fn service_status(
-    label: String,
-    name: &Name,
-    target: String,
-    state: Option<(u32, bool)>,
-) -> ServiceStatus {
-    let (gateways, published) = state.unwrap_or_default();
-    let name = name.to_string();
-    ServiceStatus { label, name, target, gateways, published, hops: None }
 }

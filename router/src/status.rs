@@ -24,6 +24,12 @@ pub struct Status {
     pub tunnels_used: u32,
     /// Tunnels of others that pass through or end here.
     pub tunnels_transit: u32,
+    /// Whether it carries tunnels of others.
+    pub transit: bool,
+    /// As many links as there may be.
+    pub links_limit: u32,
+    /// Tunnel builds of others that wait for their turn.
+    pub builds_waiting: u32,
     /// Tunnel builds accepted from others.
     pub builds_accepted: u64,
     /// Tunnel builds refused.
@@ -42,6 +48,12 @@ pub struct Status {
     pub memory_mib: u64,
     /// Tunnels and conversations ended because it was reached.
     pub ended_for_memory: u64,
+    /// Traffic of this calendar month, sent and received, MiB.
+    pub month_mib: u64,
+    /// The operator's limit for it, MiB; 0 for none.
+    pub month_limit_mib: u64,
+    /// The operator's limit for stored blocks, MiB; one block takes 32 KiB.
+    pub disk_mib: u64,
     /// Files and sockets that its process has open.
     pub files_open: u64,
     /// As many as it may have open.

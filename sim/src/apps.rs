@@ -9,7 +9,8 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use warren_overlay::{
-    crypto::blind::ServiceKey, id::EndNo, service::Name, session::AppCommand, time::Time,
+    crypto::blind::ServiceKey, garlic::Rate, id::EndNo, service::Name, session::AppCommand,
+    time::Time,
 };
 use warren_proxy::{Failure, IsolationSecret, Listener};
 use warren_router::{
@@ -126,6 +127,8 @@ struct Serving {
 /// All applications.
 #[derive(Debug)]
 pub(crate) struct Apps {
+    /// How many clients each gateway lets in.
+    rate: Rate,
     isolation: Arc<IsolationSecret>,
     services: Vec<Service>,
     fetches: Vec<Fetch>,
@@ -147,8 +150,9 @@ fn settings(streams: Streams, service: &Service) -> ServiceSettings {
 }
 
 impl Apps {
-    pub(crate) fn new(streams: Streams) -> Self {
+    pub(crate) fn new(streams: Streams, rate: Rate) -> Self {
         Self {
+            rate,
             isolation: Arc::new(IsolationSecret::new(&mut streams.of("isolation", 0))),
             services: Vec::new(),
             fetches: Vec::new(),
@@ -169,7 +173,8 @@ impl Apps {
     fn restart(&mut self, net: &mut Net, index: usize) {
         let streams = net.streams();
         let Some(service) = self.services.get_mut(index) else { return };
-        let settings = Box::new(settings(streams, service));
+        let settings = ServiceSettings { rate: self.rate, ..settings(streams, service) };
+        let settings = Box::new(settings);
         let end = net.with(service.host, |host, now| {
             let end = host.new_end();
             host.node(now, NodeInput::Expose { end, settings });

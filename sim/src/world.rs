@@ -20,6 +20,7 @@ use warren_datastore::{
 use warren_overlay::{
     block::BlockAddress,
     crypto::{kem::DhSecret, puzzle::Difficulty, sign::IdentityKey, suite},
+    garlic::Rate,
     id::{EndNo, RouterId},
     link::PadCount,
     ring::{
@@ -83,6 +84,12 @@ pub struct Setup {
     pub known_max: usize,
     /// Newcomers know three routers of chance instead of the first three.
     pub invited: bool,
+    /// Each router's limit for all links together, each way, kbit/s.
+    pub bandwidth_kbps: u32,
+    /// Builds of others that each router opens a second.
+    pub builds_per_second: u32,
+    /// How many clients each gateway lets in.
+    pub rate: Rate,
 }
 
 impl Default for Setup {
@@ -103,6 +110,9 @@ impl Default for Setup {
             padding_counted: false,
             known_max: VIEW_MAX,
             invited: false,
+            bandwidth_kbps: 100_000,
+            builds_per_second: 500,
+            rate: Rate::default(),
         }
     }
 }
@@ -193,7 +203,7 @@ impl World {
             seeds: Vec::new(),
             identities: BTreeMap::new(),
             disks: Vec::new(),
-            apps: Apps::new(streams),
+            apps: Apps::new(streams, setup.rate),
             files: Files::default(),
             stock: Stock::default(),
             setup,
@@ -268,8 +278,12 @@ impl World {
             hops: self.setup.hops,
             degree: self.setup.degree,
             known_max: self.setup.known_max,
-            bandwidth_kbps: 100_000,
+            bandwidth_kbps: self.setup.bandwidth_kbps,
+            transit: true,
+            links_max: 1_024,
+            bans: Vec::new(),
             memory_bytes: 64 << 20,
+            builds_per_second: self.setup.builds_per_second,
             peers,
             guards: disk.guards.clone(),
             store: Box::new(Records { kept: Arc::clone(&disk.records), pace: pace.clone() }),

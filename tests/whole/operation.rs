@@ -33,6 +33,7 @@ pub(crate) fn group() -> Group {
         completions_are_scripts_that_shells_take,
         status_is_said_again_and_again_when_it_is_watched,
         the_page_shows_services_to_who_knows_the_token_and_to_no_other_page,
+        limits_are_changed_on_the_page_by_who_knows_the_token_and_by_no_other_page,
         the_doctor_names_what_is_wrong_and_what_to_do,
         a_service_moves_to_another_machine_in_a_backup,
         a_relay_that_is_told_to_leave_is_gone_within_ten_seconds_and_breaks_nothing,
@@ -332,6 +333,54 @@ fn the_page_shows_services_to_who_knows_the_token_and_to_no_other_page() {
     }
     let style = ask("GET", "/style.css", "Sec-Fetch-Site: same-origin\r\n");
     assert!(style.contains("text/css"), "{style}");
+}
+
+fn limits_are_changed_on_the_page_by_who_knows_the_token_and_by_no_other_page() {
+    let scratch = Scratch::new("page-limits");
+    let dir = made(&scratch, "one");
+    let settings = dir.join("warren.toml");
+    fs::write(&settings, "# mine\n[limits]\nlinks = 100\n").unwrap();
+    let router = Router::start(&dir, &PORTS);
+    let host = router.metrics;
+    let send = |more: &str, body: &str| {
+        let head = format!("POST /limits HTTP/1.1\r\nHost: {host}\r\n{more}");
+        let len = body.len();
+        exchange(host, &format!("{head}Content-Length: {len}\r\nConnection: close\r\n\r\n{body}"))
+    };
+    let link = router.command(&["page"]).success();
+    let path = link.trim().strip_prefix(&format!("http://{host}")).unwrap();
+    let get = |path: &str, more: &str| {
+        exchange(
+            host,
+            &format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n{more}Connection: close\r\n\r\n"),
+        )
+    };
+    let entered = get(path, "");
+    let cookie = entered.lines().find_map(|line| line.strip_prefix("set-cookie: ")).unwrap();
+    let cookie = format!("Cookie: {}\r\n", cookie.split(';').next().unwrap());
+    let form = get("/limits", &cookie);
+    assert!(form.contains("value=\"1000000\"") && !form.contains("refresh:"), "{form}");
+    assert!(!get("/limits", "").contains("bandwidth_kbps"), "without the token there is no form");
+    let good = "bandwidth_kbps=9000&memory_mib=64&monthly_gib=500&transit=false";
+    assert!(send("", good).starts_with("HTTP/1.1 403"));
+    for foreign in ["Origin: http://evil.example\r\n", "Sec-Fetch-Site: cross-site\r\n"] {
+        assert!(send(&format!("{cookie}{foreign}"), good).starts_with("HTTP/1.1 403"));
+    }
+    let text = || fs::read_to_string(&settings).unwrap();
+    assert_eq!(text(), "# mine\n[limits]\nlinks = 100\n");
+    let bad = send(&cookie, "bandwidth_kbps=9&memory_mib=64&monthly_gib=0&transit=true");
+    assert!(bad.contains("64 or more"), "{bad}");
+    assert_eq!(text(), "# mine\n[limits]\nlinks = 100\n");
+    let done = send(&format!("{cookie}Origin: http://{host}\r\n"), good);
+    assert!(done.starts_with("HTTP/1.1 303"), "{done}");
+    let status = router.status().unwrap();
+    assert_eq!(status["bandwidth_kbps"], 9_000, "{status}");
+    assert_eq!(status["memory_mib"], 64, "{status}");
+    assert_eq!(status["month_limit_mib"], 500 << 10, "{status}");
+    assert_eq!((&status["transit"], &status["links_limit"]), (&false.into(), &100.into()));
+    for line in ["# mine", "links = 100", "bandwidth_kbps = 9000", "transit = false"] {
+        assert!(text().lines().any(|it| it == line), "{line}: {}", text());
+    }
 }
 
 fn the_doctor_names_what_is_wrong_and_what_to_do() {

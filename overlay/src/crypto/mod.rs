@@ -17,6 +17,7 @@
 
 pub mod aead;
 pub mod blind;
+pub mod effort;
 pub mod kdf;
 pub mod kem;
 pub mod noise;

@@ -16,6 +16,7 @@ use crate::{
 use super::{
     cell::DATA_MAX,
     flow::{GRANT_STEP, SPLICE_WINDOW_MAX},
+    intake::{Crowd, Rate},
 };
 
 /// Bytes of a clove's head: kind 1, body length 2.
@@ -158,7 +159,7 @@ pub enum Clove {
         request: u32,
     },
     /// Kind 16, owner to end hop: join this tunnel to a gateway. Body: splice 4, contact 87,
-    /// sealed lease 64.
+    /// sealed lease 76.
     SpliceOpen {
         /// The new splice, numbered by the owner.
         splice: SpliceId,
@@ -197,12 +198,15 @@ pub enum Clove {
         /// The new splice, numbered by the gateway.
         splice: SpliceId,
     },
-    /// Kind 32, service to end hop: be a gateway for this lease. Body: request 4, lease 16.
+    /// Kind 32, service to end hop: be a gateway for this lease. Body: request 4, lease 16, clients a
+    /// second 2, at once 2; neither is zero.
     LeaseRequest {
         /// Chosen by the owner; unique among its open requests.
         request: u32,
         /// The lease id, random.
         lease: [u8; 16],
+        /// How many clients the service wants of it.
+        rate: Rate,
     },
     /// Kind 33, gateway to service: agreed. Body: request 4, splice key 32.
     LeaseGranted {
@@ -216,6 +220,8 @@ pub enum Clove {
         /// Which request.
         request: u32,
     },
+    /// Kind 35, gateway to service: clients wait at this tunnel's lease. Body: waiting 2, effort 4.
+    LeaseCrowd(Crowd),
 }
 
 /// Kinds as they are written.
@@ -238,6 +244,7 @@ pub(crate) mod kind {
     pub(super) const LEASE_REQUEST: u8 = 32;
     pub(super) const LEASE_GRANTED: u8 = 33;
     pub(super) const LEASE_REFUSED: u8 = 34;
+    pub(super) const LEASE_CROWD: u8 = 35;
 }
 
 /// Checks a head before anything is allocated for the body.
@@ -261,8 +268,8 @@ pub(crate) fn check_head(kind: u8, len: usize) -> Result<(), WireError> {
         | kind::SPLICE_INCOMING
         | kind::LEASE_REFUSED => len == 4,
         kind::SPLICE_DATA => (5..=4 + DATA_MAX).contains(&len),
-        kind::SPLICE_CREDIT => len == 6,
-        kind::LEASE_REQUEST => len == 20,
+        kind::SPLICE_CREDIT | kind::LEASE_CROWD => len == 6,
+        kind::LEASE_REQUEST => len == 24,
         _ => return Err(WireError::Bad("clove kind")),
     };
     if fits { Ok(()) } else { Err(WireError::Bad("clove length")) }
@@ -302,7 +309,10 @@ impl Clove {
             | Self::SpliceIncoming { splice } => w.u32(splice.0),
             Self::SpliceData { splice, data } => w.u32(splice.0).bytes(data),
             Self::SpliceCredit { splice, cells } => w.u32(splice.0).u16(*cells),
-            Self::LeaseRequest { request, lease } => w.u32(*request).bytes(lease),
+            Self::LeaseRequest { request, lease, rate } => {
+                w.u32(*request).bytes(lease).u16(rate.per_second).u16(rate.burst)
+            }
+            Self::LeaseCrowd(crowd) => w.u16(crowd.waiting).u32(crowd.effort),
             Self::LeaseGranted { request, splice_key } => w.u32(*request).bytes(splice_key),
             Self::Probe { request } | Self::Probed { request } | Self::LeaseRefused { request } => {
                 w.u32(*request)
@@ -368,7 +378,12 @@ impl Clove {
             }
             kind::SPLICE_INCOMING => Self::SpliceIncoming { splice: splice(&mut r)? },
             kind::LEASE_REQUEST => {
-                Self::LeaseRequest { request: r.u32("request")?, lease: r.array("lease")? }
+                let (request, lease) = (r.u32("request")?, r.array("lease")?);
+                Self::LeaseRequest { request, lease, rate: rate(&mut r)? }
+            }
+            kind::LEASE_CROWD => {
+                let (waiting, effort) = (r.u16("clients waiting")?, r.u32("effort")?);
+                Self::LeaseCrowd(Crowd { waiting, effort })
             }
             kind::LEASE_GRANTED => Self::LeaseGranted {
                 request: r.u32("request")?,
@@ -398,6 +413,7 @@ impl Clove {
             Self::SpliceCredit { .. } => kind::SPLICE_CREDIT,
             Self::SpliceIncoming { .. } => kind::SPLICE_INCOMING,
             Self::LeaseRequest { .. } => kind::LEASE_REQUEST,
+            Self::LeaseCrowd(_) => kind::LEASE_CROWD,
             Self::LeaseGranted { .. } => kind::LEASE_GRANTED,
             Self::LeaseRefused { .. } => kind::LEASE_REFUSED,
         }
@@ -420,7 +436,8 @@ impl Clove {
             | Self::LeaseRefused { .. } => 4,
             Self::SpliceData { data, .. } => 4 + data.len(),
             Self::SpliceCredit { .. } => 6,
-            Self::LeaseRequest { .. } => 20,
+            Self::LeaseRequest { .. } => 24,
+            Self::LeaseCrowd(_) => 6,
         };
         u16::try_from(len).unwrap_or(u16::MAX)
     }
@@ -486,6 +503,12 @@ pub(crate) fn data<'a>(r: &mut Reader<'a>) -> Result<&'a [u8], WireError> {
     if (1..=DATA_MAX).contains(&data.len()) { Ok(data) } else { Err(WireError::Bad("splice data")) }
 }
 
+fn rate(r: &mut Reader<'_>) -> Result<Rate, WireError> {
+    let (per_second, burst) = (r.u16("clients a second")?, r.u16("clients at once")?);
+    let fits = per_second > 0 && burst > 0;
+    if fits { Ok(Rate { per_second, burst }) } else { Err(WireError::Bad("rate of clients")) }
+}
+
 fn grant(r: &mut Reader<'_>) -> Result<u16, WireError> {
     let cells = r.u16("granted cells")?;
     let fits = cells > 0 && u32::from(cells) <= SPLICE_WINDOW_MAX;
@@ -514,6 +537,7 @@ impl fmt::Debug for Clove {
             Self::SpliceCredit { .. } => "SpliceCredit",
             Self::SpliceIncoming { .. } => "SpliceIncoming",
             Self::LeaseRequest { .. } => "LeaseRequest",
+            Self::LeaseCrowd(_) => "LeaseCrowd",
             Self::LeaseGranted { .. } => "LeaseGranted",
             Self::LeaseRefused { .. } => "LeaseRefused",
         };

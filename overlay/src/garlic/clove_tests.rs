@@ -57,9 +57,9 @@ fn any_class() -> impl Strategy<Value = Class> {
 pub(crate) fn any_clove() -> impl Strategy<Value = Clove> {
     let splice = || (1u32..).prop_map(SpliceId);
     let sealed = (any::<[u8; 32]>(), any::<[u8; 32]>()).prop_map(|(a, b)| {
-        let mut sealed = [0; 64];
+        let mut sealed = [0; SEALED_LEASE_LEN];
         sealed[..32].copy_from_slice(&a);
-        sealed[32..].copy_from_slice(&b);
+        sealed[32..64].copy_from_slice(&b);
         sealed
     });
     prop_oneof![
@@ -94,8 +94,13 @@ pub(crate) fn any_clove() -> impl Strategy<Value = Clove> {
         (splice(), 1u16..=512)
             .prop_map(|(splice, n)| Clove::SpliceCredit { splice, cells: 16 * n }),
         splice().prop_map(|splice| Clove::SpliceIncoming { splice }),
-        (any::<u32>(), any::<[u8; 16]>())
-            .prop_map(|(request, lease)| Clove::LeaseRequest { request, lease }),
+        (any::<u32>(), any::<[u8; 16]>(), 1u16.., 1u16..).prop_map(
+            |(request, lease, per_second, burst)| {
+                Clove::LeaseRequest { request, lease, rate: Rate { per_second, burst } }
+            }
+        ),
+        (any::<u16>(), any::<u32>())
+            .prop_map(|(waiting, effort)| Clove::LeaseCrowd(Crowd { waiting, effort })),
         (any::<u32>(), any::<[u8; 32]>())
             .prop_map(|(request, splice_key)| Clove::LeaseGranted { request, splice_key }),
         any::<u32>().prop_map(|request| Clove::LeaseRefused { request }),
@@ -213,18 +218,20 @@ fn longer_cloves_have_the_documented_bytes() {
     assert_eq!(encoded(&put), with(&[5, 128, 5], &[&[0][..], &vec![6; BLOCK_LEN]].concat()));
     let found = Clove::BlockAnswer { request, asked: 2, answer: Answer::Found(block) };
     assert_eq!(encoded(&found), with(&[6, 128, 6], &[&[2, 0][..], &vec![6; BLOCK_LEN]].concat()));
-    let ask = Clove::LeaseRequest { request, lease: [7; 16] };
-    assert_eq!(encoded(&ask), with(&[32, 0, 20], &[7; 16]));
+    let ask = Clove::LeaseRequest { request, lease: [7; 16], rate: Rate::default() };
+    assert_eq!(encoded(&ask), with(&[32, 0, 24], &[&[7; 16][..], &[0, 25, 0, 200]].concat()));
+    let crowd = Clove::LeaseCrowd(Crowd { waiting: 258, effort: 7 });
+    assert_eq!(encoded(&crowd), [35, 0, 6, 1, 2, 0, 0, 0, 7]);
     let granted = Clove::LeaseGranted { request, splice_key: [8; 32] };
     assert_eq!(encoded(&granted), with(&[33, 0, 36], &[8; 32]));
 
-    let open = Clove::SpliceOpen { splice: SpliceId(9), contact: contact(), sealed: [3; 64] };
-    let mut expected = vec![16, 0, 155, 0, 0, 0, 9];
+    let open = Clove::SpliceOpen { splice: SpliceId(9), contact: contact(), sealed: [3; 76] };
+    let mut expected = vec![16, 0, 167, 0, 0, 0, 9];
     expected.extend_from_slice(&[1; 32]);
     expected.extend_from_slice(&[2; 32]);
     expected.extend_from_slice(&[4, 127, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     expected.extend_from_slice(&[0x23, 0x28, 0, 0, 0, 7]);
-    expected.extend_from_slice(&[3; 64]);
+    expected.extend_from_slice(&[3; 76]);
     assert_eq!(encoded(&open), expected);
 }
 
@@ -259,11 +266,11 @@ fn no_changed_head_or_first_field_makes_a_second_spelling() {
         answer(RecordAnswer::RecentlyFailed { until_s: 6 }),
         answer(RecordAnswer::Stale),
         answer(RecordAnswer::Found(RecordBytes::new(vec![0; 2_048]).unwrap())),
-        Clove::SpliceOpen { splice, contact: contact(), sealed: [0; 64] },
+        Clove::SpliceOpen { splice, contact: contact(), sealed: [0; 76] },
         Clove::SpliceClosed { splice },
         Clove::SpliceData { splice, data: vec![0; 2] },
         Clove::SpliceCredit { splice, cells: 16 },
-        Clove::LeaseRequest { request, lease: [0; 16] },
+        Clove::LeaseRequest { request, lease: [0; 16], rate: Rate { per_second: 1, burst: 1 } },
         Clove::LeaseGranted { request, splice_key: [0; 32] },
     ] {
         let good = encoded(&clove);

@@ -195,7 +195,8 @@ impl EndHop {
             | Clove::SpliceOpened { .. }
             | Clove::SpliceIncoming { .. }
             | Clove::LeaseGranted { .. }
-            | Clove::LeaseRefused { .. } => Err(EndHopError::OutOfPlace),
+            | Clove::LeaseRefused { .. }
+            | Clove::LeaseCrowd(_) => Err(EndHopError::OutOfPlace),
         }
     }
 
@@ -276,6 +277,11 @@ impl EndHop {
     /// Node says what to do.
     pub fn handle_command(&mut self, now: Time, command: EndHopCommand) {
         match command {
+            // An owner that reads nothing need not hear how many wait.
+            EndHopCommand::Crowd(crowd) if self.writer.len() < REQUESTS_MAX => {
+                self.writer.push(&Clove::LeaseCrowd(crowd));
+            }
+            EndHopCommand::Crowd(_) => {}
             EndHopCommand::Answer(clove) => {
                 let open = clove.request().filter(|_| clove.answers());
                 if open.is_some_and(|request| self.requests.remove(&request).is_some()) {

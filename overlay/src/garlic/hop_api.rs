@@ -3,7 +3,7 @@
 //! Lives here: the border between `EndHop`, its link and Node. Does not live here: the machine
 //! (`end_hop.rs`).
 
-use super::clove::Clove;
+use super::{clove::Clove, intake::Crowd};
 use crate::{
     id::{LinkNo, SpliceId, TunnelId},
     plane::PartMessage,
@@ -64,6 +64,8 @@ pub enum EndHopEvent {
 pub enum EndHopCommand {
     /// The answer to a request: `RecordAnswer`, `BlockAnswer`, `LeaseGranted` or `LeaseRefused`.
     Answer(Clove),
+    /// Clients wait at this tunnel's lease: its owner should know.
+    Crowd(Crowd),
     /// The gateway accepted: the splice's data goes over this leg.
     Attach {
         /// Which.

@@ -8,22 +8,33 @@
 //! |-------|-------|
 //! | 32    | the client's ephemeral X25519 key, fresh for every splice |
 //! | 16    | lease id, encrypted |
+//! | 4     | effort, encrypted: what the nonce is worth |
+//! | 8     | nonce, encrypted; zero with effort 0 |
 //! | 16    | tag |
 //!
-//! The key is KDF(X25519(ephemeral, splice key), ephemeral, splice key), used for this one text.
+//! The key is KDF(X25519(ephemeral, splice key), ephemeral, splice key), used for this one text. The
+//! nonce solves the puzzle (`crypto/effort.rs`) for KDF(ephemeral, splice key, lease id): work for one
+//! use of one lease, for an ephemeral is good once, and a lease is as old as its tunnel at most.
 //! Without a handshake the gateway proves nothing here: it is its link handshake that does.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::Duration,
 };
 
+use super::intake::{Crowd, Intake, Rate};
 use crate::{
-    crypto::{aead::Aead, kdf::derive_secret, kem::DhSecret, secret::Secret},
+    crypto::{
+        aead::Aead,
+        effort::{EFFORT_MAX, MemoryPuzzle, Puzzle, is_worth},
+        kdf::{derive, derive_secret},
+        kem::DhSecret,
+        secret::Secret,
+    },
     id::{LinkNo, TunnelId},
     rng::Rng,
     time::Time,
-    wire::{Reader, SEALED_LEASE_LEN},
+    wire::{Reader, SEALED_LEASE_LEN, Writer},
 };
 
 /// Leases of one gateway. 16,384 services' tunnels are more than a link-rich router carries; an
@@ -35,34 +46,68 @@ const LEASES_PER_TUNNEL_MAX: usize = 4;
 const SEEN_PER_LEASE_MAX: usize = 131_072;
 /// Ephemerals remembered in all: 16 B each and the tree around them, some 30 MB (PROTOCOL P1).
 const SEEN_MAX: usize = 1 << 20;
-/// Splices that one lease lets in, per second and at once (DESIGN section 7).
-const SPLICES_PER_S: u64 = 25;
-const SPLICES_BURST: u64 = 200;
+/// Clients that wait at all leases of this router.
+const WAITING_MAX: usize = 4_096;
 /// How long one splice key is given out. Leases outlive it by their tunnel's life.
 const KEY_LIFE: Duration = Duration::from_hours(24);
 /// How long an old key is kept: longer than any gateway tunnel lives.
 const KEY_KEPT: Duration = Duration::from_hours(3);
 
-/// Seals a lease id to its gateway, so that the end hop that passes it on learns nothing and cannot
-/// use it again (PROTOCOL P8). Never twice the same.
-///
-/// `None` for a splice key that is a point of low order, which no honest gateway has.
+/// A lease id that is about to be sealed to its gateway, so that the end hop that passes it on learns
+/// nothing and cannot use it again (PROTOCOL P8). Never twice the same.
+#[derive(Debug)]
+pub struct LeaseSeal {
+    key: Secret<32>,
+    ephemeral: [u8; 32],
+    lease: [u8; 16],
+    challenge: [u8; 32],
+}
+
+impl LeaseSeal {
+    /// `None` for a splice key that is a point of low order, which no honest gateway has.
+    pub fn new(rng: &mut Rng, splice_key: &[u8; 32], lease: &[u8; 16]) -> Option<Self> {
+        let ephemeral = DhSecret::generate(rng);
+        let public = ephemeral.public();
+        let key = lease_key(&ephemeral.agree(splice_key)?, &public, splice_key);
+        let challenge = challenge(&public, splice_key, lease);
+        Some(Self { key, ephemeral: public, lease: *lease, challenge })
+    }
+
+    /// What the nonce must solve.
+    pub const fn challenge(&self) -> [u8; 32] {
+        self.challenge
+    }
+
+    /// The 76 bytes.
+    pub fn seal(self, effort: u32, nonce: u64) -> [u8; SEALED_LEASE_LEN] {
+        let mut w = Writer::with_capacity(TEXT_LEN);
+        w.bytes(&self.lease).u32(effort).u64(nonce);
+        let mut text = w.into_bytes();
+        let tag = Aead::new(&self.key).seal_in_place(0, &[], &mut text);
+        let mut sealed = [0; SEALED_LEASE_LEN];
+        let parts = self.ephemeral.into_iter().chain(text).chain(tag);
+        for (to, from) in sealed.iter_mut().zip(parts) {
+            *to = from;
+        }
+        sealed
+    }
+}
+
+/// Seals a lease id without any effort.
 pub fn seal_lease(
     rng: &mut Rng,
     splice_key: &[u8; 32],
     lease: &[u8; 16],
 ) -> Option<[u8; SEALED_LEASE_LEN]> {
-    let ephemeral = DhSecret::generate(rng);
-    let key = lease_key(&ephemeral.agree(splice_key)?, &ephemeral.public(), splice_key);
-    let mut id = *lease;
-    let tag = Aead::new(&key).seal_in_place(0, &[], &mut id);
-    let mut sealed = [0; SEALED_LEASE_LEN];
-    let parts = ephemeral.public().into_iter().chain(id).chain(tag);
-    for (to, from) in sealed.iter_mut().zip(parts) {
-        *to = from;
-    }
-    Some(sealed)
+    LeaseSeal::new(rng, splice_key, lease).map(|seal| seal.seal(0, 0))
 }
+
+fn challenge(ephemeral: &[u8; 32], splice_key: &[u8; 32], lease: &[u8; 16]) -> [u8; 32] {
+    derive("warren splice effort 1", &[ephemeral, splice_key, lease])
+}
+
+/// Bytes of the text: id, effort, nonce.
+const TEXT_LEN: usize = 16 + 4 + 8;
 
 fn lease_key(shared: &Secret<32>, ephemeral: &[u8; 32], splice_key: &[u8; 32]) -> Secret<32> {
     derive_secret("warren splice lease 1", &[shared.expose_secret(), ephemeral, splice_key])
@@ -81,6 +126,9 @@ pub enum LeaseRefusal {
     /// The same sealed lease was used before.
     #[error("sealed lease used before")]
     Replayed,
+    /// It claims an effort that was not spent.
+    #[error("effort not spent")]
+    Unpaid,
     /// Too many at once, or the book is full: what was seen is never forgotten early.
     #[error("busy")]
     Busy,
@@ -92,22 +140,31 @@ struct Entry {
     /// First halves of the ephemerals that opened a splice. Only authentic ones come in, and
     /// finding a second key with the same half costs 2^128 key generations.
     seen: BTreeSet<[u8; 16]>,
-    /// Splices that may come at once, in millionths.
-    tokens: u64,
-    filled: Time,
+    intake: Intake,
 }
 
-impl Entry {
-    fn take_token(&mut self, now: Time) -> bool {
-        const ONE: u64 = 1_000_000;
-        let micros = u64::try_from(now.since(self.filled).as_micros()).unwrap_or(u64::MAX);
-        let tokens = self.tokens.saturating_add(micros.saturating_mul(SPLICES_PER_S));
-        self.tokens = tokens.min(SPLICES_BURST * ONE);
-        self.filled = now;
-        let Some(left) = self.tokens.checked_sub(ONE) else { return false };
-        self.tokens = left;
-        true
-    }
+/// What becomes of those who had to wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// It enters.
+    Enter {
+        /// Who.
+        leg: (LinkNo, TunnelId),
+        /// Where.
+        tunnel: (LinkNo, TunnelId),
+    },
+    /// It does not.
+    Refuse {
+        /// Who.
+        leg: (LinkNo, TunnelId),
+    },
+    /// A service hears how many wait.
+    Report {
+        /// Which, by its tunnel.
+        tunnel: (LinkNo, TunnelId),
+        /// How many, and what they pay.
+        crowd: Crowd,
+    },
 }
 
 /// The leases for which this router is the gateway, its splice keys, and what was used.
@@ -123,6 +180,11 @@ pub struct LeaseBook {
     leases: BTreeMap<[u8; 16], Entry>,
     by_tunnel: BTreeMap<(LinkNo, TunnelId), Vec<[u8; 16]>>,
     seen: usize,
+    /// Who waits, at which lease; at most [`WAITING_MAX`].
+    waiting: BTreeMap<(LinkNo, TunnelId), [u8; 16]>,
+    /// Who had to give way to dearer ones.
+    refused: VecDeque<(LinkNo, TunnelId)>,
+    puzzle: MemoryPuzzle,
 }
 
 impl LeaseBook {
@@ -137,6 +199,9 @@ impl LeaseBook {
             leases: BTreeMap::new(),
             by_tunnel: BTreeMap::new(),
             seen: 0,
+            waiting: BTreeMap::new(),
+            refused: VecDeque::new(),
+            puzzle: MemoryPuzzle::default(),
         }
     }
 
@@ -147,6 +212,7 @@ impl LeaseBook {
         &mut self,
         now: Time,
         lease: [u8; 16],
+        rate: Rate,
         tunnel: (LinkNo, TunnelId),
     ) -> Option<[u8; 32]> {
         self.turn_keys(now);
@@ -155,49 +221,134 @@ impl LeaseBook {
         if !room || self.leases.contains_key(&lease) {
             return None;
         }
-        let tokens = SPLICES_BURST * 1_000_000;
-        let entry = Entry { tunnel, seen: BTreeSet::new(), tokens, filled: now };
+        let entry = Entry { tunnel, seen: BTreeSet::new(), intake: Intake::new(now, rate) };
         self.leases.insert(lease, entry);
         self.by_tunnel.entry(tunnel).or_default().push(lease);
         Some(self.key.public())
     }
 
-    /// The tunnel is gone, and its leases with it.
-    pub fn revoke(&mut self, tunnel: (LinkNo, TunnelId)) {
+    /// The tunnel is gone, and its leases with it. Gives those who waited at them.
+    pub fn revoke(&mut self, tunnel: (LinkNo, TunnelId)) -> Vec<(LinkNo, TunnelId)> {
+        let mut left = Vec::new();
         for lease in self.by_tunnel.remove(&tunnel).unwrap_or_default() {
             if let Some(entry) = self.leases.remove(&lease) {
                 self.seen = self.seen.saturating_sub(entry.seen.len());
+                left.extend(entry.intake.legs());
             }
         }
+        for leg in &left {
+            self.waiting.remove(leg);
+        }
+        left
     }
 
-    /// The tunnel that a sealed lease leads to. Works once for each sealed lease.
+    /// The tunnel that a sealed lease leads to, at once; or `None` if whoever asks on `leg` must wait
+    /// its turn: then [`LeaseBook::next`] says what becomes of it. Works once for each sealed lease.
     ///
-    /// Costs one X25519, or two within three hours of a new key; the link that it came over must
-    /// have a budget of its own.
+    /// Costs one X25519, or two within three hours of a new key, and where clients wait one try of the
+    /// puzzle; the link that it came over must have a budget of its own.
     ///
     /// # Errors
     /// See [`LeaseRefusal`]; the far side hears a plain no.
     pub fn open(
         &mut self,
         now: Time,
+        leg: (LinkNo, TunnelId),
         sealed: &[u8; SEALED_LEASE_LEN],
-    ) -> Result<(LinkNo, TunnelId), LeaseRefusal> {
+    ) -> Result<Option<(LinkNo, TunnelId)>, LeaseRefusal> {
         self.turn_keys(now);
-        let mut keys = std::iter::once(&self.key).chain(&self.old_key);
-        let lease = keys.find_map(|key| unseal(key, sealed)).ok_or(LeaseRefusal::Unauthentic)?;
+        let keys = [Some(&self.key), self.old_key.as_ref()];
+        let mut opened = keys.into_iter().flatten().filter_map(|key| unseal(key, sealed));
+        let Shown { lease, effort, nonce, challenge } =
+            opened.next().ok_or(LeaseRefusal::Unauthentic)?;
+        drop(opened);
         let entry = self.leases.get_mut(&lease).ok_or(LeaseRefusal::Unknown)?;
         let half = *sealed.first_chunk().ok_or(LeaseRefusal::Unauthentic)?;
         if entry.seen.contains(&half) {
             return Err(LeaseRefusal::Replayed);
         }
-        let full = entry.seen.len() >= SEEN_PER_LEASE_MAX || self.seen >= SEEN_MAX;
-        if full || !entry.take_token(now) {
+        if entry.seen.len() >= SEEN_PER_LEASE_MAX
+            || self.seen >= SEEN_MAX
+            || self.waiting.contains_key(&leg)
+        {
             return Err(LeaseRefusal::Busy);
         }
         entry.seen.insert(half);
         self.seen += 1;
-        Ok(entry.tunnel)
+        if entry.intake.enters(now) {
+            return Ok(Some(entry.tunnel));
+        }
+        if self.waiting.len() >= WAITING_MAX {
+            return Err(LeaseRefusal::Busy);
+        }
+        if effort > EFFORT_MAX
+            || effort > 0 && !is_worth(self.puzzle.output(&challenge, nonce), effort)
+        {
+            return Err(LeaseRefusal::Unpaid);
+        }
+        self.waiting.insert(leg, lease);
+        match entry.intake.wait(now, effort, leg) {
+            Some(refused) if refused == leg => {
+                self.waiting.remove(&leg);
+                return Err(LeaseRefusal::Busy);
+            }
+            Some(refused) => {
+                self.waiting.remove(&refused);
+                self.refused.push_back(refused);
+            }
+            None => {}
+        }
+        Ok(None)
+    }
+
+    /// What becomes of those who wait; ask until there is nothing.
+    pub fn next(&mut self, now: Time) -> Option<Admission> {
+        if let Some(leg) = self.refused.pop_front() {
+            return Some(Admission::Refuse { leg });
+        }
+        if self.waiting.is_empty() {
+            return None;
+        }
+        for entry in self.leases.values_mut() {
+            let tunnel = entry.tunnel;
+            if let Some(leg) = entry.intake.late(now) {
+                self.waiting.remove(&leg);
+                return Some(Admission::Refuse { leg });
+            }
+            if let Some(leg) = entry.intake.next(now) {
+                self.waiting.remove(&leg);
+                return Some(Admission::Enter { leg, tunnel });
+            }
+            if let Some(crowd) = entry.intake.report(now) {
+                return Some(Admission::Report { tunnel, crowd });
+            }
+        }
+        None
+    }
+
+    /// Whoever waited on `leg` gave up.
+    pub fn forget(&mut self, leg: (LinkNo, TunnelId)) {
+        if let Some(lease) = self.waiting.remove(&leg)
+            && let Some(entry) = self.leases.get_mut(&lease)
+        {
+            entry.intake.forget(leg);
+        }
+    }
+
+    /// Whoever waited on any lane of `link` is gone.
+    pub fn link_down(&mut self, link: LinkNo) {
+        let gone: Vec<_> = self.waiting.keys().filter(|leg| leg.0 == link).copied().collect();
+        for leg in gone {
+            self.forget(leg);
+        }
+    }
+
+    /// When to ask again.
+    pub fn poll_timeout(&self) -> Option<Time> {
+        if self.waiting.is_empty() {
+            return None;
+        }
+        self.leases.values().filter_map(|entry| entry.intake.poll_timeout()).min()
     }
 
     /// The tunnels that have leases.
@@ -227,14 +378,27 @@ impl LeaseBook {
     }
 }
 
-fn unseal(key: &DhSecret, sealed: &[u8; SEALED_LEASE_LEN]) -> Option<[u8; 16]> {
+/// What a sealed lease says.
+struct Shown {
+    lease: [u8; 16],
+    effort: u32,
+    nonce: u64,
+    challenge: [u8; 32],
+}
+
+fn unseal(key: &DhSecret, sealed: &[u8; SEALED_LEASE_LEN]) -> Option<Shown> {
     let mut r = Reader::new(sealed);
     let ephemeral = r.array("ephemeral").ok()?;
-    let mut id: [u8; 16] = r.array("lease").ok()?;
+    let mut text: [u8; TEXT_LEN] = r.array("lease").ok()?;
     let tag = r.array("tag").ok()?;
-    let key = lease_key(&key.agree(&ephemeral)?, &ephemeral, &key.public());
-    Aead::new(&key).open_in_place(0, &[], &mut id, &tag).ok()?;
-    Some(id)
+    let splice_key = key.public();
+    let secret = lease_key(&key.agree(&ephemeral)?, &ephemeral, &splice_key);
+    Aead::new(&secret).open_in_place(0, &[], &mut text, &tag).ok()?;
+    let mut r = Reader::new(&text);
+    let lease = r.array("lease id").ok()?;
+    let effort = r.u32("effort").ok()?;
+    let nonce = r.u64("nonce").ok()?;
+    Some(Shown { lease, effort, nonce, challenge: challenge(&ephemeral, &splice_key, &lease) })
 }
 
 #[cfg(test)]
@@ -251,8 +415,20 @@ mod tests {
 
     fn book() -> (LeaseBook, [u8; 32]) {
         let mut book = LeaseBook::new(rng(1));
-        let key = book.grant(Time::ZERO, [7; 16], TUNNEL).unwrap();
+        let key = book.grant(Time::ZERO, [7; 16], Rate::default(), TUNNEL).unwrap();
         (book, key)
+    }
+
+    /// Those who must wait count as busy.
+    fn open(
+        book: &mut LeaseBook,
+        now: Time,
+        sealed: &[u8; SEALED_LEASE_LEN],
+    ) -> Result<(LinkNo, TunnelId), LeaseRefusal> {
+        let leg = (LinkNo(9), TunnelId(9));
+        let opened = book.open(now, leg, sealed)?;
+        book.forget(leg);
+        opened.ok_or(LeaseRefusal::Busy)
     }
 
     fn at(seconds: u64) -> Time {
@@ -263,9 +439,9 @@ mod tests {
     fn a_sealed_lease_leads_to_its_tunnel_once() {
         let (mut book, key) = book();
         let sealed = seal_lease(&mut rng(2), &key, &[7; 16]).unwrap();
-        assert_eq!(book.open(at(1), &sealed), Ok(TUNNEL));
-        assert_eq!(book.open(at(1), &sealed), Err(LeaseRefusal::Replayed));
-        assert_eq!(book.open(at(5_000), &sealed), Err(LeaseRefusal::Replayed));
+        assert_eq!(open(&mut book, at(1), &sealed), Ok(TUNNEL));
+        assert_eq!(open(&mut book, at(1), &sealed), Err(LeaseRefusal::Replayed));
+        assert_eq!(open(&mut book, at(5_000), &sealed), Err(LeaseRefusal::Replayed));
     }
 
     #[test]
@@ -274,7 +450,7 @@ mod tests {
         let mut rng = rng(2);
         let [a, b] = [0; 2].map(|_| seal_lease(&mut rng, &key, &[7; 16]).unwrap());
         assert!(a[..32] != b[..32] && a[32..48] != b[32..48]);
-        assert_eq!([book.open(at(0), &a), book.open(at(0), &b)], [Ok(TUNNEL); 2]);
+        assert_eq!([open(&mut book, at(0), &a), open(&mut book, at(0), &b)], [Ok(TUNNEL); 2]);
     }
 
     #[test]
@@ -282,7 +458,7 @@ mod tests {
         let (mut book, key) = book();
         let sealed = seal_lease(&mut rng(2), &key, &[7; 16]).unwrap();
         book.revoke(TUNNEL);
-        assert_eq!(book.open(at(1), &sealed), Err(LeaseRefusal::Unknown));
+        assert_eq!(open(&mut book, at(1), &sealed), Err(LeaseRefusal::Unknown));
         assert_eq!((book.len(), book.seen), (0, 0));
     }
 
@@ -291,8 +467,8 @@ mod tests {
         let (_, key) = book();
         let sealed = seal_lease(&mut rng(2), &key, &[7; 16]).unwrap();
         let mut other = LeaseBook::new(rng(9));
-        other.grant(Time::ZERO, [7; 16], TUNNEL).unwrap();
-        assert_eq!(other.open(at(1), &sealed), Err(LeaseRefusal::Unauthentic));
+        other.grant(Time::ZERO, [7; 16], Rate::default(), TUNNEL).unwrap();
+        assert_eq!(open(&mut other, at(1), &sealed), Err(LeaseRefusal::Unauthentic));
     }
 
     #[test]
@@ -304,24 +480,90 @@ mod tests {
     fn a_new_key_each_day_and_the_old_one_for_three_hours() {
         let (mut book, old) = book();
         let day = KEY_LIFE.as_secs();
-        let new = book.grant(at(day), [8; 16], TUNNEL).unwrap();
+        let new = book.grant(at(day), [8; 16], Rate::default(), TUNNEL).unwrap();
         assert_ne!(new, old);
         let mut rng = rng(2);
         let mut seal = |key| seal_lease(&mut rng, key, &[7; 16]).unwrap();
-        assert_eq!(book.open(at(day + 1), &seal(&old)), Ok(TUNNEL));
-        assert_eq!(book.open(at(day + 1), &seal(&new)), Ok(TUNNEL));
+        assert_eq!(open(&mut book, at(day + 1), &seal(&old)), Ok(TUNNEL));
+        assert_eq!(open(&mut book, at(day + 1), &seal(&new)), Ok(TUNNEL));
         let late = at(day + KEY_KEPT.as_secs());
-        assert_eq!(book.open(late, &seal(&old)), Err(LeaseRefusal::Unauthentic));
+        assert_eq!(open(&mut book, late, &seal(&old)), Err(LeaseRefusal::Unauthentic));
     }
 
     #[test]
     fn the_book_has_bounds() {
         let (mut book, _) = book();
-        assert_eq!(book.grant(at(0), [7; 16], TUNNEL), None, "one id, one lease");
+        assert_eq!(book.grant(at(0), [7; 16], Rate::default(), TUNNEL), None, "one id, one lease");
         for (n, _) in (8..).zip(1..LEASES_PER_TUNNEL_MAX) {
-            assert!(book.grant(at(0), [n; 16], TUNNEL).is_some());
+            assert!(book.grant(at(0), [n; 16], Rate::default(), TUNNEL).is_some());
         }
-        assert_eq!(book.grant(at(0), [99; 16], TUNNEL), None);
+        assert_eq!(book.grant(at(0), [99; 16], Rate::default(), TUNNEL), None);
+    }
+
+    /// A book whose lease lets in one client a second, and has let one in.
+    fn crowded() -> (LeaseBook, [u8; 32]) {
+        let mut book = LeaseBook::new(rng(1));
+        let rate = Rate { per_second: 1, burst: 1 };
+        let key = book.grant(Time::ZERO, [7; 16], rate, TUNNEL).unwrap();
+        let sealed = seal_lease(&mut rng(8), &key, &[7; 16]).unwrap();
+        assert_eq!(book.open(Time::ZERO, leg(0), &sealed), Ok(Some(TUNNEL)));
+        (book, key)
+    }
+
+    fn leg(n: u32) -> (LinkNo, TunnelId) {
+        (LinkNo(50), TunnelId(n))
+    }
+
+    /// A lease with `effort` spent on it.
+    fn paid(rng: &mut Rng, key: &[u8; 32], effort: u32) -> [u8; SEALED_LEASE_LEN] {
+        let seal = LeaseSeal::new(rng, key, &[7; 16]).unwrap();
+        let mut search = crate::crypto::effort::Search::new(seal.challenge(), effort);
+        let nonce = search.step(&mut MemoryPuzzle::default(), u32::MAX).unwrap();
+        seal.seal(effort, nonce)
+    }
+
+    #[test]
+    fn who_spent_more_enters_first_and_the_service_hears_what_was_spent() {
+        let (mut book, key) = crowded();
+        let mut rng = rng(2);
+        for (n, effort) in [(1, 0), (2, 20), (3, 5)] {
+            let sealed = paid(&mut rng, &key, effort);
+            assert_eq!(book.open(at(0), leg(n), &sealed), Ok(None));
+        }
+        assert_eq!((book.next(at(0)), book.poll_timeout()), (None, Some(at(1))));
+        let enters = |n| Some(Admission::Enter { leg: leg(n), tunnel: TUNNEL });
+        assert_eq!(book.next(at(1)), enters(2));
+        let crowd = Crowd { waiting: 2, effort: 20 };
+        assert_eq!(book.next(at(1)), Some(Admission::Report { tunnel: TUNNEL, crowd }));
+        assert_eq!(book.next(at(1)), None);
+        book.forget(leg(3));
+        let late = Time::from_micros(1_500_000);
+        assert_eq!(book.next(late), Some(Admission::Refuse { leg: leg(1) }));
+        assert_eq!((book.next(at(9)), book.poll_timeout()), (None, None));
+    }
+
+    #[test]
+    fn an_effort_that_was_not_spent_gets_no_turn() {
+        let (mut book, key) = crowded();
+        let mut rng = rng(2);
+        let claim = |rng: &mut Rng, effort| {
+            LeaseSeal::new(rng, &key, &[7; 16]).unwrap().seal(effort, 12_345)
+        };
+        for effort in [50_000, EFFORT_MAX, EFFORT_MAX + 1, u32::MAX] {
+            let sealed = claim(&mut rng, effort);
+            assert_eq!(book.open(at(0), leg(1), &sealed), Err(LeaseRefusal::Unpaid));
+        }
+        // What was spent on one lease is worth nothing on another: the ephemeral is in the challenge.
+        assert_eq!(book.open(at(0), leg(1), &paid(&mut rng, &key, 9)), Ok(None));
+    }
+
+    #[test]
+    fn whoever_waits_at_a_lease_that_ends_is_given_back() {
+        let (mut book, key) = crowded();
+        let sealed = seal_lease(&mut rng(2), &key, &[7; 16]).unwrap();
+        assert_eq!(book.open(at(0), leg(1), &sealed), Ok(None));
+        assert_eq!(book.revoke(TUNNEL), [leg(1)]);
+        assert_eq!((book.next(at(5)), book.waiting.len()), (None, 0));
     }
 
     #[test]
@@ -330,12 +572,12 @@ mod tests {
         let mut rng = rng(2);
         let mut came = |now| {
             let sealed = seal_lease(&mut rng, &key, &[7; 16]).unwrap();
-            book.open(now, &sealed).is_ok()
+            open(&mut book, now, &sealed).is_ok()
         };
         let at_once = (0..300).filter(|_| came(at(0))).count();
-        assert_eq!(at_once as u64, SPLICES_BURST);
+        assert_eq!(at_once, usize::from(Rate::default().burst));
         let later = (0..300).filter(|_| came(at(4))).count();
-        assert_eq!(later as u64, 4 * SPLICES_PER_S);
+        assert_eq!(later, 4 * usize::from(Rate::default().per_second));
     }
 
     proptest! {
@@ -344,7 +586,7 @@ mod tests {
             let (mut book, key) = book();
             let mut sealed = seal_lease(&mut rng(2), &key, &[7; 16]).unwrap();
             sealed[at_bit / 8] ^= 1 << (at_bit % 8);
-            prop_assert_eq!(book.open(at(0), &sealed), Err(LeaseRefusal::Unauthentic));
+            prop_assert_eq!(open(&mut book, at(0), &sealed), Err(LeaseRefusal::Unauthentic));
         }
     }
 }

@@ -221,6 +221,7 @@ impl OwnTunnel {
                 }
                 out.push_back(CarrierOutput::Clove { tunnel, clove });
             }
+            Clove::LeaseCrowd(_) => out.push_back(CarrierOutput::Clove { tunnel, clove }),
             Clove::SpliceOpened { splice: id } => {
                 let no = self.no(id);
                 let Some(splice) = self.splices.get_mut(&id) else { return self.late(id) };

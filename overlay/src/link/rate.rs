@@ -69,6 +69,8 @@ pub struct RateLimit {
 struct State {
     /// When all that was promised is paid for, in nanoseconds of the monotonic clock.
     paid_at: u64,
+    /// What went through since the start.
+    total: u64,
     /// What went through in each of the last seconds: the second's number, bytes.
     seconds: [(u64, u64); SECONDS + 1],
 }
@@ -112,6 +114,7 @@ impl RateLimit {
     fn count(&self, now: Time, bytes: u64) {
         let second = now.as_micros() / 1_000_000;
         self.with(|state| {
+            state.total += bytes;
             let at = usize::try_from(second).unwrap_or_default() % state.seconds.len();
             if let Some(slot) = state.seconds.get_mut(at) {
                 if slot.0 != second {
@@ -120,6 +123,11 @@ impl RateLimit {
                 slot.1 += bytes;
             }
         });
+    }
+
+    /// Bytes that went through since the start.
+    pub fn total(&self) -> u64 {
+        self.with(|state| state.total)
     }
 
     /// Mean of the last ten whole seconds, in bytes per second.

@@ -23,6 +23,7 @@ use crate::{
     crypto::{
         aead::{Aead, TAG_LEN},
         blind::ServiceKey,
+        effort::EFFORT_MAX,
         kdf,
         kem::KEM_PUBLIC_LEN,
         secret::Secret,
@@ -43,7 +44,7 @@ pub const EXPIRY_MIN: u32 = 3 * 60;
 
 const SALT_LEN: usize = 16;
 const PLAIN_LEN: usize = SEALED_LEN - SALT_LEN - TAG_LEN;
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 const SEAL: &str = "warren service seal 1";
 
 /// Why a record is not the descriptor that was asked for.
@@ -123,11 +124,12 @@ impl fmt::Debug for Lease {
 ///
 /// | bytes | field |
 /// |-------|-------|
-/// | 1     | format, 1 |
+/// | 1     | format, 2 |
 /// | 4     | created, minutes since the Unix epoch |
 /// | 4     | day on which the session keys were made |
 /// | 32    | session key, X25519 |
 /// | 1184  | session key, ML-KEM-768 |
+/// | 4     | effort that clients are to spend, 0 to 100,000 |
 /// | 1     | number of leases, 0 to 5: none means that the service was withdrawn |
 /// | 131 n | leases, the preferred ones first |
 /// | ...   | zeros up to 3,953 bytes |
@@ -142,6 +144,8 @@ pub struct ServiceDescriptor {
     pub session_dh: [u8; 32],
     /// The ML-KEM-768 key that sessions are opened to. Whether it is one shows on encapsulation.
     pub session_kem: Box<[u8; KEM_PUBLIC_LEN]>,
+    /// What clients are to spend for their turn, see [`crate::crypto::effort`].
+    pub effort: u32,
     /// Where the service can be reached: 1 to 5; none once it was withdrawn.
     pub leases: Vec<Lease>,
 }
@@ -157,7 +161,7 @@ impl ServiceDescriptor {
             return Err(WireError::Bad("descriptor leases"));
         }
         w.u8(FORMAT).u32(self.created.minutes()).u32(self.session_day.0);
-        w.bytes(&self.session_dh).bytes(&self.session_kem[..]).u8(count);
+        w.bytes(&self.session_dh).bytes(&self.session_kem[..]).u32(self.effort).u8(count);
         for lease in &self.leases {
             lease.encode(w);
         }
@@ -173,12 +177,16 @@ impl ServiceDescriptor {
         let session_day = Day(r.u32("descriptor session day")?);
         let session_dh = r.array("descriptor X25519 key")?;
         let session_kem = Box::new(r.array("descriptor ML-KEM key")?);
+        let effort = r.u32("descriptor effort")?;
+        if effort > EFFORT_MAX {
+            return Err(WireError::Bad("descriptor effort"));
+        }
         let count = usize::from(r.u8("descriptor leases")?);
         if count > LEASES_MAX {
             return Err(WireError::Bad("descriptor leases"));
         }
         let leases = (0..count).map(|_| Lease::decode(r)).collect::<Result<_, _>>()?;
-        Ok(Self { created, session_day, session_dh, session_kem, leases })
+        Ok(Self { created, session_day, session_dh, session_kem, effort, leases })
     }
 
     /// The blinded key that a session under this descriptor's keys is bound to (PROTOCOL P9): that

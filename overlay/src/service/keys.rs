@@ -66,12 +66,13 @@ impl DailyKey {
     }
 
     /// The descriptor that offers this pair; its publisher fills in `created`.
-    pub fn describe(&self, leases: Vec<Lease>) -> ServiceDescriptor {
+    pub fn describe(&self, leases: Vec<Lease>, effort: u32) -> ServiceDescriptor {
         ServiceDescriptor {
             created: self.made,
             session_day: self.day,
             session_dh: self.dh.public(),
             session_kem: Box::new(*self.kem.public()),
+            effort,
             leases,
         }
     }
@@ -215,7 +216,7 @@ mod tests {
     #[test]
     fn yesterdays_pair_still_works_beside_todays() {
         let mut keys = keys(Vec::new(), START);
-        let first = keys.newest().unwrap().describe(Vec::new());
+        let first = keys.newest().unwrap().describe(Vec::new(), 0);
         assert!(keys.rotate(START.plus(day::DAY_MIN)));
         let (ciphertext, ours) =
             encapsulate(&mut Rng::from_seed([3; 32]), &first.session_kem).unwrap();

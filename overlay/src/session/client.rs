@@ -31,6 +31,7 @@ use super::{
     watch::{Sign, Watch, earlier},
 };
 use crate::{
+    crypto::effort::EFFORT_MAX,
     garlic::OwnTunnelName,
     rng::Rng,
     service::Lease,
@@ -51,7 +52,7 @@ const IDLE_MAX: Duration = Duration::from_mins(2);
 #[derive(Debug)]
 pub(super) enum ClientOutput {
     /// Open a splice; the path's first units are ready at once.
-    OpenPath { path: PathNo, tunnel: OwnTunnelName, lease: Lease },
+    OpenPath { path: PathNo, tunnel: OwnTunnelName, lease: Lease, effort: u32 },
     /// Close its splice.
     ClosePath { path: PathNo },
     /// So many usable tunnels in all.
@@ -111,6 +112,11 @@ pub(super) struct Client {
     asked_tunnels: (usize, usize),
     asked_descriptor: bool,
     asked_at: Time,
+    /// What the service asks for a path, and what is spent on the next one: more, after refusals.
+    asked_effort: u32,
+    effort: u32,
+    /// A gateway said no since the last descriptor.
+    refused: bool,
     /// No tunnel at hand will do.
     starved: bool,
     timer: Option<Time>,
@@ -142,6 +148,9 @@ impl Client {
             asked_tunnels: (0, 0),
             asked_descriptor: false,
             asked_at: Time::ZERO,
+            refused: false,
+            asked_effort: 0,
+            effort: 0,
             starved: false,
             timer: None,
             outputs: VecDeque::new(),
@@ -194,8 +203,13 @@ impl Client {
     }
 
     /// The service's keys and leases, new or again.
-    pub(super) fn descriptor(&mut self, target: SessionTarget, leases: Vec<Lease>) {
+    pub(super) fn descriptor(&mut self, target: SessionTarget, leases: Vec<Lease>, effort: u32) {
         self.asked_descriptor = false;
+        self.refused = false;
+        let effort = effort.min(EFFORT_MAX);
+        if effort != self.asked_effort {
+            (self.asked_effort, self.effort) = (effort, effort);
+        }
         self.target = Some(target);
         if self.leases.replace(leases) {
             self.failures = 0;
@@ -238,6 +252,11 @@ impl Client {
                 // The service has left it for one of those: no other is needed at once.
                 self.race_at = now.time + RACE_AFTER;
             }
+        }
+        if self.attempts.iter().any(|attempt| attempt.no == no) {
+            // It may be that others spend more, or that the service asks for it by now.
+            self.refused = true;
+            self.effort = (2 * self.effort).min(EFFORT_MAX);
         }
         self.attempt_failed(now.time, no, false);
     }
@@ -326,6 +345,7 @@ impl Client {
 
     fn go_live(&mut self, no: PathNo, path: Path, via: Avoid) {
         tracing::debug!(path = no.0, number = path.number(), "path is live");
+        self.effort = self.asked_effort;
         self.tunnels.trust(via.tunnel);
         self.failures = 0;
         // A higher number that has been shown may be where the service is by now.

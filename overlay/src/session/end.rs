@@ -20,15 +20,17 @@ use super::{
     path::PathNo,
     record::UNIT_MAX,
     service::{Service, ServiceOutput},
+    solve::{Solver, Wish},
+    watch::earlier,
 };
 use crate::{
     crypto::onion::{OwnerBackward, OwnerForward},
-    garlic::{Carrier, CarrierOutput, Clove, OwnTunnelName, SpliceNo, seal_lease},
+    garlic::{Carrier, CarrierOutput, Clove, LeaseSeal, OwnTunnelName, Rate, SpliceNo},
     id::NetworkId,
     rng::Rng,
     service::Lease,
     time::{Now, Time},
-    wire::Contact,
+    wire::{Contact, SEALED_LEASE_LEN},
 };
 
 /// Default bound of all buffers of one `End`, in bytes.
@@ -64,6 +66,7 @@ pub struct End {
     waiting: VecDeque<Clove>,
     /// Number of the next probe.
     probes: u32,
+    solver: Solver,
     /// Requests under way, and whether they are about blocks.
     open: BTreeMap<(OwnTunnelName, u32), bool>,
     dirty: bool,
@@ -79,10 +82,12 @@ impl End {
         Self::new(rng, Machine::Client(Box::new(client)))
     }
 
-    /// One service, which answers nobody until it has keys and gateway tunnels.
-    pub fn service(mut rng: Rng, network: NetworkId, quota: usize) -> Self {
+    /// One service, which answers nobody until it has keys and gateway tunnels. Each of its gateways
+    /// lets in clients at `rate`.
+    pub fn service(mut rng: Rng, network: NetworkId, quota: usize, rate: Rate) -> Self {
         let service = Service::new(rng.fork(), network, quota);
-        Self::new(rng, Machine::Service(Box::new(service), Gateways::default()))
+        let gateways = Gateways::new(rate);
+        Self::new(rng, Machine::Service(Box::new(service), gateways))
     }
 
     fn new(rng: Rng, machine: Machine) -> Self {
@@ -97,6 +102,7 @@ impl End {
             tunnels: BTreeSet::new(),
             waiting: VecDeque::new(),
             probes: 0,
+            solver: Solver::default(),
             open: BTreeMap::new(),
             dirty: false,
             outputs: VecDeque::new(),
@@ -125,9 +131,9 @@ impl End {
             },
             EndInput::TunnelClosed { tunnel } => self.tunnel_closed(tunnel),
             EndInput::Request { tunnel, clove } => self.request(tunnel, clove),
-            EndInput::Descriptor { target, leases } => {
+            EndInput::Descriptor { target, leases, effort } => {
                 if let Machine::Client(client) = &mut self.machine {
-                    client.descriptor(target, leases);
+                    client.descriptor(target, leases, effort);
                 }
             }
             EndInput::Unreachable(reason) => {
@@ -220,8 +226,10 @@ impl End {
     /// When to be woken.
     pub fn poll_timeout(&self) -> Option<Time> {
         match &self.machine {
-            Machine::Client(client) => client.poll_timeout(),
-            Machine::Service(service, _) => service.poll_timeout(),
+            Machine::Client(client) => earlier(client.poll_timeout(), self.solver.poll_timeout()),
+            Machine::Service(service, gateways) => {
+                earlier(service.poll_timeout(), gateways.effort.poll_timeout())
+            }
         }
     }
 
@@ -410,6 +418,12 @@ impl End {
             (Clove::LeaseGranted { request, splice_key }, Machine::Service(_, gateways)) => {
                 gateways.granted(tunnel, request, splice_key);
             }
+            (Clove::LeaseCrowd(crowd), Machine::Service(_, gateways)) => {
+                if gateways.effort.crowd(self.now.time, crowd) {
+                    let asked = gateways.effort.asked();
+                    self.event(EndEvent::EffortChanged(asked));
+                }
+            }
             (Clove::Probed { .. }, Machine::Client(client)) => {
                 client.tunnels.answered(self.now.time, tunnel);
             }
@@ -425,11 +439,16 @@ impl End {
     fn settle(&mut self) {
         if let Machine::Client(client) = &mut self.machine {
             client.settle(self.now, !self.waiting.is_empty());
+            if let Some((path, tunnel, contact, sealed)) = self.solver.step(self.now.time) {
+                self.splice_path(path, tunnel, contact, Some(sealed));
+            }
         } else if let Machine::Service(service, _) = &mut self.machine {
             service.settle(self.now);
         }
         self.wishes();
         let Machine::Service(_, gateways) = &mut self.machine else { return };
+        let lower = gateways.effort.handle_timeout(self.now.time);
+        let effort = lower.then(|| gateways.effort.asked());
         let leases = gateways.changed();
         let mut free = Vec::new();
         if gateways.any_retiring() {
@@ -439,6 +458,9 @@ impl End {
         }
         if let Some(leases) = leases {
             self.event(EndEvent::LeasesChanged(leases));
+        }
+        if let Some(effort) = effort {
+            self.event(EndEvent::EffortChanged(effort));
         }
         for tunnel in free {
             self.event(EndEvent::TunnelFree { tunnel });
@@ -459,10 +481,11 @@ impl End {
                 },
             };
             match wish {
-                ClientOutput::OpenPath { path, tunnel, lease } => {
-                    self.open_path(path, tunnel, &lease);
+                ClientOutput::OpenPath { path, tunnel, lease, effort } => {
+                    self.open_path(path, tunnel, &lease, effort);
                 }
                 ClientOutput::ClosePath { path } => {
+                    self.solver.forget(path);
                     if let Some(splice) = self.splices.remove(&path) {
                         self.paths.remove(&splice);
                         self.carrier.close_splice(splice);
@@ -485,10 +508,27 @@ impl End {
         }
     }
 
-    fn open_path(&mut self, path: PathNo, tunnel: OwnTunnelName, lease: &Lease) {
+    fn open_path(&mut self, path: PathNo, tunnel: OwnTunnelName, lease: &Lease, effort: u32) {
         let contact = lease.contact(self.now.wall.plus(CONTACT_MIN));
-        let splice = seal_lease(&mut self.rng, &lease.splice_key, &lease.lease)
-            .and_then(|sealed| self.carrier.open_splice(tunnel, contact, sealed));
+        match LeaseSeal::new(&mut self.rng, &lease.splice_key, &lease.lease) {
+            Some(seal) if effort > 0 => {
+                self.solver.begin(Wish { path, tunnel, contact, seal, effort });
+            }
+            seal => {
+                let sealed = seal.map(|seal| seal.seal(0, 0));
+                self.splice_path(path, tunnel, contact, sealed);
+            }
+        }
+    }
+
+    fn splice_path(
+        &mut self,
+        path: PathNo,
+        tunnel: OwnTunnelName,
+        contact: Contact,
+        sealed: Option<[u8; SEALED_LEASE_LEN]>,
+    ) {
+        let splice = sealed.and_then(|sealed| self.carrier.open_splice(tunnel, contact, sealed));
         if let Some(splice) = splice {
             self.paths.insert(splice, path);
             self.splices.insert(path, splice);

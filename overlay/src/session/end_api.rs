@@ -71,6 +71,8 @@ pub enum EndInput {
         target: SessionTarget,
         /// Where it can be reached.
         leases: Vec<Lease>,
+        /// What it asks its clients to spend.
+        effort: u32,
     },
     /// Client: there is no descriptor to be had. Streams that wait are reset with this reason.
     Unreachable(ResetReason),
@@ -113,6 +115,8 @@ pub enum EndEvent {
     NeedDescriptor,
     /// Service: publish these leases.
     LeasesChanged(Vec<Lease>),
+    /// Service: publish that clients are to spend this effort.
+    EffortChanged(u32),
     /// The tunnel does not work: silent, garbled, or its end hop refuses. Close it, build another.
     TunnelFailed {
         /// Which.

@@ -11,7 +11,7 @@ use crate::{
         kdf::derive_secret,
         onion::{Direction, LayerKeys, RelayBackward, RelayForward},
     },
-    garlic::{EndHop, EndHopCommand, EndHopEvent, EndHopOutput, LeaseBook, RecordAnswer},
+    garlic::{EndHop, EndHopCommand, EndHopEvent, EndHopOutput, LeaseBook, Rate, RecordAnswer},
     id::{Key, LinkNo, RouterId, SpliceId, TunnelId},
     plane::{CellBody, PartMessage},
     session::{
@@ -58,6 +58,7 @@ struct World {
     next_lane: u32,
     book: LeaseBook,
     leases: Vec<Lease>,
+    effort: u32,
     refuse_leases: bool,
     to_send: usize,
     sent: usize,
@@ -78,7 +79,7 @@ impl World {
     fn new() -> Self {
         crate::session::record::watch::forget();
         let mut rng = Rng::from_seed([3; 32]);
-        let mut service = End::service(rng.fork(), NETWORK, QUOTA_DEFAULT);
+        let mut service = End::service(rng.fork(), NETWORK, QUOTA_DEFAULT, Rate::default());
         service.handle_input(Now::default(), EndInput::Secrets(vec![secret(1)]));
         let mut world = Self {
             now: Time::from_micros(1_000_000),
@@ -89,6 +90,7 @@ impl World {
             next_lane: 0,
             book: LeaseBook::new(rng.fork()),
             leases: Vec::new(),
+            effort: 0,
             refuse_leases: false,
             to_send: 0,
             sent: 0,
@@ -177,9 +179,17 @@ impl World {
             }
             EndEvent::NeedDescriptor => {
                 let leases = self.leases.clone();
-                self.input(side, EndInput::Descriptor { target: target(&secret(1)), leases });
+                self.input(
+                    side,
+                    EndInput::Descriptor {
+                        target: target(&secret(1)),
+                        leases,
+                        effort: self.effort,
+                    },
+                );
             }
             EndEvent::LeasesChanged(leases) => self.leases.clone_from(leases),
+            EndEvent::EffortChanged(_) => {}
             EndEvent::TunnelFailed { tunnel } | EndEvent::TunnelFree { tunnel } => {
                 self.close_tunnel(tunnel.0);
                 if side == 0 {
@@ -331,8 +341,8 @@ impl World {
     fn hop_event(&mut self, link: LinkNo, event: EndHopEvent) {
         let now = self.now;
         let command = match event {
-            EndHopEvent::Request(Clove::LeaseRequest { request, lease }) => {
-                let key = self.book.grant(now, lease, (link, TunnelId(1)));
+            EndHopEvent::Request(Clove::LeaseRequest { request, lease, rate }) => {
+                let key = self.book.grant(now, lease, rate, (link, TunnelId(1)));
                 EndHopCommand::Answer(match key.filter(|_| !self.refuse_leases) {
                     Some(splice_key) => Clove::LeaseGranted { request, splice_key },
                     None => Clove::LeaseRefused { request },
@@ -346,7 +356,8 @@ impl World {
                 })
             }
             EndHopEvent::Request(Clove::SpliceOpen { splice, sealed, .. }) => {
-                let Ok((gateway, _)) = self.book.open(now, &sealed) else {
+                let leg = (LinkNo(u32::MAX), TunnelId(1));
+                let Ok(Some((gateway, _))) = self.book.open(now, leg, &sealed) else {
                     self.command(link, EndHopCommand::CloseSplice { splice });
                     return;
                 };
@@ -459,6 +470,17 @@ impl World {
 
 fn side(link: LinkNo) -> usize {
     usize::from(link.0 >= SERVICE_LANES)
+}
+
+#[test]
+fn a_client_works_for_its_turn_and_takes_the_time_that_it_takes() {
+    let mut world = World::new();
+    world.effort = 3_000;
+    let start = world.now;
+    world.open(500);
+    world.run_all(Duration::from_secs(5));
+    assert!(world.now.since(start) > ms(5), "{:?}", world.now.since(start));
+    assert_eq!(world.app, [AppEvent::Opened { stream: StreamNo(1) }]);
 }
 
 #[test]

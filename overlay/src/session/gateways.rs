@@ -10,8 +10,9 @@
 
 use std::collections::BTreeMap;
 
+use super::effort::Effort;
 use crate::{
-    garlic::{Clove, OwnTunnelName},
+    garlic::{Clove, OwnTunnelName, Rate},
     rng::Rng,
     service::{LEASES_MAX, Lease},
     wire::Contact,
@@ -39,11 +40,20 @@ pub(super) struct Gateways {
     tunnels: BTreeMap<OwnTunnelName, Gateway>,
     next_request: u32,
     published: Vec<Lease>,
+    /// How many clients each lease lets in.
+    rate: Rate,
+    /// What they are asked to spend.
+    pub(super) effort: Effort,
     /// Something happened since it was last looked at.
     touched: bool,
 }
 
 impl Gateways {
+    /// None yet; each lets in clients at `rate`.
+    pub(super) fn new(rate: Rate) -> Self {
+        Self { rate, ..Self::default() }
+    }
+
     /// A tunnel whose end hop, at `contact`, is to be a gateway: what to ask it. `None` if there are
     /// too many.
     pub(super) fn add(
@@ -62,7 +72,7 @@ impl Gateways {
         let gateway =
             Gateway { contact, request, lease, splice_key: None, retiring: false, quiet: false };
         self.tunnels.insert(tunnel, gateway);
-        Some(Clove::LeaseRequest { request, lease })
+        Some(Clove::LeaseRequest { request, lease, rate: self.rate })
     }
 
     /// The end hop agreed. Later grants of the same request change nothing.

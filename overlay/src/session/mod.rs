@@ -18,6 +18,7 @@ mod app;
 mod choice;
 mod client;
 mod conversation;
+mod effort;
 mod end;
 mod end_api;
 mod frame;
@@ -32,6 +33,7 @@ mod replay;
 mod requester;
 mod resume;
 mod service;
+mod solve;
 mod stream;
 #[cfg(test)]
 mod testkit;

@@ -266,7 +266,7 @@ impl Net {
     fn client_wish(&mut self, output: ClientOutput) {
         let now = self.clock();
         match output {
-            ClientOutput::OpenPath { path, tunnel, lease } => {
+            ClientOutput::OpenPath { path, tunnel, lease, .. } => {
                 let pipe = Pipe {
                     tunnel: Some(tunnel),
                     gateway: Some(lease.gateway),
@@ -294,7 +294,7 @@ impl Net {
                 self.asked += 1;
                 if !self.no_descriptor {
                     let leases = (1..=self.leases).map(lease).collect();
-                    self.client.descriptor(target(&secret(1)), leases);
+                    self.client.descriptor(target(&secret(1)), leases, 0);
                 }
             }
             ClientOutput::Probe { tunnel } => {

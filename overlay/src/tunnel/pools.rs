@@ -397,6 +397,7 @@ impl Pools {
         self.seen = now.time;
         match input {
             PoolsInput::View(mut view) => {
+                view.retain(|router| router.carries());
                 view.truncate(VIEW_MAX);
                 self.view = view;
                 self.maintain(now);

@@ -5,20 +5,27 @@
 //! its budgets (Node, PROTOCOL P3), cells (links hold the layers).
 //!
 //! ```text
-//!  Build --bucket, load--> open --end------------------------> accept, Lane::EndHop
-//!            | no           | no \--middle--> Connecting          ^
-//!            v              v                  | Connected        |
-//!          noise reply    noise reply          v                  |
-//!                         declined <--no-- Waiting (10 s) --Reply-'  Lane::Transit on both links
+//!  Build --bucket, load--> gate --its turn--> open --end--------------> accept, Lane::EndHop
+//!            | no           | no               | no \--middle--> Connecting    ^
+//!            v              v                  v                  | Connected  |
+//!          noise reply    noise reply        noise reply          v            |
+//!                         declined <--no-- Waiting (10 s) <-------' ---Reply---'  Lane::Transit
 //! ```
 //!
 //! A lane that closes, a link that ends and a life that is over close the other half too.
+
+mod gate;
+mod neighbour;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     time::Duration,
 };
 
+use self::{
+    gate::{Gate, Turn},
+    neighbour::Neighbour,
+};
 use super::build::{
     Answer, BuildMessage, BuildReply, Decline, Onward, ReplayWindow, TunnelKeys, noise_reply,
 };
@@ -28,7 +35,7 @@ use crate::{
     plane::{Lane, LinkCommand, TransitHalf},
     rng::Rng,
     time::{Now, Time},
-    wire::{Contact, LinkMessage},
+    wire::{Contact, LinkMessage, Prefix},
 };
 
 /// How long a hop waits for the next one, dialling included.
@@ -44,9 +51,11 @@ type Side = (LinkNo, TunnelId);
 /// What a hop is willing to hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TransitConfig {
+    /// Builds opened a second, half of that at once: 260 us of one core each. Default 500.
+    pub builds_per_second: u32,
     /// Tunnels of others at one time. One costs about 1 KiB besides its credits. Default 10,000.
     pub tunnels_max: usize,
-    /// Builds under way at one time; each holds its message, 5.4 KB. Default 256.
+    /// Builds under way at one time; each holds its message, 5.4 KB. Default 1,024.
     pub pending_max: usize,
     /// Builds remembered against replay. Default a million.
     pub replay_max: usize,
@@ -54,13 +63,26 @@ pub struct TransitConfig {
 
 impl Default for TransitConfig {
     fn default() -> Self {
-        Self { tunnels_max: 10_000, pending_max: 256, replay_max: ReplayWindow::CAPACITY_MAX }
+        Self {
+            builds_per_second: 500,
+            tunnels_max: 10_000,
+            pending_max: 1_024,
+            replay_max: ReplayWindow::CAPACITY_MAX,
+        }
     }
 }
 
 /// What happened.
 #[derive(Debug)]
 pub enum TransitInput {
+    /// A link stands, and where it leads: links of one place share turns. Not said where places mean
+    /// nothing (a network on private addresses): there each link has turns of its own.
+    Place {
+        /// Which.
+        link: LinkNo,
+        /// Where its far end really is.
+        place: Prefix,
+    },
     /// A neighbour sent a build.
     Build {
         /// On this link.
@@ -105,6 +127,8 @@ pub enum TransitInput {
         /// Which.
         link: LinkNo,
     },
+    /// Whether the operator wants no tunnels of others, for now or at all. Those that stand go on.
+    Closed(bool),
     /// Whether the router has no room for more (processor, memory quota): builds are then refused
     /// before any costly work.
     Loaded(bool),
@@ -139,48 +163,16 @@ pub struct TransitStatus {
     pub tunnels: usize,
     /// Builds under way now.
     pub pending: usize,
+    /// Builds that wait for their turn to be opened now.
+    pub waiting: usize,
     /// Builds answered with yes.
     pub accepted: u64,
-    /// Builds refused before costly work: bucket, load, full tables.
+    /// Builds refused before costly work: bucket, load, full tables, no turn in time.
     pub refused_early: u64,
     /// Builds that did not open: not ours, changed, replayed, out of time, malformed.
     pub refused_unopened: u64,
     /// Builds whose next hop was not reached or did not answer.
     pub unreachable: u64,
-}
-
-/// What is known of one neighbour; goes with its link.
-#[derive(Debug)]
-struct Neighbour {
-    /// Tokens in thousandths of a build.
-    tokens: u64,
-    filled: Time,
-    /// Tunnels and pending builds that came from it.
-    held: usize,
-}
-
-impl Neighbour {
-    const FULL: u64 = BURST as u64 * 1_000;
-
-    const fn new(now: Time) -> Self {
-        Self { tokens: Self::FULL, filled: now, held: 0 }
-    }
-
-    fn take(&mut self, now: Time) -> bool {
-        let millis = u64::try_from(now.since(self.filled).as_millis()).unwrap_or(u64::MAX);
-        if millis > 0 {
-            let gained = millis.saturating_mul(u64::from(RATE));
-            self.tokens = self.tokens.saturating_add(gained).min(Self::FULL);
-            self.filled = self.filled + Duration::from_millis(millis);
-        }
-        match self.tokens.checked_sub(1_000) {
-            Some(left) => {
-                self.tokens = left;
-                true
-            }
-            None => false,
-        }
-    }
 }
 
 #[derive(Debug)]
@@ -213,7 +205,9 @@ pub struct Transit {
     window: ReplayWindow,
     rng: Rng,
     loaded: bool,
+    closed: bool,
     next_ask: u64,
+    gate: Gate,
     /// At most one per link.
     neighbours: BTreeMap<LinkNo, Neighbour>,
     /// At most `pending_max`.
@@ -239,7 +233,9 @@ impl Transit {
             window: ReplayWindow::new(config.replay_max),
             rng,
             loaded: false,
+            closed: false,
             next_ask: 1,
+            gate: Gate::new(config.builds_per_second),
             neighbours: BTreeMap::new(),
             pending: BTreeMap::new(),
             pending_sides: BTreeMap::new(),
@@ -263,12 +259,18 @@ impl Transit {
 
     /// Counters.
     pub fn status(&self) -> TransitStatus {
-        TransitStatus { tunnels: self.tunnels.len(), pending: self.pending.len(), ..self.status }
+        TransitStatus {
+            tunnels: self.tunnels.len(),
+            pending: self.pending.len(),
+            waiting: self.gate.len(),
+            ..self.status
+        }
     }
 
     /// Something happened.
     pub fn handle_input(&mut self, now: Now, input: TransitInput) {
         match input {
+            TransitInput::Place { link, place } => self.gate.place(link, place),
             TransitInput::Build { link, tunnel, message } => {
                 self.build(now, (link, tunnel), message);
             }
@@ -280,11 +282,13 @@ impl Transit {
             TransitInput::LaneClosed { link, tunnel } => self.lane_closed((link, tunnel)),
             TransitInput::LinkDown { link } => self.link_down(link),
             TransitInput::Loaded(loaded) => self.loaded = loaded,
+            TransitInput::Closed(closed) => self.closed = closed,
         }
     }
 
-    /// Time passed: gives up on next hops, ends lives.
+    /// Time passed: opens what waited, gives up on next hops, ends lives.
     pub fn handle_timeout(&mut self, now: Now) {
+        self.let_in(now);
         // All waits are equally long and asks count up, so the first is the oldest.
         while let Some((ask, pending)) = self.pending.first_key_value()
             && pending.deadline <= now.time
@@ -311,20 +315,45 @@ impl Transit {
     pub fn poll_timeout(&self) -> Option<Time> {
         let reply = self.pending.first_key_value().map(|(_, pending)| pending.deadline);
         let expiry = self.expiries.first().map(|(at, _)| *at);
-        reply.into_iter().chain(expiry).min()
+        reply.into_iter().chain(expiry).chain(self.gate.poll_timeout()).min()
     }
 
     fn build(&mut self, now: Now, from: Side, message: BuildMessage) {
         if self.pending_sides.contains_key(&from)
             || self.tunnels.contains_key(&from)
             || self.arriving.contains_key(&from)
+            || self.gate.holds(from)
         {
             return; // a number is never used twice (P5); what stands must not suffer
         }
         if !self.admits(now, from.0) {
-            self.status.refused_early += 1;
-            return self.answer_noise(from);
+            return self.refuse_early(from);
         }
+        if let Some(refused) = self.gate.offer(now.time, from, message) {
+            self.refuse_early(refused);
+        }
+        self.let_in(now);
+    }
+
+    /// Opens those whose turn it is.
+    fn let_in(&mut self, now: Now) {
+        while let Some(turn) = self.gate.next(now.time) {
+            match turn {
+                // While it waited the tables may have filled up.
+                Turn::Open(build) if self.has_room(now, build.from.0) => {
+                    self.open_build(now, build.from, build.message);
+                }
+                Turn::Open(build) | Turn::Late(build) => self.refuse_early(build.from),
+            }
+        }
+    }
+
+    fn refuse_early(&mut self, from: Side) {
+        self.status.refused_early += 1;
+        self.answer_noise(from);
+    }
+
+    fn open_build(&mut self, now: Now, from: Side, message: BuildMessage) {
         let opened = match self.keys.open(now.wall, &mut self.window, message) {
             Ok(opened) => opened,
             Err(error) => {
@@ -345,7 +374,9 @@ impl Transit {
                 self.send_reply(from, reply);
             }
             Onward::Middle { contact, message } => {
-                if contact.id == self.keys.id() {
+                let neighbour = self.neighbours.get_mut(&from.0);
+                let may = neighbour.is_some_and(|it| it.may_go_on(now.time, contact.id));
+                if contact.id == self.keys.id() || !may {
                     return self.decline_at_once(from, opened.answer);
                 }
                 let ask = self.next_ask;
@@ -361,24 +392,30 @@ impl Transit {
                 self.pending_sides.insert(from, ask);
                 if let Some(neighbour) = self.neighbours.get_mut(&from.0) {
                     neighbour.held += 1;
+                    neighbour.pending += 1;
                 }
                 self.outputs.push_back(TransitOutput::Connect { ask, contact, asked_by: from.0 });
             }
         }
     }
 
-    /// Whether a build of this neighbour is worth public-key work at all.
-    ///
-    /// One neighbour gets a quarter of each table, so that no one fills it alone.
+    /// Whether a build of this neighbour is worth a turn at all.
     fn admits(&mut self, now: Now, link: LinkNo) -> bool {
         let neighbour = self.neighbours.entry(link).or_insert_with(|| Neighbour::new(now.time));
-        let share = (self.config.tunnels_max / 4).max(1);
-        neighbour.take(now.time)
-            && neighbour.held < share
-            && !self.loaded
-            && self.pending.len() < self.config.pending_max
-            && self.tunnels.len() + self.pending.len() < self.config.tunnels_max
-            && !self.window.is_full(now.wall)
+        neighbour.may_build(now.time) && !self.loaded && !self.closed && self.has_room(now, link)
+    }
+
+    /// Whether the tables have room for one more build of this neighbour: it may have a third of what
+    /// is free. So alone it gets a quarter, `n` that take all they can leave `3 / (n + 3)` free, and
+    /// nobody ever finds the tables full.
+    fn has_room(&mut self, now: Now, link: LinkNo) -> bool {
+        let (tunnels, pending) = (self.tunnels.len() + self.pending.len(), self.pending.len());
+        let free = |max: usize, used: usize| (max.saturating_sub(used) / 3).max(1);
+        let share = |held: usize, max, used| used < max && held < free(max, used);
+        self.neighbours.get(&link).is_none_or(|it| {
+            share(it.held, self.config.tunnels_max, tunnels)
+                && share(it.pending, self.config.pending_max, pending)
+        }) && !self.window.is_full(now.wall)
     }
 
     fn connected(&mut self, ask: u64, onward: Side) {
@@ -438,11 +475,15 @@ impl Transit {
         }
         if let Some(neighbour) = self.neighbours.get_mut(&pending.from.0) {
             neighbour.held = neighbour.held.saturating_sub(1);
+            neighbour.pending = neighbour.pending.saturating_sub(1);
         }
         Some(pending)
     }
 
     fn lane_closed(&mut self, side: Side) {
+        if self.gate.remove(side) {
+            return; // it had only waited for its turn
+        }
         if let Some(ask) = self.pending_sides.get(&side).copied() {
             self.pending_side_gone(ask, side);
         } else if let Some(from) = self.arriving.get(&side).copied() {
@@ -477,6 +518,7 @@ impl Transit {
         for side in sides {
             self.lane_closed(side);
         }
+        self.gate.link_down(link);
         self.neighbours.remove(&link);
         // What was said to the link that is gone reaches nobody.
         self.outputs.retain(

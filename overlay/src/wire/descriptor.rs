@@ -20,6 +20,8 @@ use crate::{
 const CONTEXT: &str = "warren router descriptor 1";
 /// The only format there is.
 const VERSION: u8 = 1;
+/// Capability bit: the router carries no tunnels of others, so nobody should choose it for one.
+pub const NO_TRANSIT: u16 = 1;
 /// A descriptor is good for at most three days, so that forgotten routers fade.
 pub const DESCRIPTOR_MINUTES_MAX: u32 = 3 * 24 * 60;
 
@@ -51,7 +53,7 @@ pub struct DescriptorFields {
     pub tunnel_kem: Box<[u8; 1184]>,
     /// Where it listens: 1 to 4 addresses.
     pub addresses: Vec<Address>,
-    /// Capability bits; none is defined yet, so this is zero.
+    /// Capability bits: [`NO_TRANSIT`]; others are not looked at.
     pub capabilities: u16,
     /// Bandwidth offered to others, in kbit/s.
     pub bandwidth_kbps: u32,
@@ -77,7 +79,7 @@ pub struct DescriptorFields {
 /// | 1,184    | tunnel key, ML-KEM-768 |
 /// | 1        | number of addresses n, 1 to 4 |
 /// | 19 n     | addresses |
-/// | 2        | capabilities |
+/// | 2        | capabilities: bit 0: carries no tunnels of others |
 /// | 4        | bandwidth offered, kbit/s |
 /// | 16       | family; zero when none is declared |
 /// | 8 + 32   | admission nonce and output |
@@ -208,6 +210,11 @@ impl RouterDescriptor {
             address: self.address(),
             expiry: self.fields.expiry,
         }
+    }
+
+    /// Whether it carries tunnels of others.
+    pub const fn carries(&self) -> bool {
+        self.fields.capabilities & NO_TRANSIT == 0
     }
 
     /// Its first address.

@@ -17,7 +17,7 @@ pub const BUILD_LEN: usize = 4 * 1_344;
 /// Bytes of a build reply: 4 slots of 64.
 pub const BUILD_REPLY_LEN: usize = 4 * 64;
 /// Bytes of a lease id sealed to a gateway (PROTOCOL P8).
-pub const SEALED_LEASE_LEN: usize = 64;
+pub const SEALED_LEASE_LEN: usize = 76;
 
 /// A control message on a link (spec/link.md, "Control messages").
 ///

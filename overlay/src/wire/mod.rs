@@ -7,5 +7,7 @@ mod message;
 
 pub use contact::{Address, Contact, Prefix};
 pub use cursor::{Reader, WireError, Writer};
-pub use descriptor::{Admission, DESCRIPTOR_MINUTES_MAX, DescriptorFields, RouterDescriptor};
+pub use descriptor::{
+    Admission, DESCRIPTOR_MINUTES_MAX, DescriptorFields, NO_TRANSIT, RouterDescriptor,
+};
 pub use message::{BUILD_LEN, BUILD_REPLY_LEN, LinkMessage, SEALED_LEASE_LEN};

@@ -16,7 +16,7 @@ pub(super) async fn apply(router: &Handle, held: &mut ConfigFile, new: ConfigFil
     let (limits, level) = (new.limits.clone(), new.log);
     let mut done = Vec::new();
     if limits != held.limits {
-        let answer = router.set_limits(limits.bandwidth_kbps, limits.memory_mib).await;
+        let answer = router.set_limits(limits.clone()).await;
         if answer == Some(false) {
             say(format_args!(
                 "settings: limits.memory_mib = {} is less than tunnels hold now: it is as low as \
@@ -29,6 +29,12 @@ pub(super) async fn apply(router: &Handle, held: &mut ConfigFile, new: ConfigFil
         }
         if limits.memory_mib != held.limits.memory_mib && answer == Some(true) {
             done.push(format!("limits.memory_mib = {}", limits.memory_mib));
+        }
+        if limits.transit != held.limits.transit {
+            done.push(format!("limits.transit = {}", limits.transit));
+        }
+        if limits.monthly_gib != held.limits.monthly_gib {
+            done.push(format!("limits.monthly_gib = {}", limits.monthly_gib));
         }
     }
     if level != held.log {
@@ -45,7 +51,9 @@ pub(super) async fn apply(router: &Handle, held: &mut ConfigFile, new: ConfigFil
     if done.is_empty() && refused.is_empty() {
         say(format_args!("settings: nothing to change"));
     }
-    (held.limits, held.log) = (limits, level);
+    let LimitsFile { builds_per_second, links, disk_mib, .. } = held.limits;
+    held.limits = LimitsFile { builds_per_second, links, disk_mib, ..limits };
+    held.log = level;
 }
 
 /// The keys that differ and cannot change while the router runs.
@@ -56,24 +64,38 @@ fn refused(held: &ConfigFile, new: &ConfigFile) -> Vec<&'static str> {
 
 /// The settings that hold from start to end, as text. Taken apart whole, so that a new setting is a
 /// compile error until somebody decides where it belongs.
-fn lasting(file: &ConfigFile) -> [(&'static str, String); 7] {
+fn lasting(file: &ConfigFile) -> [(&'static str, String); 12] {
     let ConfigFile {
-        link: LinkFile { listen: link, announce },
+        link: LinkFile { listen: link, announce, proxy: outbound, ban },
         proxy: ProxyFile { listen: proxy, expose },
         api: ApiFile { listen: api },
         tunnels: TunnelsFile { hops },
         ring: RingFile { degree },
-        limits: LimitsFile { bandwidth_kbps: _, memory_mib: _ },
+        limits:
+            LimitsFile {
+                bandwidth_kbps: _,
+                memory_mib: _,
+                transit: _,
+                monthly_gib: _,
+                builds_per_second,
+                links,
+                disk_mib,
+            },
         log: LogFile { level: _ },
     } = file;
     [
         ("link.listen", link.to_string()),
         ("link.announce", announce.clone()),
+        ("link.proxy", outbound.clone()),
+        ("link.ban", ban.join(" ")),
         ("proxy.listen", proxy.to_string()),
         ("proxy.expose", expose.to_string()),
         ("api.listen", api.to_string()),
         ("tunnels.hops", hops.to_string()),
         ("ring.degree", degree.to_string()),
+        ("limits.builds_per_second", builds_per_second.to_string()),
+        ("limits.links", links.to_string()),
+        ("limits.disk_mib", disk_mib.to_string()),
     ]
 }
 
@@ -85,9 +107,9 @@ mod tests {
     fn what_cannot_change_is_named_and_what_can_is_not() {
         let held = ConfigFile::default();
         let text = "[tunnels]\nhops = 2\n[ring]\ndegree = 12\n[limits]\nbandwidth_kbps = 9000\n\
-                    memory_mib = 64\n[log]\nlevel = \"debug\"\n";
+                    memory_mib = 64\ntransit = false\nlinks = 99\n[log]\nlevel = \"debug\"\n";
         let new = ConfigFile::parse(text).unwrap();
-        assert_eq!(refused(&held, &new), ["tunnels.hops", "ring.degree"]);
+        assert_eq!(refused(&held, &new), ["tunnels.hops", "ring.degree", "limits.links"]);
         assert!(refused(&held, &held).is_empty());
     }
 }

@@ -9,7 +9,6 @@ use std::{
 
 use clap::Args;
 use hyper::Method;
-use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 use warren_overlay::{
     crypto::puzzle::Difficulty,
@@ -17,13 +16,12 @@ use warren_overlay::{
     time::Wall,
 };
 
-use super::{Failure, Place, Report, client, log, print, print_json, process, reload, say};
+use super::{Failure, Place, Report, client, invite, log, print, print_json, process, reload, say};
 use crate::{
     config::ConfigFile,
-    driver::{self, Handle, Setup, control::InviteAnswer, open_files, setup},
+    driver::{self, Handle, Setup, open_files, setup},
     entropy,
     home::Home,
-    invite::Invite,
     status::Status,
 };
 
@@ -39,7 +37,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 pub(super) struct Init {
     #[command(flatten)]
     place: Place,
-    /// Become a member of the network of this invite line instead
+    /// Become a member of the network of this invite line, or file, instead
     #[arg(long, value_name = "LINE")]
     join: Option<String>,
     #[command(flatten)]
@@ -126,7 +124,7 @@ impl Run {
 /// `warren join LINE`
 #[derive(Args, Debug)]
 pub(super) struct Join {
-    /// The line that `warren invite` printed
+    /// The line that `warren invite` printed, or the file that `warren invite --to FILE` wrote
     line: String,
     #[command(flatten)]
     place: Place,
@@ -148,7 +146,7 @@ pub(super) fn init(args: Init) -> Result<(), Failure> {
         )));
     }
     match args.join {
-        Some(line) => setup::save_invite(&home, &line.parse::<Invite>()?)?,
+        Some(line) => setup::save_invite(&home, &invite::read(&line)?)?,
         None => setup::save_network(&home, &args.network.make()?)?,
     }
     say(format_args!("ready: `warren run --dir {}` starts the router", home.dir().display()));
@@ -156,7 +154,7 @@ pub(super) fn init(args: Init) -> Result<(), Failure> {
 }
 
 pub(super) fn join(args: &Join) -> Result<(), Failure> {
-    let invite: Invite = args.line.parse()?;
+    let invite = invite::read(&args.line)?;
     let home = Home::open(&args.place.dir()?)?;
     match setup::load_network(&home)? {
         Some(network) if network != invite.network => Err(Failure::Refused(format!(
@@ -322,7 +320,21 @@ fn show(status: &Status) -> Result<(), Failure> {
         "  services {}, conversations {}, records held {}",
         status.services, status.contexts, status.records_held
     ))?;
-    print(format_args!("  files and sockets {} of {}", status.files_open, status.files_limit))?;
+    print(format_args!(
+        "  links {} of {}, files and sockets {} of {}",
+        status.links, status.links_limit, status.files_open, status.files_limit
+    ))?;
+    print(format_args!(
+        "  blocks held {} MiB of {} MiB for all; traffic this month {} MiB{}; tunnels of others {}",
+        status.blocks_held / 32,
+        status.disk_mib,
+        status.month_mib,
+        match status.month_limit_mib {
+            0 => ", no limit".to_owned(),
+            limit => format!(" of {limit} MiB"),
+        },
+        if status.transit { "carried" } else { "not carried" }
+    ))?;
     print(format_args!(
         "  links on {}, proxy on {}, page on http://{}/",
         status.link, status.proxy, status.api
@@ -331,18 +343,4 @@ fn show(status: &Status) -> Result<(), Failure> {
         "  network {}, up {} s, version {}",
         status.network, status.uptime_s, status.version
     ))
-}
-
-pub(super) async fn invite(args: Report) -> Result<(), Failure> {
-    #[derive(Serialize)]
-    struct Json<'a> {
-        line: &'a str,
-    }
-    let answer: InviteAnswer =
-        client::call(&args.place.dir()?, Method::GET, "/v1/invite", None).await?;
-    if args.json {
-        print_json(&Json { line: &answer.line })
-    } else {
-        print(format_args!("{}", answer.line))
-    }
 }

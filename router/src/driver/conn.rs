@@ -20,13 +20,14 @@ use tokio::{
 };
 use warren_overlay::id::LinkNo;
 
-use super::Event;
+use super::{Event, outbound};
+use crate::config::Outbound;
 
 /// Bytes per read: four full frames.
 pub(super) const READ_LEN: usize = 64 * 1_024;
 /// Unsent bytes the kernel keeps before it calls the socket full (DESIGN section 4).
 const NOTSENT_LOWAT: u32 = 64 * 1_024;
-/// How long the kernel may try to connect.
+/// How long a connection may take, a proxy's part included.
 const CONNECT_LIMIT: Duration = Duration::from_secs(8);
 
 /// What the router's task asks of a connection's watcher.
@@ -158,13 +159,26 @@ async fn watch(
     tokio::join!(read, write);
 }
 
-/// Connects from `source` (any address when unspecified) to `to`.
-pub(super) async fn dial(source: SocketAddr, to: SocketAddr) -> io::Result<TcpStream> {
+/// Connects from `source` (any address when unspecified) to `to`, through `outbound` if there is one.
+pub(super) async fn dial(
+    source: SocketAddr,
+    outbound: Option<Outbound>,
+    to: SocketAddr,
+) -> io::Result<TcpStream> {
+    let made = async {
+        let Some(outbound) = outbound else { return connect(source, to).await };
+        let mut stream = connect(source, outbound.address).await?;
+        outbound::ask(outbound, &mut stream, to).await?;
+        Ok(stream)
+    };
+    let made = tokio::time::timeout(CONNECT_LIMIT, made).await;
+    made.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+async fn connect(source: SocketAddr, to: SocketAddr) -> io::Result<TcpStream> {
     let socket = if to.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     if !source.ip().is_unspecified() && source.is_ipv4() == to.is_ipv4() {
         socket.bind(SocketAddr::new(source.ip(), 0))?;
     }
-    tokio::time::timeout(CONNECT_LIMIT, socket.connect(to))
-        .await
-        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    socket.connect(to).await
 }

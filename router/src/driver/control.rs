@@ -6,6 +6,7 @@
 //! | route | answer | who |
 //! |-------|--------|-----|
 //! | `GET /`, `POST /login`, `GET /style.css` | the router's page | its verdict: anybody on this machine |
+//! | `GET`, `POST /limits` | limits in a form | the page's cookie |
 //! | `GET /healthz` | 200 while the process works | anybody on this machine |
 //! | `GET /readyz` | 200 when ready, else 503 and the verdict | anybody on this machine |
 //! | `GET /metrics` | Prometheus text, no identities | anybody on this machine |
@@ -51,7 +52,10 @@ use super::{
 use warren_datastore::blocks::Usage;
 use warren_overlay::block::BlockAddress;
 
-use crate::status::{ServiceStatus, Status};
+use crate::{
+    config::LimitsFile,
+    status::{ServiceStatus, Status},
+};
 
 /// What the API asks of the router's task.
 #[derive(Debug)]
@@ -66,14 +70,18 @@ pub(crate) enum Ask {
     Services(oneshot::Sender<Vec<ServiceStatus>>),
     /// Publish a service.
     Expose(ExposeRequest, oneshot::Sender<Result<ServiceStatus, String>>),
-    /// Hold to these limits from now on: kbit/s each way, MiB; answered as `Host::set_limits` does.
-    Limits { bandwidth_kbps: u32, memory_mib: u32, sender: oneshot::Sender<bool> },
     /// Which blocks are pinned? Those above an address, up to so many.
     Pinned(Option<BlockAddress>, usize, oneshot::Sender<Vec<BlockAddress>>),
     /// Keep these blocks no longer.
     Unpin(Vec<BlockAddress>, oneshot::Sender<()>),
     /// What do pinned blocks take?
     PinUsage(oneshot::Sender<Usage>),
+    /// Hold to those of these limits that can change; answered as `Host::set_limits` does.
+    Limits { limits: LimitsFile, sender: oneshot::Sender<bool> },
+    /// Which limits hold?
+    LimitsNow(oneshot::Sender<LimitsFile>),
+    /// Write those of these limits that can change to the settings file and hold to them.
+    Edit { limits: LimitsFile, sender: oneshot::Sender<Result<(), String>> },
     /// Withdraw the service with this label or name.
     Unexpose(String, oneshot::Sender<Result<(), String>>),
 }

@@ -12,7 +12,7 @@ use crate::status::Status;
 pub(super) fn render(status: &Status) -> Vec<u8> {
     let registry = Registry::new();
     let per_second = |kbps: u64| kbps * 125;
-    let gauges: [(&str, &str, u64); 21] = [
+    let gauges: [(&str, &str, u64); 27] = [
         ("warren_ready", "1 when the router is ready", status.ready.into()),
         ("warren_uptime_seconds", "Since the start", status.uptime_s),
         ("warren_neighbours", "Ring neighbours", status.neighbours.into()),
@@ -34,6 +34,12 @@ pub(super) fn render(status: &Status) -> Vec<u8> {
         ),
         ("warren_memory_held_bytes", "Memory of what waits", status.memory_held_kib << 10),
         ("warren_memory_limit_bytes", "Limit for it", status.memory_mib << 20),
+        ("warren_transit", "1 when tunnels of others are carried", status.transit.into()),
+        ("warren_links_limit", "As many links as may be", status.links_limit.into()),
+        ("warren_builds_waiting", "Builds that wait for a turn", status.builds_waiting.into()),
+        ("warren_month_bytes", "Traffic of this month", status.month_mib << 20),
+        ("warren_month_limit_bytes", "Limit for it, 0 for none", status.month_limit_mib << 20),
+        ("warren_disk_limit_bytes", "Limit for stored blocks", status.disk_mib << 20),
         ("warren_files_open", "Files and sockets open", status.files_open),
         ("warren_files_limit", "As many as may be open", status.files_limit),
         ("warren_records", "Records held for others", status.records_held),
@@ -92,8 +98,8 @@ mod tests {
         let text = String::from_utf8(render(&status)).unwrap();
         assert!(text.contains("\nwarren_neighbours 7\n"), "{text}");
         assert!(text.contains("\nwarren_cells_relayed_total 1000\n"), "{text}");
-        assert_eq!(text.matches("# TYPE warren_").count(), 25);
-        assert_eq!(text.matches("# TYPE ").count(), 25);
+        assert_eq!(text.matches("# TYPE warren_").count(), 31);
+        assert_eq!(text.matches("# TYPE ").count(), 31);
     }
 
     /// The metrics that `text` names.
@@ -115,7 +121,19 @@ mod tests {
         }
         let shown = named(dashboard);
         let unseen: Vec<_> = exist.difference(&shown).collect();
-        assert_eq!(unseen, [&"warren_contexts", &"warren_ended_for_memory_total"]);
+        assert_eq!(
+            unseen,
+            [
+                &"warren_builds_waiting",
+                &"warren_contexts",
+                &"warren_disk_limit_bytes",
+                &"warren_ended_for_memory_total",
+                &"warren_links_limit",
+                &"warren_month_bytes",
+                &"warren_month_limit_bytes",
+                &"warren_transit",
+            ]
+        );
         assert!(serde_json::from_str::<serde_json::Value>(dashboard).is_ok());
     }
 }

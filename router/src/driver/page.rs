@@ -6,7 +6,9 @@
 //! Anybody on this machine sees the verdict, as at `/readyz`. The rest wants the token of the
 //! router's folder once, in the form or in the link that `warren page` prints; a cookie remembers
 //! it. Cookies go to every port of this machine, so the cookie is not the token: it opens this page
-//! and nothing else, and the page changes nothing.
+//! and nothing else, and all that the page changes is the limits (`limits.rs`).
+
+mod limits;
 
 use std::{
     fmt::Write,
@@ -58,6 +60,7 @@ pub(super) fn routes(page: Page) -> Router {
     Router::new()
         .route("/", get(show))
         .route("/login", post(login))
+        .route("/limits", get(limits::show).post(limits::save))
         .route("/style.css", get(style))
         .with_state(page)
 }
@@ -242,7 +245,7 @@ fn inside(status: &Status, services: &[ServiceStatus], history: &History) -> Mar
         h2 { "Services" }
         (list(services, history))
         h2 { "Limits" }
-        (limits(status))
+        (limit_table(status))
     }
 }
 
@@ -315,7 +318,7 @@ fn list(services: &[ServiceStatus], history: &History) -> Markup {
     }
 }
 
-fn limits(status: &Status) -> Markup {
+fn limit_table(status: &Status) -> Markup {
     html! {
         table {
             tr { th { "What" } th { "Now" } th { "Limit" } }
@@ -335,14 +338,37 @@ fn limits(status: &Status) -> Markup {
                 td {}
             }
             tr {
+                td { "Links" }
+                td { (status.links) }
+                td { (status.links_limit) }
+            }
+            tr {
+                td { "Traffic of this month" }
+                td { (status.month_mib) " MiB" }
+                td {
+                    @if status.month_limit_mib == 0 { "none" }
+                    @else { (status.month_limit_mib) " MiB" }
+                }
+            }
+            tr {
+                td { "Blocks of others, and all stored blocks" }
+                td { (status.blocks_held / 32) " MiB" }
+                td { (status.disk_mib) " MiB" }
+            }
+            tr {
+                td { "Tunnels of others" }
+                td { (status.tunnels_transit) }
+                td { @if status.transit { "carried" } @else { "not carried" } }
+            }
+            tr {
                 td { "Files and sockets" }
                 td { (status.files_open) }
                 td { (status.files_limit) }
             }
         }
         p {
-            "Set in " code { "warren.toml" } "; " code { "systemctl reload warren" }
-            " takes them over."
+            a href="/limits" { "Change" } " bandwidth, memory, the month's traffic and tunnels of others; the rest is set in "
+            code { "warren.toml" } "."
         }
     }
 }

@@ -255,7 +255,7 @@ impl Stores {
 
 /// The stores: on disk in the router's folder; in memory for routers that keep nothing.
 #[cfg(feature = "rocks")]
-pub(super) fn open_stores(home: Option<&Home>) -> Result<Stores, StartError> {
+pub(super) fn open_stores(home: Option<&Home>, disk: u64) -> Result<Stores, StartError> {
     use warren_datastore::{
         RocksRecords,
         blocks::{BlockLimits, RocksBlocks},
@@ -268,7 +268,7 @@ pub(super) fn open_stores(home: Option<&Home>) -> Result<Stores, StartError> {
         .map_err(|error| StartError::Setup(format!("records: {error}")))?;
     let client_key = Secret::random(&mut rng);
     let path = home.dir().join("blocks");
-    let blocks = RocksBlocks::open(&path, key, client_key, BlockLimits::default())
+    let blocks = RocksBlocks::open(&path, key, client_key, BlockLimits::within(disk))
         .map_err(|error| StartError::Setup(format!("blocks: {error}")))?;
     Ok(Stores { records: Box::new(records), blocks: Box::new(blocks) })
 }
@@ -276,7 +276,7 @@ pub(super) fn open_stores(home: Option<&Home>) -> Result<Stores, StartError> {
 /// The stores: in memory, in a program built without RocksDB.
 #[cfg(not(feature = "rocks"))]
 #[expect(clippy::unnecessary_wraps, reason = "RocksDB can fail to open")]
-pub(super) fn open_stores(_: Option<&Home>) -> Result<Stores, StartError> {
+pub(super) fn open_stores(_: Option<&Home>, _: u64) -> Result<Stores, StartError> {
     Ok(Stores::in_memory())
 }
 

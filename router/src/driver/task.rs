@@ -26,6 +26,7 @@ use zeroize::Zeroizing;
 
 use super::{
     Event, ExposeRequest, StartError,
+    allowance::{Allowance, Month},
     clock::Clock,
     conn::{self, Conn, READ_LEN, Read},
     control::Ask,
@@ -36,6 +37,7 @@ use super::{
 };
 use crate::{
     app::{StreamEvent, StreamNo},
+    config::{LimitsFile, Outbound},
     home::Home,
     host::{Host, HostOutput},
     node::{
@@ -70,9 +72,14 @@ struct Slot {
 /// The task.
 #[derive(Debug)]
 pub(super) struct Task {
-    clock: Clock,
-    host: Host,
-    home: Option<Arc<Home>>,
+    pub(super) clock: Clock,
+    pub(super) host: Host,
+    /// What the operator wants.
+    pub(super) limits: LimitsFile,
+    pub(super) allowance: Allowance,
+    pub(super) count_at: tokio::time::Instant,
+    disk_mib: u64,
+    pub(super) home: Option<Arc<Home>>,
     events: mpsc::Sender<Event>,
     inbox: mpsc::Receiver<Event>,
     conns: BTreeMap<LinkNo, Conn>,
@@ -89,6 +96,8 @@ pub(super) struct Task {
     /// Links with something to write, each once, the last first: few at any time.
     transmit: Vec<LinkNo>,
     link_source: std::net::SocketAddr,
+    /// The proxy through which links leave.
+    outbound: Option<Outbound>,
     addresses: [String; 3],
     rng: Rng,
     /// The host knows that it is late.
@@ -113,7 +122,10 @@ impl Task {
             Some(home) => home.read("guards")?.map(|bytes| bytes.to_vec()).unwrap_or_default(),
             None => Vec::new(),
         };
-        let stores = setup::open_stores(setup.home.as_deref())?;
+        let disk = u64::from(setup.config.disk_mib) << 20;
+        let stores = setup::open_stores(setup.home.as_deref(), disk)?;
+        let allowance = Allowance::load(setup.home.as_deref())?;
+        let limits = setup.config.limits();
         let settings = NodeSettings {
             network: setup.network,
             identity: setup.identity,
@@ -125,6 +137,10 @@ impl Task {
             known_max: VIEW_MAX,
             bandwidth_kbps: setup.config.bandwidth_kbps,
             memory_bytes: u64::from(setup.config.memory_mib) << 20,
+            builds_per_second: setup.config.builds_per_second,
+            transit: setup.config.transit,
+            bans: setup.config.bans.clone(),
+            links_max: usize::try_from(setup.config.links).unwrap_or(usize::MAX),
             peers: setup.peers,
             guards,
             store: stores.records,
@@ -134,6 +150,10 @@ impl Task {
         let mut this = Self {
             clock,
             host,
+            limits,
+            allowance,
+            disk_mib: disk >> 20,
+            count_at: self::now(),
             home: setup.home,
             events,
             inbox,
@@ -147,11 +167,13 @@ impl Task {
             jobs: BTreeMap::new(),
             transmit: Vec::new(),
             link_source: setup.config.link,
+            outbound: setup.config.outbound,
             addresses,
             rng,
             late: false,
             leaving: None,
         };
+        this.hold_limits();
         let saved = this.home.as_deref().map(services::load).transpose()?.unwrap_or_default();
         for (service, state) in saved {
             this.add_service(service, state);
@@ -167,7 +189,7 @@ impl Task {
                 return;
             }
             let wake = self.host.poll_timeout().map(|at| self.clock.instant(at));
-            let wake = wake.into_iter().chain(self.leaving).min();
+            let wake = wake.into_iter().chain(self.leaving).chain([self.count_at]).min();
             let sleep = async {
                 match wake {
                     Some(at) => sleep_until(at).await,
@@ -191,6 +213,9 @@ impl Task {
                 self.handle(event);
             }
             self.read();
+            if self.count_at <= now() {
+                self.count_traffic();
+            }
             let now = self.clock.now();
             if self.host.poll_timeout().is_some_and(|at: Time| at <= now.time) {
                 self.host.handle_timeout(now);
@@ -343,8 +368,9 @@ impl Task {
             }
             HostOutput::Dial { link, to } => {
                 let (source, events) = (self.link_source, self.events.clone());
+                let outbound = self.outbound;
                 tokio::spawn(async move {
-                    let result = conn::dial(source, to).await;
+                    let result = conn::dial(source, outbound, to).await;
                     let _ = events.send(Event::Dialled { link, result }).await;
                 });
             }
@@ -438,7 +464,11 @@ impl Task {
     fn add_service(&mut self, service: Service, state: Zeroizing<Vec<u8>>) {
         let now = self.clock.now();
         let end = self.host.new_end();
-        let settings = Box::new(ServiceSettings { key: service.key(), state, hops: service.hops });
+        let settings = Box::new(ServiceSettings {
+            state,
+            hops: service.hops,
+            ..ServiceSettings::new(service.key())
+        });
         self.services.insert(end, service);
         self.host.node(now, NodeInput::Expose { end, settings });
     }
@@ -472,9 +502,15 @@ impl Task {
             Ask::PinUsage(sender) => {
                 let _ = sender.send(self.host.holder_mut().pin_usage());
             }
-            Ask::Limits { bandwidth_kbps, memory_mib, sender } => {
-                let memory = u64::from(memory_mib) << 20;
-                let _ = sender.send(self.host.set_limits(bandwidth_kbps, memory));
+            Ask::Limits { limits, sender } => {
+                self.limits = limits;
+                let _ = sender.send(self.hold_limits());
+            }
+            Ask::LimitsNow(sender) => {
+                let _ = sender.send(self.limits.clone());
+            }
+            Ask::Edit { limits, sender } => {
+                let _ = sender.send(self.edit_limits(limits));
             }
             Ask::Unexpose(label, sender) => {
                 let _ = sender.send(self.unexpose(&label));
@@ -485,7 +521,24 @@ impl Task {
     fn status(&self) -> Status {
         let [link, proxy, api] = self.addresses.clone();
         let (files_open, files_limit) = (open_files::open(), open_files::limit());
-        Status { files_open, files_limit, link, proxy, api, ..self.host.status(self.clock.now()) }
+        let host = self.host.status(self.clock.now());
+        let month = self.allowance.state(self.limits.monthly_gib);
+        let verdict = match month {
+            Month::Free => host.verdict,
+            Month::Ending | Month::Over => format!("{} {}", host.verdict, month.words()),
+        };
+        Status {
+            verdict,
+            month_mib: self.allowance.used() >> 20,
+            month_limit_mib: u64::from(self.limits.monthly_gib) << 10,
+            disk_mib: self.disk_mib,
+            files_open,
+            files_limit,
+            link,
+            proxy,
+            api,
+            ..host
+        }
     }
 
     fn service_status(&self, end: EndNo, service: &Service) -> ServiceStatus {

@@ -221,6 +221,7 @@ impl Contexts {
             }
             // A service's, or the wiring's own business.
             EndEvent::LeasesChanged(_)
+            | EndEvent::EffortChanged(_)
             | EndEvent::Block { .. }
             | EndEvent::TunnelFailed { .. }
             | EndEvent::TunnelFree { .. } => {}
@@ -278,7 +279,7 @@ impl Contexts {
         let leases = descriptor.leases.clone();
         // From here on, what fails is the service or the way to it.
         self.out.push_back(ContextsOutput::Failing { end, failure: Failure::NoGateway });
-        let input = EndInput::Descriptor { target, leases };
+        let input = EndInput::Descriptor { target, leases, effort: descriptor.effort };
         self.out.push_back(ContextsOutput::End { end, input });
     }
 

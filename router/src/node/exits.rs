@@ -8,8 +8,8 @@
 //!  client's end hop (A,t)              gateway of the service (P,p)
 //!  SpliceOpen clove --> Dialling
 //!                 link up |
-//!        Lane::Leg, SpliceOpen ------> lease opens? --no--> SpliceReply no
-//!                      Asking                | yes: AcceptIncoming, Incoming
+//!        Lane::Leg, SpliceOpen ------> lease opens? --no, or waited in vain--> SpliceReply no
+//!                      Asking                | yes, or its turn: AcceptIncoming, Incoming
 //!                         |            Lane::Leg, SpliceReply yes
 //!        Attach <---------+-------------'
 //!  Either side gone: the leg's lane is closed, the other side hears CloseSplice.
@@ -19,12 +19,13 @@ use std::collections::{BTreeMap, VecDeque};
 
 use warren_overlay::{
     answer::Answer,
-    garlic::{Clove, EndHopCommand, EndHopEvent, LeaseBook, RecordBytes},
+    bucket::Bucket,
+    garlic::{Admission, Clove, EndHopCommand, EndHopEvent, LeaseBook, RecordBytes},
     id::{LinkNo, SpliceId, TunnelId},
     plane::{Lane, LinkCommand},
     ring::{Class, Request},
     rng::Rng,
-    time::Now,
+    time::{Now, Time},
     unit::{Unit, UnitKey},
     wire::{Contact, LinkMessage, SEALED_LEASE_LEN},
 };
@@ -37,6 +38,8 @@ const QUERIES_MAX: usize = 1_024;
 /// Found blocks that wait to be read, in all tunnels that end here: 32 MiB. Owners that do not read
 /// lose their tunnels after a minute (the link's doing).
 const UNREAD_MAX: u64 = 1_024;
+/// Leases that one link may show, a second and at once: each costs a key agreement.
+const SHOWN: (u32, u32) = (100, 400);
 /// What those are told for whom there is no room, in seconds.
 const BUSY_RETRY_S: u16 = 5;
 
@@ -93,6 +96,8 @@ pub(super) struct Exits {
     queries: BTreeMap<u64, (Side, u32, bool)>,
     /// Found blocks that owners have not read, by tunnel.
     unread: BTreeMap<Side, u64>,
+    /// Leases that each link may show.
+    shown: BTreeMap<LinkNo, Bucket>,
     /// Legs with an open lane, by lane.
     legs: BTreeMap<Side, Leg>,
     /// The same, by splice.
@@ -109,6 +114,7 @@ impl Exits {
             dialling: BTreeMap::new(),
             queries: BTreeMap::new(),
             unread: BTreeMap::new(),
+            shown: BTreeMap::new(),
             legs: BTreeMap::new(),
             by_splice: BTreeMap::new(),
             out: VecDeque::new(),
@@ -162,6 +168,26 @@ impl Exits {
             Clove::RecordAnswer { request, asked, answer }
         };
         self.tell(at, EndHopCommand::Answer(clove));
+    }
+
+    /// Time passed: clients that wait at leases of ours enter, or have waited too long.
+    pub(super) fn handle_timeout(&mut self, now: Now) {
+        while let Some(admission) = self.leases.next(now.time) {
+            match admission {
+                Admission::Enter { leg, tunnel } => {
+                    self.tell(tunnel, EndHopCommand::AcceptIncoming { leg });
+                }
+                Admission::Refuse { leg } => self.reply(leg, false),
+                Admission::Report { tunnel, crowd } => {
+                    self.tell(tunnel, EndHopCommand::Crowd(crowd));
+                }
+            }
+        }
+    }
+
+    /// When to be woken.
+    pub(super) fn poll_timeout(&self) -> Option<Time> {
+        self.leases.poll_timeout()
     }
 
     /// The next thing to do.
@@ -221,8 +247,8 @@ impl Exits {
             Clove::BlockPut { request, class, block } => {
                 self.ask(at, request, class, Request::Put(block.into()));
             }
-            Clove::LeaseRequest { request, lease } => {
-                let clove = match self.leases.grant(now.time, lease, at) {
+            Clove::LeaseRequest { request, lease, rate } => {
+                let clove = match self.leases.grant(now.time, lease, rate, at) {
                     Some(splice_key) => Clove::LeaseGranted { request, splice_key },
                     None => Clove::LeaseRefused { request },
                 };
@@ -274,11 +300,17 @@ impl Exits {
     }
 
     fn splice_open(&mut self, now: Now, leg: Side, sealed: &[u8; SEALED_LEASE_LEN]) {
-        if self.legs.contains_key(&leg) || self.legs.len() >= LEGS_MAX {
+        let (per_second, burst) = SHOWN;
+        let bucket = self.shown.entry(leg.0).or_insert(Bucket::full(now.time, burst));
+        if self.legs.contains_key(&leg)
+            || self.legs.len() >= LEGS_MAX
+            || !bucket.take(now.time, per_second, burst)
+        {
             return self.reply(leg, false);
         }
-        match self.leases.open(now.time, sealed) {
-            Ok(tunnel) => self.tell(tunnel, EndHopCommand::AcceptIncoming { leg }),
+        match self.leases.open(now.time, leg, sealed) {
+            Ok(Some(tunnel)) => self.tell(tunnel, EndHopCommand::AcceptIncoming { leg }),
+            Ok(None) => self.handle_timeout(now),
             Err(_) => self.reply(leg, false),
         }
     }
@@ -326,12 +358,15 @@ impl Exits {
             self.tell(tunnel, EndHopCommand::CloseSplice { splice });
             return;
         }
+        self.leases.forget(side);
         self.tunnel_gone(side);
     }
 
     /// A tunnel that ended here is over: so are its leases, requests and legs.
     fn tunnel_gone(&mut self, tunnel: Side) {
-        self.leases.revoke(tunnel);
+        for leg in self.leases.revoke(tunnel) {
+            self.reply(leg, false);
+        }
         self.dialling.retain(|_, (at, ..)| *at != tunnel);
         self.queries.retain(|_, (at, ..)| *at != tunnel);
         self.unread.remove(&tunnel);
@@ -345,6 +380,8 @@ impl Exits {
     }
 
     fn link_down(&mut self, link: LinkNo) {
+        self.leases.link_down(link);
+        self.shown.remove(&link);
         let on_link = |side: &Side| side.0 == link;
         let legs: Vec<_> = self.legs.keys().copied().filter(on_link).collect();
         for leg in legs {

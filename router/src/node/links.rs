@@ -23,8 +23,11 @@ use warren_overlay::{
     wire::{Address, Contact, RouterDescriptor},
 };
 
-/// Links at the same time, dialling included. Each costs two sockets' buffers and about 40 KiB.
-pub(super) const LINKS_MAX: usize = 1_024;
+use crate::config::Ban;
+
+/// Links that came from one /16 (IPv4) or /32 (IPv6), as a share of all: one part of this. Not in a local
+/// network, where all come from few.
+const PLACE_PART: usize = 16;
 /// How long a dial and its handshake may take; both have stricter limits of their own.
 const DIAL_LIMIT: Duration = Duration::from_secs(20);
 /// How long a link nobody uses stays open.
@@ -134,6 +137,8 @@ impl Link {
 pub(super) struct Links {
     me: RouterId,
     local_network: bool,
+    max: usize,
+    bans: Vec<Ban>,
     links: BTreeMap<LinkNo, Link>,
     by_id: BTreeMap<RouterId, LinkNo>,
     made: u32,
@@ -162,11 +167,14 @@ fn block(address: &Address) -> Block {
 }
 
 impl Links {
-    /// An empty registry of router `me`.
-    pub(super) fn new(me: RouterId, local_network: bool) -> Self {
+    /// An empty registry of router `me` for `max` links, dialling included. Each costs two sockets'
+    /// buffers and about 40 KiB.
+    pub(super) fn new(me: RouterId, local_network: bool, max: usize) -> Self {
         Self {
             me,
             local_network,
+            max,
+            bans: Vec::new(),
             links: BTreeMap::new(),
             by_id: BTreeMap::new(),
             made: 0,
@@ -177,15 +185,44 @@ impl Links {
         }
     }
 
+    /// The same, without links to whom these cover.
+    pub(super) fn banning(self, bans: Vec<Ban>) -> Self {
+        Self { bans, ..self }
+    }
+
+    fn is_banned(&self, address: &Address) -> bool {
+        self.bans.iter().any(|ban| ban.covers(address.socket().ip()))
+    }
+
     /// The number of a connection that came in from `remote`; `None` when there are too many.
     pub(super) fn accept(&mut self, now: Time, remote: Address) -> Option<LinkNo> {
-        if self.links.len() >= LINKS_MAX {
+        if self.links.len() >= self.max
+            || self.is_banned(&remote)
+            || !self.local_network && self.is_crowded(&remote)
+        {
             return None;
         }
         let no = self.number();
         self.links.insert(no, Link::new(State::Accepted { since: now }, remote, now));
         self.tidy_by(now + DIAL_LIMIT);
         Some(no)
+    }
+
+    /// Whether as many links as may be came from where `remote` is.
+    fn is_crowded(&self, remote: &Address) -> bool {
+        let came = |link: &&Link| match &link.state {
+            State::Accepted { .. } => true,
+            State::Up { initiator, .. } => !initiator,
+            State::Dialling { .. } => false,
+        };
+        let place = remote.prefix();
+        let there = self.links.values().filter(came).filter(|it| it.remote.prefix() == place);
+        there.count() >= (self.max / PLACE_PART).max(1)
+    }
+
+    /// As many links as there may be.
+    pub(super) const fn max(&self) -> usize {
+        self.max
     }
 
     fn number(&mut self) -> LinkNo {
@@ -216,8 +253,9 @@ impl Links {
             };
         }
         if contact.id == self.me
-            || self.links.len() >= LINKS_MAX
+            || self.links.len() >= self.max
             || !contact.address.dialable(self.local_network)
+            || self.is_banned(&contact.address)
             || contact.expiry.plus(10) < now.wall
             || asked_by.is_some_and(|asker| !self.within_budget(now.time, contact, asker))
         {

@@ -20,7 +20,7 @@ use warren_overlay::{
         kem::{DhSecret, KemSecret},
         secret::Secret,
     },
-    garlic::{Clove, OwnTunnelName, RecordAnswer, RecordBytes},
+    garlic::{Clove, OwnTunnelName, Rate, RecordAnswer, RecordBytes},
     id::{EndNo, NetworkId},
     rng::Rng,
     service::{
@@ -51,12 +51,14 @@ pub struct ServiceSettings {
     pub state: Zeroizing<Vec<u8>>,
     /// Hops of its tunnels, 1 to 4; none for the router's.
     pub hops: Option<u8>,
+    /// How many clients each of its gateways lets in.
+    pub rate: Rate,
 }
 
 impl ServiceSettings {
     /// A service that was never published.
     pub fn new(key: ServiceKey) -> Self {
-        Self { key, state: Zeroizing::default(), hops: None }
+        Self { key, state: Zeroizing::default(), hops: None, rate: Rate::default() }
     }
 }
 
@@ -108,6 +110,8 @@ struct Service {
     /// Keys of a run before this one: what it read early is not known (PROTOCOL P9).
     restored: usize,
     leases: Vec<Lease>,
+    /// What its clients are asked to spend.
+    effort: u32,
     /// Its tunnels, and whether each is quiet.
     tunnels: Vec<(OwnTunnelName, bool)>,
     /// Requests of the publisher that wait for a tunnel.
@@ -150,6 +154,11 @@ impl Services {
     /// Whether an end is a service's.
     pub(super) fn holds(&self, end: EndNo) -> bool {
         self.services.contains_key(&end)
+    }
+
+    /// What a service publishes of itself: where it is reached, and what clients are to spend.
+    pub(super) fn offers(&self, end: EndNo) -> Option<(&[Lease], u32)> {
+        self.services.get(&end).map(|service| (service.leases.as_slice(), service.effort))
     }
 
     /// A service's gateways that stand, and whether it is published.
@@ -237,13 +246,15 @@ impl Services {
             keys,
             restored,
             leases: Vec::new(),
+            effort: 0,
             tunnels: Vec::new(),
             waiting: Vec::new(),
             started: now.time,
             leaving: None,
         };
         self.services.insert(end, service);
-        let machine = Box::new(End::service(self.rng.fork(), self.network, self.quota));
+        let machine =
+            Box::new(End::service(self.rng.fork(), self.network, self.quota, settings.rate));
         self.out.push_back(ServicesOutput::NewEnd { end, machine });
         self.keys_at.get_or_insert(now.time + KEYS_EVERY);
         self.give_secrets(end);
@@ -261,7 +272,7 @@ impl Services {
         service.leaving = Some(now.time + if known { LEAVE_MAX } else { LEAVE_MIN });
         self.out.push_back(ServicesOutput::End { end, input: EndInput::Leave });
         if known && let Some(key) = service.keys.newest() {
-            let descriptor = key.describe(Vec::new());
+            let descriptor = key.describe(Vec::new(), 0);
             service.publisher.handle_input(now, PublishInput::Withdraw(descriptor));
             self.drain_publisher(now, end);
         }
@@ -305,6 +316,10 @@ impl Services {
                 service.leases = leases;
                 self.publish(now, end);
             }
+            EndEvent::EffortChanged(effort) if service.leaving.is_none() => {
+                service.effort = effort;
+                self.publish(now, end);
+            }
             EndEvent::Answer { request, asked: _, answer } => {
                 let answer = answer.unwrap_or(RecordAnswer::NoRoute { left: 0 });
                 let input = PublishInput::Answer { request, answer };
@@ -313,6 +328,7 @@ impl Services {
             }
             // A service that leaves needs none; a client's, or the wiring's own business.
             EndEvent::LeasesChanged(_)
+            | EndEvent::EffortChanged(_)
             | EndEvent::NeedTunnels { .. }
             | EndEvent::Block { .. }
             | EndEvent::NeedDescriptor
@@ -324,7 +340,7 @@ impl Services {
     fn publish(&mut self, now: Now, end: EndNo) {
         let Some(service) = self.services.get_mut(&end) else { return };
         if let Some(key) = service.keys.newest() {
-            let descriptor = key.describe(service.leases.clone());
+            let descriptor = key.describe(service.leases.clone(), service.effort);
             service.publisher.handle_input(now, PublishInput::Descriptor(descriptor));
             self.drain_publisher(now, end);
         }

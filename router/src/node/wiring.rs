@@ -61,6 +61,7 @@ impl Node {
             NodeInput::Loaded(loaded) => {
                 self.transit.handle_input(now, TransitInput::Loaded(loaded));
             }
+            NodeInput::Transit(transit) => self.carry(now, transit),
             NodeInput::Leave => self.ring.handle_input(now, ring::Input::Leave),
         }
         self.wire(now);
@@ -68,6 +69,12 @@ impl Node {
 
     fn link_up(&mut self, now: Now, link: LinkNo, peer: &Arc<RouterDescriptor>, initiator: bool) {
         let lost = self.links.up(now.time, link, peer, initiator);
+        if !self.network.local
+            && let Some(remote) = self.links.remote(link)
+        {
+            let input = TransitInput::Place { link, place: remote.prefix() };
+            self.transit.handle_input(now, input);
+        }
         if let Some(loser) = lost.filter(|lost| *lost != link) {
             self.ring.handle_input(now, ring::Input::LinkDown { link: loser });
         }

@@ -181,6 +181,7 @@ impl<'a> Plan<'a> {
             skew_minutes: u32::try_from(network.clock_skew.0.as_secs() / 60).unwrap_or(u32::MAX),
             disk: network.disk.map(|it| it.0),
             padding_counted: self.wire.counts_padding(),
+            ..Setup::default()
         }
     }
 

@@ -110,7 +110,7 @@ fn cells_of(clove: &Clove) -> Vec<CellBody> {
 }
 
 fn open(splice: u32) -> Clove {
-    Clove::SpliceOpen { splice: SpliceId(splice), contact: contact(), sealed: [0; 64] }
+    Clove::SpliceOpen { splice: SpliceId(splice), contact: contact(), sealed: [0; 76] }
 }
 
 fn data(splice: u32) -> Clove {
@@ -160,7 +160,7 @@ fn an_owner_that_exceeds_a_splices_credit_loses_its_tunnel() {
 #[test]
 fn an_end_hop_that_exceeds_a_splices_credit_loses_the_tunnel() {
     let mut rogue = RogueHop::new();
-    rogue.carrier.open_splice(NAME, contact(), [0; 64]).unwrap();
+    rogue.carrier.open_splice(NAME, contact(), [0; 76]).unwrap();
     for _ in 0..32 {
         rogue.say(&data(1));
     }
@@ -276,7 +276,7 @@ fn close_clove() -> impl Strategy<Value = Clove> {
         splice().prop_map(|splice| Clove::SpliceOpen {
             splice,
             contact: contact(),
-            sealed: [1; 64]
+            sealed: [1; 76]
         }),
         splice().prop_map(|splice| Clove::SpliceOpened { splice }),
         splice().prop_map(|splice| Clove::SpliceClosed { splice }),
@@ -379,7 +379,7 @@ proptest! {
         for (clove, act) in cloves {
             rogue.say(&clove);
             match act {
-                0 => splices.extend(rogue.carrier.open_splice(NAME, contact(), [0; 64])),
+                0 => splices.extend(rogue.carrier.open_splice(NAME, contact(), [0; 76])),
                 1 => for no in &splices {
                     while rogue.carrier.splice_capacity(*no) > 0 {
                         prop_assert!(rogue.carrier.splice_send(*no, &[1; 900]));
@@ -402,7 +402,7 @@ proptest! {
 fn a_path_of_strangers_is_what_both_sides_think() {
     // The rogues above have one hop; the world has three. Both are the same machines.
     let mut path = Path::new();
-    path.carrier.open_splice(NAME, contact(), [0; 64]).unwrap();
+    path.carrier.open_splice(NAME, contact(), [0; 76]).unwrap();
     path.step(NOW);
     assert_eq!(path.hop_outputs().len(), 1);
 }

@@ -240,9 +240,9 @@ fn an_owner_asks_no_more_than_it_may() {
     }
     assert!(!path.carrier.send_clove(NAME, &ask(99)));
     for _ in 0..SPLICES_MAX {
-        assert!(path.carrier.open_splice(NAME, contact(), [0; 64]).is_some());
+        assert!(path.carrier.open_splice(NAME, contact(), [0; 76]).is_some());
     }
-    assert!(path.carrier.open_splice(NAME, contact(), [0; 64]).is_none());
+    assert!(path.carrier.open_splice(NAME, contact(), [0; 76]).is_none());
     let mut now = Time::ZERO;
     for step in 0..200 {
         now = Time::from_micros(step);
@@ -285,7 +285,7 @@ fn a_removed_tunnel_closes_its_splices_and_forgets_them() {
 #[test]
 fn a_closed_splice_keeps_its_leg_until_the_leg_has_sent_all() {
     let mut path = super::world::Path::new();
-    let no = path.carrier.open_splice(NAME, contact(), [0; 64]).unwrap();
+    let no = path.carrier.open_splice(NAME, contact(), [0; 76]).unwrap();
     assert!(path.carrier.splice_send(no, b"last words"));
     path.carrier.close_splice(no);
     let leg = (LinkNo(50), TunnelId(1));
@@ -294,7 +294,7 @@ fn a_closed_splice_keeps_its_leg_until_the_leg_has_sent_all() {
     path.hop.handle_command(Time::ZERO, EndHopCommand::Attach { splice, leg });
     assert_eq!(path.hop_outputs().len(), 2, "it closed before it was attached");
 
-    let no = path.carrier.open_splice(NAME, contact(), [0; 64]).unwrap();
+    let no = path.carrier.open_splice(NAME, contact(), [0; 76]).unwrap();
     assert!(path.carrier.splice_send(no, b"last words"));
     path.step(Time::ZERO);
     let splice = SpliceId(2);

@@ -16,12 +16,14 @@ use crate::{
     },
     garlic::{
         Carrier, CarrierOutput, Clove, EndHop, EndHopCommand, EndHopError, EndHopEvent,
-        EndHopOutput, LeaseBook, SPLICE_WINDOW_MAX, SpliceNo, clove::tests::contact, seal_lease,
+        EndHopOutput, LeaseBook, Rate, SPLICE_WINDOW_MAX, SpliceNo, clove::tests::contact,
+        seal_lease,
     },
     id::{LinkNo, SpliceId, TunnelId},
     plane::{CellBody, PartMessage},
     rng::Rng,
     time::Time,
+    wire::SEALED_LEASE_LEN,
 };
 
 pub(super) const NAME: (LinkNo, TunnelId) = (LinkNo(1), TunnelId(1));
@@ -249,7 +251,7 @@ impl World {
     pub(super) fn new() -> Self {
         let mut rng = Rng::from_seed([1; 32]);
         let mut book = LeaseBook::new(rng.fork());
-        let splice_key = book.grant(Time::ZERO, LEASE, NAME).unwrap();
+        let splice_key = book.grant(Time::ZERO, LEASE, Rate::default(), NAME).unwrap();
         Self {
             now: Time::ZERO,
             paths: [Path::new(), Path::new()],
@@ -266,11 +268,11 @@ impl World {
         }
     }
 
-    pub(super) fn seal(&mut self) -> [u8; 64] {
+    pub(super) fn seal(&mut self) -> [u8; SEALED_LEASE_LEN] {
         seal_lease(&mut self.rng, &self.splice_key, &LEASE).unwrap()
     }
 
-    pub(super) fn open(&mut self, sealed: [u8; 64]) -> SpliceNo {
+    pub(super) fn open(&mut self, sealed: [u8; SEALED_LEASE_LEN]) -> SpliceNo {
         self.paths[CLIENT].carrier.open_splice(NAME, contact(), sealed).unwrap()
     }
 
@@ -288,7 +290,8 @@ impl World {
                 if self.deaf_gateway {
                     return;
                 }
-                if self.book.open(self.now, &sealed).is_err() {
+                if self.book.open(self.now, (LinkNo(77), TunnelId(self.next_leg)), &sealed).is_err()
+                {
                     let command = EndHopCommand::CloseSplice { splice };
                     self.paths[CLIENT].hop.handle_command(self.now, command);
                     return;

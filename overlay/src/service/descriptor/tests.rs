@@ -38,6 +38,7 @@ pub(in crate::service) fn descriptor(leases: u8) -> ServiceDescriptor {
         session_day: DAY,
         session_dh: [5; 32],
         session_kem: Box::new([6; KEM_PUBLIC_LEN]),
+        effort: 7,
         leases: (1..=leases).map(lease).collect(),
     }
 }
@@ -81,7 +82,7 @@ prop_compose! {
 
 prop_compose! {
     fn any_descriptor()(
-        created: u32, day: u32, session_dh: [u8; 32], kem: u8,
+        created: u32, day: u32, session_dh: [u8; 32], kem: u8, effort in 0..=EFFORT_MAX,
         leases in prop::collection::vec(any_lease(), 0..=LEASES_MAX),
     ) -> ServiceDescriptor {
         ServiceDescriptor {
@@ -89,6 +90,7 @@ prop_compose! {
             session_day: Day(day),
             session_dh,
             session_kem: Box::new([kem; KEM_PUBLIC_LEN]),
+            effort,
             leases,
         }
     }
@@ -106,7 +108,7 @@ proptest! {
         descriptor in any_descriptor(), at: prop::sample::Index, special: bool, with: u8,
     ) {
         let mut bytes = encoded(&descriptor);
-        let at = if special { 1_225 + at.index(2) * (1 + 96 + at.index(19)) } else { at.index(bytes.len()) };
+        let at = if special { 1_229 + at.index(2) * (1 + 96 + at.index(19)) } else { at.index(bytes.len()) };
         let at = at.min(bytes.len() - 1); // one without leases ends with their count
         bytes[at] = with;
         if let Ok(other) = decoded(&bytes) { prop_assert_eq!(encoded(&other), bytes); }
@@ -137,7 +139,7 @@ proptest! {
         head in prop::collection::vec(any::<u8>(), 0..200), count: u8, len in 0..=PLAIN_LEN, good: bool,
     ) {
         let mut text = if good { encoded(&descriptor(5)) } else { head };
-        if let Some(byte) = text.get_mut(1_225) { *byte = count; }
+        if let Some(byte) = text.get_mut(1_229) { *byte = count; }
         text.resize(len, 0);
         let name = Name::of_service(&key(1));
         let place = place(&name, NETWORK, DAY, 0).unwrap();
@@ -160,7 +162,7 @@ proptest! {
 fn a_descriptor_has_at_most_five_leases() {
     assert!(descriptor(6).encode(&mut Writer::default()).is_err());
     let mut bytes = encoded(&descriptor(5));
-    bytes[1_225] = 6; // format 1, created 4, day 4, X25519 32, ML-KEM 1184
+    bytes[1_229] = 6; // format 1, created 4, day 4, X25519 32, ML-KEM 1184, effort 4
     assert_eq!(decoded(&bytes), Err(WireError::Bad("descriptor leases")));
 }
 
@@ -318,7 +320,7 @@ const VECTOR_NAME: &str = "rkeohxlubhyzl7ks3mwtzos5olfgocn7dwkbeg7toseadnapn5ofm
 const VECTOR_START: u32 = 28_799_596;
 const VECTOR_BLINDED: &str = "4365a13ae756bf2a3291d6b46eb02ac0a05ddeec7864a3d12c99c6d76af25462";
 const VECTOR_KEY: &str = "55933dc2963f720973f97e0758ff54e219bec48eb6f2ba2ca465ec9b9cadd93d";
-const VECTOR_RECORD: &str = "18bc8e29a14671dedf5fe20f778946e0dddae59eed871d6f1dd254dfc9692d4a";
+const VECTOR_RECORD: &str = "d4767f493debb0d8865ab94c00e4f1a5cf008dfbdba9fb0d1fcd7af22d41809f";
 
 #[test]
 fn debug_gives_nothing_away() {

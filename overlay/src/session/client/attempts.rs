@@ -19,6 +19,7 @@ use crate::{
         handshake::ClientHandshake,
         path::{Path, PathNo},
         resume::{ResumeSecret, Role},
+        solve::patience,
         watch::earlier,
     },
     time::Time,
@@ -159,9 +160,14 @@ impl Client {
             let no = PathNo(self.next_path);
             self.next_path = self.next_path.wrapping_add(1);
             let via = Avoid { tunnel, gateway: lease.gateway };
-            let deadline = now + time;
+            let deadline = now + time + patience(self.effort);
             self.attempts.push(Attempt { no, via, step, deadline, for_silence: silent });
-            self.outputs.push_back(ClientOutput::OpenPath { path: no, tunnel, lease });
+            self.outputs.push_back(ClientOutput::OpenPath {
+                path: no,
+                tunnel,
+                lease,
+                effort: self.effort,
+            });
             self.probe(now, self.live.as_ref().map_or(now, |live| live.path.heard));
             let alone = if silent { RACE_AFTER } else { rtt.clamp(RACE_AFTER, RACE_AFTER_RESET) };
             self.race_at = now + alone;
@@ -214,7 +220,7 @@ impl Client {
     pub(super) fn ask(&mut self, now: Time) {
         let due = if self.target.is_none() {
             now
-        } else if self.leases.all_failed() {
+        } else if self.leases.all_failed() || self.live.is_none() && self.refused {
             self.asked_at + ASK_SOON
         } else if self.live.is_none() && self.failures >= EAGER_ATTEMPTS {
             self.asked_at + ASK_EVERY

@@ -286,7 +286,7 @@ fn the_tables_are_bounded_and_one_neighbour_gets_a_quarter() {
     }
     assert_eq!(case.transit.status().tunnels, 4);
     assert_eq!(case.transit.status().refused_early, 16);
-    let config = TransitConfig { pending_max: 3, ..TransitConfig::default() };
+    let config = TransitConfig { pending_max: 12, ..TransitConfig::default() };
     let mut case = Case::new(config);
     for number in 1..=5 {
         case.build(at(0), number, 3);
@@ -296,6 +296,55 @@ fn the_tables_are_bounded_and_one_neighbour_gets_a_quarter() {
     case.input(at(1), TransitInput::LaneClosed { link: BEFORE, tunnel: TunnelId(1) });
     case.build(at(1), 6, 3);
     assert_eq!(case.transit.status().pending, 3);
+}
+
+#[test]
+fn whoever_takes_all_they_can_leave_room_for_others() {
+    let config = TransitConfig { tunnels_max: 60, ..TransitConfig::default() };
+    let mut case = Case::new(config);
+    for number in 1..=60 {
+        for link in 10..19 {
+            let (message, _) = build::create(&mut case.rng, WALL, &case.hops[..1], 30).unwrap();
+            let (link, tunnel) = (LinkNo(link), TunnelId(number));
+            case.input(at(0), TransitInput::Build { link, tunnel, message });
+        }
+    }
+    assert!((40..=48).contains(&case.transit.status().tunnels));
+    for number in 1..=3 {
+        let pending = case.build(at(1), number, 1);
+        assert!(pending.open(&reply_to(case.outputs(), BEFORE)).is_ok());
+    }
+}
+
+#[test]
+fn builds_wait_for_their_turn_and_a_flood_leaves_the_others_theirs() {
+    let config = TransitConfig { builds_per_second: 4, ..TransitConfig::default() };
+    let mut case = Case::new(config);
+    for number in 1..=40 {
+        let message = Box::new([0; crate::wire::BUILD_LEN]);
+        case.input(at(0), TransitInput::Build { link: AFTER, tunnel: TunnelId(number), message });
+    }
+    let status = case.transit.status();
+    assert_eq!((status.refused_unopened, status.waiting), (2, 16));
+    assert_eq!(status.refused_early, 22);
+    case.outputs();
+    let pending = case.build(at(10), 5, 1);
+    assert!(case.outputs().is_empty());
+    let due = case.transit.poll_timeout().unwrap();
+    assert_eq!(due, at(250).time);
+    case.transit.handle_timeout(at(250));
+    assert!(pending.open(&reply_to(case.outputs(), BEFORE)).is_ok());
+}
+
+#[test]
+fn a_flood_from_one_neighbour_to_one_router_is_not_passed_on() {
+    let mut case = Case::new(TransitConfig::default());
+    for number in 1..=60 {
+        case.build(at(0), number, 3);
+    }
+    let asks = |output: &TransitOutput| matches!(output, TransitOutput::Connect { .. });
+    assert_eq!(case.outputs().iter().filter(|output| asks(output)).count(), 40);
+    assert_eq!(case.transit.status().unreachable, 20);
 }
 
 #[test]

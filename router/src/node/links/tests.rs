@@ -38,7 +38,7 @@ fn router(seed: u8, address: &str) -> Arc<RouterDescriptor> {
 }
 
 fn registry(local: bool) -> Links {
-    Links::new(router(0, "8.8.8.8:9000").id(), local)
+    Links::new(router(0, "8.8.8.8:9000").id(), local, 1_024)
 }
 
 fn ask(links: &mut Links, now: Now, to: &RouterDescriptor, by: Option<LinkNo>) -> Asked {
@@ -93,7 +93,7 @@ fn of_two_links_both_sides_keep_the_same() {
     let (a, b) = (router(1, "8.8.4.1:9000"), router(2, "9.9.9.9:9000"));
     // Both dial at once. On each side its own dial comes up first, then the other's.
     let keeps_own_dial = |me: &Arc<RouterDescriptor>, peer: &Arc<RouterDescriptor>| {
-        let mut links = Links::new(me.id(), false);
+        let mut links = Links::new(me.id(), false, 1_024);
         assert_eq!(links.ask(at(0), &peer.contact(), Asker::Ring, None), Asked::Pending);
         let Some(LinksOutput::Dial { link: own, .. }) = links.poll_output() else {
             panic!("no dial")
@@ -124,4 +124,31 @@ fn a_link_that_nobody_needs_is_retired_and_one_with_a_lane_is_not() {
     assert_eq!(links.poll_output(), None);
     links.tidy(at(361).time);
     assert_eq!(links.poll_output(), Some(LinksOutput::Retire(link)));
+}
+
+#[test]
+fn one_place_gets_a_sixteenth_of_the_links_where_places_mean_something() {
+    let from = |n: u32| {
+        let [_, _, high, low] = n.to_be_bytes();
+        SocketAddr::from(([9, 9, high, low], 4_000)).into()
+    };
+    let came = |links: &mut Links| {
+        (0..200).filter(|n| links.accept(at(0).time, from(*n)).is_some()).count()
+    };
+    let mut links = registry(false);
+    assert_eq!(came(&mut links), 64);
+    let elsewhere = SocketAddr::from(([9, 10, 0, 1], 4_000)).into();
+    assert!(links.accept(at(0).time, elsewhere).is_some());
+    assert_eq!(came(&mut registry(true)), 200);
+}
+
+#[test]
+fn with_whom_the_operator_bans_there_is_no_link_either_way() {
+    let mut links = registry(false).banning(vec!["9.9.0.0/16".parse().unwrap()]);
+    let inside = router(1, "9.9.3.4:9000");
+    assert_eq!(ask(&mut links, at(0), &inside, None), Asked::Refused);
+    assert_eq!(links.accept(at(0).time, inside.address()), None);
+    let outside = router(2, "9.10.3.4:9000");
+    assert!(links.accept(at(0).time, outside.address()).is_some());
+    assert_eq!(ask(&mut links, at(0), &outside, None), Asked::Pending);
 }

@@ -1,0 +1,102 @@
+//! How a node is: numbers and a verdict in words.
+//!
+//! Lives here: asking the node's parts and saying it. Does not live here: anything that changes them.
+
+use warren_overlay::{
+    ring::admission::NetworkName, service::Name, time::Now, tunnel::guards::Verdict,
+};
+
+use super::Node;
+use crate::status::{ServiceStatus, Status};
+
+/// What a router that carries nothing for others says of itself.
+const CLIENT_ONLY: &str = " It carries no tunnels of others: whoever watches its line knows that all \
+                           of its traffic is its owner's.";
+impl Node {
+    /// How the node is.
+    pub fn status(&self, now: Now) -> Status {
+        let ring = self.ring.status();
+        let pools = self.pools.status();
+        let transit = self.transit.status();
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        // Ready: min(10, N-1) neighbours, or every one there is; and a client tunnel.
+        let enough = ring.neighbours >= 10.min(ring.degree).min(ring.known);
+        let ready = ring.joined
+            && enough
+            && ring.known > usize::from(self.hops)
+            && pools.stock + pools.held > 0;
+        // A path's hops, and somebody else to talk to.
+        let others_needed = usize::from(self.hops) + 1;
+        let guard_fails = self
+            .pools
+            .guards()
+            .list()
+            .iter()
+            .any(|guard| self.pools.guards().verdict(guard.id) != Verdict::Well);
+        let verdict = if ring.known == 0 {
+            "Alone: no other router is known. `warren invite` prints a line for the next router, \
+             `warren join LINE` uses one."
+                .to_owned()
+        } else if ring.known < others_needed {
+            format!(
+                "Too few routers for {} hops: have {}, need {}. It will go on by itself when more \
+                 have joined.",
+                self.hops,
+                ring.known + 1,
+                others_needed + 1
+            )
+        } else if ready && self.relaxed {
+            format!("Ready, but the anonymity set is too small: {} routers known.", ring.known)
+        } else if ready {
+            let alone = if self.descriptor.carries() { "" } else { CLIENT_ONLY };
+            format!("Ready: {} neighbours, {} tunnels.{alone}", ring.neighbours, pools.stock)
+        } else if !ring.joined {
+            "Joining the ring.".to_owned()
+        } else if !enough {
+            format!("Looking for neighbours: {} so far.", ring.neighbours)
+        } else {
+            "Building the first tunnel.".to_owned()
+        };
+        Status {
+            ready,
+            verdict,
+            uptime_s: now.time.since(self.started).as_secs(),
+            neighbours: count(ring.neighbours),
+            links: count(self.links.up_links().count()),
+            known_routers: count(ring.known),
+            tunnels_ready: count(pools.stock),
+            tunnels_used: count(pools.held),
+            tunnels_transit: count(transit.tunnels),
+            transit: self.descriptor.carries(),
+            links_limit: count(self.links.max()),
+            builds_waiting: count(transit.waiting),
+            builds_accepted: transit.accepted,
+            builds_refused: transit.refused_early + transit.refused_unopened,
+            bandwidth_kbps: self.descriptor.fields().bandwidth_kbps,
+            records_held: self.holder.len(),
+            blocks_held: self.holder.status().blocks,
+            contexts: count(self.contexts.len()),
+            services: count(self.services.len()),
+            anonymity_set_small: self.relaxed,
+            guard_fails,
+            network: match &self.network.name {
+                NetworkName::Named(name) => name.clone(),
+                NetworkName::Random(_) => "private".into(),
+            },
+            version: env!("CARGO_PKG_VERSION").into(),
+            ..Status::default()
+        }
+    }
+}
+
+/// What `warren services` shows, from the parts that know.
+pub fn service_status(
+    label: String,
+    name: &Name,
+    target: String,
+    state: Option<(u32, bool)>,
+) -> ServiceStatus {
+    let (gateways, published) = state.unwrap_or_default();
+    let name = name.to_string();
+    ServiceStatus { label, name, target, gateways, published, hops: None }
+}
