@@ -14,6 +14,7 @@
 //!
 //! One task a router: see docs/decisions/0001-one-task-a-router.md.
 
+mod change;
 mod clock;
 mod conn;
 pub(crate) mod control;
@@ -23,11 +24,13 @@ mod history;
 mod metrics;
 pub(crate) mod open_files;
 mod page;
+pub(crate) mod private;
 mod services;
 pub(crate) mod setup;
 pub(crate) mod sites;
 mod streams;
 mod task;
+pub(crate) mod why;
 
 use std::{net::SocketAddr, sync::Arc};
 

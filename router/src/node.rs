@@ -4,9 +4,11 @@
 //! children's outputs become inputs (`wiring.rs`), what each of them does (`overlay`, `datastore`,
 //! and beside this file `links`, `exits`, `contexts`, `services`, `transfers`).
 
+mod change;
 mod contexts;
 mod exits;
 mod links;
+mod probes;
 mod services;
 mod transfers;
 mod wiring;
@@ -28,7 +30,7 @@ use warren_overlay::{
         admission::{Network, NetworkName},
     },
     rng::Rng,
-    service::Name,
+    service::{AccessKey, Name},
     session::{End, EndEvent, EndInput, Requester},
     time::{Now, Time, Wall},
     tunnel::{
@@ -42,10 +44,11 @@ use warren_overlay::{
 use warren_proxy::{Failure, IsolationKey};
 
 use self::{
-    contexts::Contexts, exits::Exits, links::Links, services::Services, transfers::Transfers,
+    contexts::Contexts, exits::Exits, links::Links, probes::Probes, services::Services,
+    transfers::Transfers,
 };
 pub use self::{
-    services::ServiceSettings,
+    services::{Clients, ServiceSettings},
     transfers::{JobAnswer, JobEvent, JobInput, JobNo, JobRequest},
 };
 use crate::{
@@ -166,6 +169,20 @@ pub enum NodeInput {
         /// Its keys.
         settings: Box<ServiceSettings>,
     },
+    /// Who may reach a service from now on; sessions of all others end.
+    Admit {
+        /// Which.
+        end: EndNo,
+        /// Those who may.
+        clients: Clients,
+    },
+    /// A private service admits this router, or no longer shall.
+    Access {
+        /// Which.
+        name: Name,
+        /// What is shared with it; none to forget that.
+        key: Option<Arc<AccessKey>>,
+    },
     /// The operator withdraws a service.
     Unexpose {
         /// Which.
@@ -177,6 +194,11 @@ pub enum NodeInput {
         job: JobNo,
         /// What.
         input: JobInput,
+    },
+    /// The machine slept, or its network is another one: no link of before leads anywhere.
+    Moved {
+        /// Where others reach it now; none if as before.
+        address: Option<Address>,
     },
     /// Whether the router has no room for more tunnels of others (processor, memory).
     Loaded(bool),
@@ -276,6 +298,7 @@ pub struct Node {
     pools: Pools,
     contexts: Contexts,
     services: Services,
+    probes: Probes,
     transfers: Transfers,
     /// Whose question each of the ring's queries is.
     queries: BTreeMap<u32, u64>,
@@ -340,6 +363,7 @@ impl Node {
             pools: Pools::new(pools, guards, rng.fork()),
             contexts: Contexts::new(network_id, memory, rng.fork()),
             services: Services::new(network_id, memory, rng.fork()),
+            probes: Probes::new(network_id, rng.fork()),
             transfers: Transfers::default(),
             network: settings.network,
             identity: settings.identity,
@@ -391,6 +415,7 @@ impl Node {
 
     /// Time passed.
     pub fn handle_timeout(&mut self, now: Now) {
+        self.notice_sleep(now);
         if self.tidy_at <= now.time {
             self.tidy_at = now.time + TIDY_EVERY;
             self.tidy(now);
@@ -405,6 +430,7 @@ impl Node {
         self.pools.handle_timeout(now);
         self.contexts.handle_timeout(now);
         self.services.handle_timeout(now);
+        self.probes.handle_timeout(now);
         self.transfers.handle_timeout(now);
         self.wire(now);
     }
@@ -423,6 +449,7 @@ impl Node {
             self.pools.poll_timeout(),
             self.contexts.poll_timeout(),
             self.services.poll_timeout(),
+            self.probes.poll_timeout(),
             self.transfers.poll_timeout(),
         ];
         let own = [self.tidy_at, self.save_at];
@@ -557,6 +584,18 @@ impl Node {
         self.services.status(end)
     }
 
+    /// How long after it began each part of a conversation's way to its service was done, as far as it
+    /// came: a tunnel, the descriptor, a gateway, the session. Empty for one that began long ago.
+    pub fn way(&self, end: EndNo) -> Vec<Duration> {
+        self.contexts.way(end)
+    }
+
+    /// Since when every look from outside has found a service and got through to it; one is taken
+    /// every two minutes.
+    pub fn reachable(&self, end: EndNo) -> Option<Time> {
+        self.services.reachable(end)
+    }
+
     /// A line for the next router: this network, this router and a few neighbours.
     pub fn invite(&self) -> crate::invite::Invite {
         let own = std::iter::once(&self.descriptor);
@@ -574,5 +613,5 @@ pub fn service_status(
 ) -> ServiceStatus {
     let (gateways, published) = state.unwrap_or_default();
     let name = name.to_string();
-    ServiceStatus { label, name, target, gateways, published, hops: None }
+    ServiceStatus { label, name, target, gateways, published, ..ServiceStatus::default() }
 }

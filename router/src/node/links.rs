@@ -391,6 +391,16 @@ impl Links {
         })
     }
 
+    /// Links, dials and handshakes.
+    pub(super) fn all(&self) -> Vec<LinkNo> {
+        self.links.keys().copied().collect()
+    }
+
+    /// Addresses that failed may work from where this router is now.
+    pub(super) fn forgive(&mut self) {
+        self.failed.clear();
+    }
+
     /// Ends dials that take too long and links that nobody needs. Call about once a second.
     pub(super) fn tidy(&mut self, now: Time) -> Vec<LinkNo> {
         let mut late = Vec::new();
