@@ -29,9 +29,11 @@ mod process;
 mod reload;
 mod run;
 mod services;
+mod shares;
 mod sim;
 mod site;
 mod testnet;
+mod why;
 
 use std::{io::Write, path::PathBuf, process::ExitCode};
 
@@ -57,6 +59,8 @@ enum Command {
     Status(run::StatusArgs),
     /// Look for what is wrong, and say what to do about it
     Doctor(doctor::Doctor),
+    /// Say which part of the way to a service, site or file is slow or fails, measured
+    Why(why::Why),
     /// Print a line that lets the next router join this network
     Invite(invite::InviteArgs),
     /// Join the network of an invite line (before `warren run`)
@@ -67,6 +71,8 @@ enum Command {
     Services(Report),
     /// Withdraw a hidden service for good
     Unexpose(services::Unexpose),
+    /// Private services: say who reaches one, or take what somebody shares with you
+    Service(shares::Service),
     /// Store a file or folder and print its URI; `-` stores standard input
     Put(files::Put),
     /// List the puts that are under way, or end one
@@ -233,11 +239,13 @@ async fn run_command(command: Command) -> Result<(), Failure> {
         Command::Run(run) => run::run(run).await,
         Command::Status(args) => run::status(args).await,
         Command::Doctor(args) => doctor::doctor(args).await,
+        Command::Why(args) => why::why(args).await,
         Command::Invite(args) => invite::invite(args).await,
         Command::Join(join) => run::join(&join),
         Command::Expose(expose) => services::expose(expose).await,
         Command::Services(report) => services::list(report).await,
         Command::Unexpose(unexpose) => services::unexpose(unexpose).await,
+        Command::Service(service) => shares::service(service).await,
         Command::Put(put) => files::put(put).await,
         Command::Puts(puts) => files::puts(puts).await,
         Command::Get(get) => files::get(get).await,

@@ -16,6 +16,7 @@
 
 mod allowance;
 pub(crate) mod bundles;
+mod change;
 mod clock;
 mod conn;
 pub(crate) mod control;
@@ -28,11 +29,13 @@ pub(crate) mod open_files;
 mod outbound;
 mod page;
 pub(crate) mod pins;
+pub(crate) mod private;
 mod services;
 pub(crate) mod setup;
 pub(crate) mod sites;
 mod streams;
 mod task;
+pub(crate) mod why;
 
 use std::{net::SocketAddr, sync::Arc};
 

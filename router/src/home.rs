@@ -14,6 +14,7 @@
 //! | `guards` | first hops of own tunnels | new guards |
 //! | `services/LABEL` | a hidden service: key, target | its name |
 //! | `contexts/NAME` | the secret of a context: what is put there has its keys from it | the same files get other keys |
+//! | `access/LETTERS` | what a private service shares with this router | it must be shared anew |
 //! | `transfers/`, `transfers.key` | puts under way, and what seals them | they must be put again |
 //! | `sites/LETTERS` | a stored site: key, newest version | nobody can update it |
 //! | `store.key` | seals `records/` and `blocks/` | what is in them |

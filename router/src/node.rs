@@ -4,9 +4,11 @@
 //! children's outputs become inputs (`wiring.rs`), what each of them does (`overlay`, `datastore`,
 //! and beside this file `links`, `exits`, `contexts`, `services`, `transfers`).
 
+mod change;
 mod contexts;
 mod exits;
 mod links;
+mod probes;
 mod report;
 mod services;
 mod transfers;
@@ -26,7 +28,7 @@ use warren_overlay::{
     plane::{LinkCommand, LinkEvent},
     ring::{Ring, RingConfig, admission::Network},
     rng::Rng,
-    service::{Lease, Name},
+    service::{AccessKey, Lease, Name},
     session::{End, EndEvent, EndInput, Requester},
     time::{Now, Time, Wall},
     tunnel::{
@@ -40,11 +42,12 @@ use warren_overlay::{
 use warren_proxy::{Failure, IsolationKey};
 
 use self::{
-    contexts::Contexts, exits::Exits, links::Links, services::Services, transfers::Transfers,
+    contexts::Contexts, exits::Exits, links::Links, probes::Probes, services::Services,
+    transfers::Transfers,
 };
 pub use self::{
     report::service_status,
-    services::ServiceSettings,
+    services::{Clients, ServiceSettings},
     transfers::{JobAnswer, JobEvent, JobInput, JobNo, JobRequest},
 };
 use crate::{app::StreamNo, config::Ban};
@@ -170,6 +173,20 @@ pub enum NodeInput {
         /// Its keys.
         settings: Box<ServiceSettings>,
     },
+    /// Who may reach a service from now on; sessions of all others end.
+    Admit {
+        /// Which.
+        end: EndNo,
+        /// Those who may.
+        clients: Clients,
+    },
+    /// A private service admits this router, or no longer shall.
+    Access {
+        /// Which.
+        name: Name,
+        /// What is shared with it; none to forget that.
+        key: Option<Arc<AccessKey>>,
+    },
     /// The operator withdraws a service.
     Unexpose {
         /// Which.
@@ -181,6 +198,11 @@ pub enum NodeInput {
         job: JobNo,
         /// What.
         input: JobInput,
+    },
+    /// The machine slept, or its network is another one: no link of before leads anywhere.
+    Moved {
+        /// Where others reach it now; none if as before.
+        address: Option<Address>,
     },
     /// Whether the router has no room for more tunnels of others (processor, memory).
     Loaded(bool),
@@ -282,6 +304,7 @@ pub struct Node {
     pools: Pools,
     contexts: Contexts,
     services: Services,
+    probes: Probes,
     transfers: Transfers,
     /// Whose question each of the ring's queries is.
     queries: BTreeMap<u32, u64>,
@@ -353,6 +376,7 @@ impl Node {
             pools: Pools::new(pools, guards, rng.fork()),
             contexts: Contexts::new(network_id, memory, rng.fork()),
             services: Services::new(network_id, memory, rng.fork()),
+            probes: Probes::new(network_id, rng.fork()),
             transfers: Transfers::default(),
             network: settings.network,
             identity: settings.identity,
@@ -428,6 +452,7 @@ impl Node {
 
     /// Time passed.
     pub fn handle_timeout(&mut self, now: Now) {
+        self.notice_sleep(now);
         for link in self.links.tidy(now.time) {
             self.out.push_back(NodeOutput::Shut { link });
         }
@@ -446,6 +471,7 @@ impl Node {
         self.pools.handle_timeout(now);
         self.contexts.handle_timeout(now);
         self.services.handle_timeout(now);
+        self.probes.handle_timeout(now);
         self.transfers.handle_timeout(now);
         self.wire(now);
     }
@@ -465,6 +491,7 @@ impl Node {
             self.pools.poll_timeout(),
             self.contexts.poll_timeout(),
             self.services.poll_timeout(),
+            self.probes.poll_timeout(),
             self.transfers.poll_timeout(),
             self.links.poll_timeout(),
         ];
@@ -536,6 +563,18 @@ impl Node {
     /// How each service is: gateways that stand, whether it is published.
     pub fn service(&self, end: EndNo) -> Option<(u32, bool)> {
         self.services.status(end)
+    }
+
+    /// How long after it began each part of a conversation's way to its service was done, as far as it
+    /// came: a tunnel, the descriptor, a gateway, the session. Empty for one that began long ago.
+    pub fn way(&self, end: EndNo) -> Vec<Duration> {
+        self.contexts.way(end)
+    }
+
+    /// Since when every look from outside has found a service and got through to it; one is taken
+    /// every two minutes.
+    pub fn reachable(&self, end: EndNo) -> Option<Time> {
+        self.services.reachable(end)
     }
 
     /// A line for the next router: this network, this router and a few neighbours.

@@ -84,7 +84,7 @@ pub struct Status {
 }
 
 /// A hidden service as `warren services` shows it.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 pub struct ServiceStatus {
     /// What the operator calls it.
     pub label: String,
@@ -98,4 +98,9 @@ pub struct ServiceStatus {
     pub published: bool,
     /// Hops of its tunnels, 1 to 4, where they are not the router's.
     pub hops: Option<u8>,
+    /// For how many seconds it has been reached, by its own looks from outside, one every two minutes;
+    /// absent before the first and after one that did not reach it.
+    pub reachable_s: Option<u64>,
+    /// With how many it is shared, where it is private.
+    pub shares: Option<u32>,
 }

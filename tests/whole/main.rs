@@ -35,10 +35,13 @@ mod layers;
 mod load;
 mod logs;
 mod operation;
+mod private;
 mod shared;
 mod sites;
+mod sleep;
 mod survival;
 mod tidy;
+mod why;
 
 use harness::runner;
 
@@ -66,6 +69,9 @@ fn main() {
         files::group(),
         hostile::group(),
         by_hand::group(),
+        private::group(),
+        sleep::group(),
+        why::group(),
         operation::group(),
         files::outliving(),
         survival::group(),

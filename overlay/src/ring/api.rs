@@ -43,7 +43,8 @@ pub enum Request {
 #[derive(Clone, Debug)]
 pub enum Input {
     /// Join, with whoever is known: first `cached` (the neighbours of last time), then `seeds` (from
-    /// an invite). With neither, wait for others.
+    /// an invite). With neither, wait for others. Also for a router that lost all links at once: it
+    /// joins again without any pause.
     Start {
         /// Seeds of an invite.
         seeds: Vec<Arc<RouterDescriptor>>,

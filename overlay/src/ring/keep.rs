@@ -171,6 +171,9 @@ impl Ring {
         seeds: Vec<Arc<RouterDescriptor>>,
         cached: Vec<Arc<RouterDescriptor>>,
     ) {
+        if self.keep.leaving() {
+            return;
+        }
         let mut all: Vec<Arc<RouterDescriptor>> = Vec::new();
         for seed in cached.into_iter().chain(seeds) {
             let known = all.iter().any(|other| other.id() == seed.id());
@@ -182,6 +185,11 @@ impl Ring {
         self.keep.seeds = all;
         self.keep.stage = Stage::Joining { since: now.time };
         self.keep.seeds_answered = 0;
+        // It may have been on the ring before, until its machine slept or moved.
+        (self.keep.seeds_open, self.keep.seeds_again) = (0, None);
+        self.keep.dials.clear();
+        (self.keep.fruitless, self.keep.lookups, self.keep.draw_after) = (0, 0, now.time);
+        self.view.forgive();
         self.keep.dirty = true;
         self.keep.next_gossip = Some(self.jittered(now, GOSSIP_EVERY));
         self.keep.next_lookup = Some(now.time + Duration::from_secs(1));

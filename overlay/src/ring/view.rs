@@ -153,6 +153,11 @@ impl View {
         self.failed.remove(id);
     }
 
+    /// All may be tried again: they were out of reach through no fault of theirs.
+    pub(super) fn forgive(&mut self) {
+        self.failed.clear();
+    }
+
     /// Whether it is not to be tried for now.
     pub(super) fn has_failed(&self, now: Time, id: &RouterId) -> bool {
         self.failed.get(id).is_some_and(|(until, _)| now < *until)

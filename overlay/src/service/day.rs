@@ -13,7 +13,7 @@
 
 use std::fmt;
 
-use super::Name;
+use super::{AccessKey, Name};
 use crate::{
     crypto::{blind, kdf},
     id::{Key, NetworkId},
@@ -102,14 +102,33 @@ impl fmt::Debug for Place {
     }
 }
 
-/// Place `index` (0 to 5) of a service's descriptor on `day`.
+/// What a place's key is blinded by: for everybody, or for the client that holds `access`.
+pub(super) fn blinding_parts<'a>(
+    place: &'a [u8; 37],
+    access: Option<&'a AccessKey>,
+) -> impl AsRef<[&'a [u8]]> {
+    let mut parts: Vec<&[u8]> = vec![place];
+    parts.extend(access.map(|access| access.place().as_slice()));
+    parts
+}
+
+/// Place `index` (0 to 5) of a service's descriptor on `day`: the one for everybody, or the one for
+/// the client that holds `access`.
 ///
 /// `None` for an index over 5; a `Name` holds a valid key, whose blinding does not fail.
-pub fn place(name: &Name, network: NetworkId, day: Day, index: u8) -> Option<Place> {
+pub fn place(
+    name: &Name,
+    access: Option<&AccessKey>,
+    network: NetworkId,
+    day: Day,
+    index: u8,
+) -> Option<Place> {
     if usize::from(index) >= PLACES {
         return None;
     }
-    let blinded = blind::blind_public(name.key(), &[&blinding(network, day, index)])?;
+    let place = blinding(network, day, index);
+    let parts = blinding_parts(&place, access);
+    let blinded = blind::blind_public(name.key(), parts.as_ref())?;
     Some(Place { day, index, blinded, key: Record::key_of(&blinded) })
 }
 
@@ -118,9 +137,9 @@ pub(super) fn indexes() -> impl Iterator<Item = u8> {
     0..PLACES_U8
 }
 
-/// All six places of a service's descriptor on `day`, in order of their index.
-pub fn places(name: &Name, network: NetworkId, day: Day) -> Vec<Place> {
-    indexes().filter_map(|index| place(name, network, day, index)).collect()
+/// All six places of a service's descriptor on `day`, in order of their index; see [`place`].
+pub fn places(name: &Name, access: Option<&AccessKey>, network: NetworkId, day: Day) -> Vec<Place> {
+    indexes().filter_map(|index| place(name, access, network, day, index)).collect()
 }
 
 #[cfg(test)]
@@ -174,25 +193,28 @@ mod tests {
     }
 
     #[test]
-    fn places_differ_by_name_network_day_and_index() {
+    fn places_differ_by_name_client_network_day_and_index() {
         let mut seen = BTreeSet::new();
         let mut count = 0;
+        let access = [1, 2].map(|seed| AccessKey::generate(&mut Rng::from_seed([seed; 32])));
         for seed in 0..2 {
-            for network in [NetworkId([1; 32]), NetworkId([2; 32])] {
-                for day in [Day(7), Day(8)] {
-                    for place in places(&name(seed), network, day) {
-                        seen.insert(place.blinded);
-                        seen.insert(place.key.0);
-                        count += 2;
+            for access in [None, Some(&access[0]), Some(&access[1])] {
+                for network in [NetworkId([1; 32]), NetworkId([2; 32])] {
+                    for day in [Day(7), Day(8)] {
+                        for place in places(&name(seed), access, network, day) {
+                            seen.insert(place.blinded);
+                            seen.insert(place.key.0);
+                            count += 2;
+                        }
                     }
                 }
             }
         }
-        assert_eq!((seen.len(), count), (96, 96));
+        assert_eq!((seen.len(), count), (288, 288));
     }
 
     #[test]
     fn there_is_no_seventh_place() {
-        assert_eq!(place(&name(1), NetworkId([1; 32]), Day(7), 6), None);
+        assert_eq!(place(&name(1), None, NetworkId([1; 32]), Day(7), 6), None);
     }
 }

@@ -16,8 +16,8 @@
 use std::fmt;
 
 use super::{
-    Day, Name, Place,
-    day::{self, blinding},
+    AccessKey, Day, Name, Place,
+    day::{self, blinding, blinding_parts},
 };
 use crate::{
     crypto::{
@@ -191,14 +191,25 @@ impl ServiceDescriptor {
 
     /// The blinded key that a session under this descriptor's keys is bound to (PROTOCOL P9): that
     /// of place 0 on the day of the session keys. The service computes the same from its own.
-    pub fn binding(&self, name: &Name, network: NetworkId) -> Option<[u8; 32]> {
-        binding(name, network, self.session_day)
+    pub fn binding(
+        &self,
+        name: &Name,
+        access: Option<&AccessKey>,
+        network: NetworkId,
+    ) -> Option<[u8; 32]> {
+        binding(name, access, network, self.session_day)
     }
 }
 
-/// The blinded key that sessions under the session keys made on `day` are bound to.
-pub fn binding(name: &Name, network: NetworkId, day: Day) -> Option<[u8; 32]> {
-    day::place(name, network, day, 0).map(|place| place.blinded)
+/// The blinded key that sessions under the session keys made on `day` are bound to: everybody's, or
+/// those of the client that holds `access`.
+pub fn binding(
+    name: &Name,
+    access: Option<&AccessKey>,
+    network: NetworkId,
+    day: Day,
+) -> Option<[u8; 32]> {
+    day::place(name, access, network, day, 0).map(|place| place.blinded)
 }
 
 /// Says only how many leases there are.
@@ -208,7 +219,8 @@ impl fmt::Debug for ServiceDescriptor {
     }
 }
 
-/// Seals `descriptor` into the record of place `index` (0 to 5) on `day`.
+/// Seals `descriptor` into the record of place `index` (0 to 5) on `day`: for everybody who knows
+/// the name, or for the client that holds `access`.
 ///
 /// Every call draws a fresh salt, hence a fresh key: nothing is ever sealed twice under one key,
 /// even when a version repeats because its counter was lost.
@@ -219,6 +231,7 @@ impl fmt::Debug for ServiceDescriptor {
 pub fn seal(
     rng: &mut Rng,
     key: &ServiceKey,
+    access: Option<&AccessKey>,
     network: NetworkId,
     day: Day,
     index: u8,
@@ -231,9 +244,10 @@ pub fn seal(
     let mut text = w.into_bytes();
     text.resize(PLAIN_LEN, 0);
 
-    let blinded = key.blind(&[&blinding(network, day, index)]);
+    let place = blinding(network, day, index);
+    let blinded = key.blind(blinding_parts(&place, access).as_ref());
     let salt = rng.bytes::<SALT_LEN>();
-    let aead = sealing(&key.public(), &blinded.public(), network, day, index, version, &salt);
+    let aead = sealing(&key.public(), &blinded.public(), access, &place, version, &salt);
     let tag = aead.seal_in_place(0, &[], &mut text);
 
     let mut payload = Writer::with_capacity(SEALED_LEN);
@@ -246,6 +260,7 @@ pub fn seal(
 /// Looks at neither clock nor earlier versions: `lookup.rs` does.
 pub fn open(
     name: &Name,
+    access: Option<&AccessKey>,
     network: NetworkId,
     place: &Place,
     record: &Record,
@@ -259,7 +274,8 @@ pub fn open(
     let tag = r.array::<TAG_LEN>("descriptor tag")?;
     r.finish()?;
     let version = record.version();
-    sealing(name.key(), &place.blinded, network, place.day, place.index, version, &salt)
+    let at = blinding(network, place.day, place.index);
+    sealing(name.key(), &place.blinded, access, &at, version, &salt)
         .open_in_place(0, &[], &mut text, &tag)
         .map_err(|_| DescriptorError::Sealed)?;
     let mut r = Reader::new(&text);
@@ -273,15 +289,15 @@ pub fn open(
 fn sealing(
     key: &[u8; 32],
     blinded: &[u8; 32],
-    network: NetworkId,
-    day: Day,
-    index: u8,
+    access: Option<&AccessKey>,
+    place: &[u8; 37],
     version: u64,
     salt: &[u8; SALT_LEN],
 ) -> Aead {
-    let place = blinding(network, day, index);
-    let secret: Secret<32> =
-        kdf::derive_secret(SEAL, &[key, blinded, &place, &version.to_be_bytes(), salt]);
+    let version = version.to_be_bytes();
+    let mut parts: Vec<&[u8]> = vec![key, blinded, place, &version, salt];
+    parts.extend(access.map(|access| access.seal().as_slice()));
+    let secret: Secret<32> = kdf::derive_secret(SEAL, &parts);
     Aead::new(&secret)
 }
 

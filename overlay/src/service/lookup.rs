@@ -18,7 +18,7 @@
 
 use std::{collections::VecDeque, fmt, sync::Arc, time::Duration};
 
-use super::{Day, Name, PLACES, Place, ServiceDescriptor, open, place};
+use super::{AccessKey, Day, Name, PLACES, Place, ServiceDescriptor, open, place};
 use crate::{
     garlic::RecordAnswer,
     id::{Key, NetworkId},
@@ -134,6 +134,7 @@ enum State {
 /// The lookup of one name.
 pub struct Lookup {
     name: Name,
+    access: Option<Arc<AccessKey>>,
     network: NetworkId,
     today: Day,
     floor: u64,
@@ -145,9 +146,16 @@ pub struct Lookup {
 }
 
 impl Lookup {
-    /// Starts looking `name` up. `floor` is the lowest version to accept
-    /// ([`super::VersionMemory::floor`]).
-    pub fn new(now: Now, name: Name, network: NetworkId, floor: u64, mut rng: Rng) -> Self {
+    /// Starts looking `name` up: where everybody does, or where the client that holds `access` does.
+    /// `floor` is the lowest version to accept ([`super::VersionMemory::floor`]).
+    pub fn new(
+        now: Now,
+        name: Name,
+        access: Option<Arc<AccessKey>>,
+        network: NetworkId,
+        floor: u64,
+        mut rng: Rng,
+    ) -> Self {
         let today = Day::at(&name, now.wall);
         let mut days = vec![today];
         if Day::at(&name, now.wall.plus(NEAR_MIN)) != today {
@@ -158,14 +166,16 @@ impl Lookup {
         let mut asks = Vec::with_capacity(days.len() * PLACES);
         for (nth, day) in days.into_iter().enumerate() {
             for (at, index) in shuffled(&mut rng).into_iter().enumerate() {
-                let Some(place) = place(&name, network, day, index) else { continue };
+                let place = place(&name, access.as_deref(), network, day, index);
+                let Some(place) = place else { continue };
                 asks.push(Ask { place, wave: nth + at / WAVE, reply: Reply::Unsent });
             }
         }
         let state = State::Asking { wave: 0, until: now.time };
         let (best, outputs) = (None, VecDeque::new());
         let started = now.time;
-        let mut lookup = Self { name, network, today, floor, started, asks, best, state, outputs };
+        let mut lookup =
+            Self { name, access, network, today, floor, started, asks, best, state, outputs };
         lookup.send(now.time, 0);
         lookup
     }
@@ -218,7 +228,8 @@ impl Lookup {
     /// Checks a record from `place` and keeps it if it is the best so far.
     fn read(&mut self, place: Place, bytes: &[u8], now: Now) -> Reply {
         let Ok(record) = Record::decode(bytes, self.network) else { return Reply::Invalid };
-        let Ok(descriptor) = open(&self.name, self.network, &place, &record) else {
+        let access = self.access.as_deref();
+        let Ok(descriptor) = open(&self.name, access, self.network, &place, &record) else {
             return Reply::Invalid;
         };
         let (version, expiry) = (record.version(), record.expiry());

@@ -1,11 +1,12 @@
 //! Hidden services: their names, what they publish about themselves, and how it is found.
 //!
-//! Lives here: names, blinded days, sealed descriptors, daily session keys, and the two machines
+//! Lives here: names, blinded days, sealed descriptors, daily session keys, clients' access keys, and the two machines
 //! that publish and look up. Both only *ask* for records to be put or got; whoever owns them sends
 //! the requests through tunnels. Does not live here: records (`record.rs`), the ring that routes to
 //! them, sessions (`session/`), and the accepting of splices. Bytes and pictures:
 //! docs/spec/service.md.
 
+mod access;
 mod day;
 mod descriptor;
 mod keys;
@@ -14,6 +15,7 @@ mod memory;
 mod name;
 mod publish;
 
+pub use access::AccessKey;
 pub use day::{Day, PLACES, Place, place, places};
 pub use descriptor::{
     DescriptorError, EXPIRY_MIN, LEASES_MAX, Lease, SEALED_LEN, ServiceDescriptor, binding, open,

@@ -18,9 +18,9 @@
 //!                 \---- failed --- Learning --its version--> next round, with a higher one
 //! ```
 
-use std::{collections::VecDeque, fmt, time::Duration};
+use std::{collections::VecDeque, fmt, sync::Arc, time::Duration};
 
-use super::{Day, EXPIRY_MIN, LEASES_MAX, Name, PLACES, ServiceDescriptor, day, seal};
+use super::{AccessKey, Day, EXPIRY_MIN, LEASES_MAX, Name, PLACES, ServiceDescriptor, day, seal};
 use crate::{
     crypto::blind::ServiceKey,
     garlic::RecordAnswer,
@@ -73,6 +73,8 @@ pub enum Input {
     Descriptor(ServiceDescriptor),
     /// The service ends: readers are told at once, by a descriptor without leases.
     Withdraw(ServiceDescriptor),
+    /// Readers do not find it, although it was stored: the same goes out anew.
+    Again,
     /// What became of a `Put` or `Get`.
     Answer {
         /// Its number.
@@ -191,9 +193,10 @@ struct Round {
     refresh: Duration,
 }
 
-/// Publishes one service.
+/// Publishes one service, to everybody or to one client.
 pub struct Publisher {
     key: ServiceKey,
+    access: Option<Arc<AccessKey>>,
     name: Name,
     network: NetworkId,
     rng: Rng,
@@ -216,14 +219,23 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// A publisher with nothing to say yet. `version` is the last one that was used (zero if none
-    /// is known; the wall clock then makes up for it).
-    pub fn new(now: Now, key: ServiceKey, network: NetworkId, version: u64, rng: Rng) -> Self {
+    /// A publisher with nothing to say yet: to everybody, or to the client that holds `access`.
+    /// `version` is the last one that was used (zero if none is known; the wall clock then makes up
+    /// for it).
+    pub fn new(
+        now: Now,
+        key: ServiceKey,
+        access: Option<Arc<AccessKey>>,
+        network: NetworkId,
+        version: u64,
+        rng: Rng,
+    ) -> Self {
         let name = Name::of_service(&key);
         Self {
             today: Day::at(&name, now.wall),
             published: None,
             key,
+            access,
             name,
             network,
             rng,
@@ -272,6 +284,8 @@ impl Publisher {
                 self.descriptor = Some(descriptor);
                 self.change_due = Some(now.time);
             }
+            Input::Again if self.descriptor.is_some() => self.change_due = Some(now.time),
+            Input::Again => {}
             Input::Answer { request, answer } => self.answer(now, request, answer),
         }
         self.advance(now);
@@ -453,9 +467,10 @@ impl Publisher {
         if day < self.today {
             expiry = expiry.min(self.today.start(&self.name).plus(KEPT_MIN));
         }
-        let (rng, key) = (&mut self.rng, &self.key);
+        let (rng, key, access) = (&mut self.rng, &self.key, self.access.as_deref());
+        let (network, version) = (self.network, self.version);
         let seal =
-            |index| seal(rng, key, self.network, day, index, self.version, expiry, descriptor).ok();
+            |index| seal(rng, key, access, network, day, index, version, expiry, descriptor).ok();
         let records = day::indexes().filter_map(seal);
         let state = SlotState::Retrying { at: now.time };
         records.map(|record| Slot { record, failures: 0, put: now.time, state }).collect()

@@ -65,6 +65,8 @@ pub(super) enum ClientOutput {
     TunnelFailed { tunnel: OwnTunnelName },
     /// A retired tunnel is not in use any more.
     TunnelFree { tunnel: OwnTunnelName },
+    /// A path is live.
+    Live,
     /// For the application.
     App(AppEvent),
 }
@@ -346,6 +348,7 @@ impl Client {
     fn go_live(&mut self, no: PathNo, path: Path, via: Avoid) {
         tracing::debug!(path = no.0, number = path.number(), "path is live");
         self.effort = self.asked_effort;
+        self.outputs.push_back(ClientOutput::Live);
         self.tunnels.trust(via.tunnel);
         self.failures = 0;
         // A higher number that has been shown may be where the service is by now.

@@ -15,7 +15,7 @@ use super::{
     app::StreamNo,
     choice::Route,
     client::{Client, ClientOutput},
-    end_api::{EndEvent, EndInput, EndOutput},
+    end_api::{EndEvent, EndInput, EndOutput, Milestone},
     gateways::{Gateways, OWN_REQUEST},
     path::PathNo,
     record::UNIT_MAX,
@@ -367,7 +367,12 @@ impl End {
                 return false;
             }
             CarrierOutput::Clove { tunnel, clove } => self.answered(tunnel, clove),
-            CarrierOutput::SpliceOpened { .. } | CarrierOutput::SpliceData { .. } => {}
+            CarrierOutput::SpliceOpened { .. } => {
+                if matches!(self.machine, Machine::Client(_)) {
+                    self.event(EndEvent::Reached(Milestone::Gateway));
+                }
+            }
+            CarrierOutput::SpliceData { .. } => {}
             CarrierOutput::SpliceIncoming { splice, .. } => {
                 if let Machine::Service(service, _) = &mut self.machine {
                     let path = PathNo(self.next_path);
@@ -503,6 +508,7 @@ impl End {
                     self.event(EndEvent::TunnelFailed { tunnel });
                 }
                 ClientOutput::TunnelFree { tunnel } => self.event(EndEvent::TunnelFree { tunnel }),
+                ClientOutput::Live => self.event(EndEvent::Reached(Milestone::Session)),
                 ClientOutput::App(event) => self.outputs.push_back(EndOutput::App(event)),
             }
         }

@@ -102,6 +102,15 @@ pub enum EndOutput {
     App(AppEvent),
 }
 
+/// How far a client's way to its service has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Milestone {
+    /// A gateway has joined a tunnel to one of the service's.
+    Gateway,
+    /// The service has answered through it.
+    Session,
+}
+
 /// What Node is told.
 #[derive(Debug)]
 pub enum EndEvent {
@@ -127,6 +136,8 @@ pub enum EndEvent {
         /// Which.
         tunnel: OwnTunnelName,
     },
+    /// Client: so far has the way to the service come. Said each time.
+    Reached(Milestone),
     /// What became of a request.
     Answer {
         /// Which.

@@ -196,7 +196,7 @@ impl World {
                     self.add_client_tunnel();
                 }
             }
-            EndEvent::Answer { .. } | EndEvent::Block { .. } => {}
+            EndEvent::Reached(_) | EndEvent::Answer { .. } | EndEvent::Block { .. } => {}
         }
         self.events.push(event);
     }

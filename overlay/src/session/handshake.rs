@@ -10,7 +10,7 @@
 //!  ClientHandshake::finish <──1 unit: message 2─────── Request::answer
 //! ```
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use super::record::UNIT_MAX;
 use crate::{
@@ -25,7 +25,7 @@ use crate::{
     },
     id::NetworkId,
     rng::Rng,
-    service::{DailyKey, Name, ServiceDescriptor, binding},
+    service::{AccessKey, DailyKey, Name, ServiceDescriptor, binding},
     time::{Time, Wall},
     wire::{Reader, WireError, Writer},
 };
@@ -50,12 +50,14 @@ const CIPHERTEXT: &str = "warren session ciphertext 1";
 const PROLOGUE: &[u8] = b"warren session 1";
 
 /// What a client must know to open a session: from the service's descriptor.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct SessionTarget {
     /// The network of both.
     pub network: NetworkId,
     /// The blinded key that the session is bound to: place 0 of the day of the session keys.
     pub binding: [u8; 32],
+    /// What a client of a private service shares with it.
+    pub access: Option<Arc<AccessKey>>,
     /// The service's X25519 session key.
     pub dh: [u8; 32],
     /// The service's ML-KEM-768 session key.
@@ -64,13 +66,29 @@ pub struct SessionTarget {
 
 impl SessionTarget {
     /// What a descriptor says; `None` only for a day whose key cannot be blinded, which no name has.
-    pub fn of(descriptor: &ServiceDescriptor, name: &Name, network: NetworkId) -> Option<Self> {
+    pub fn of(
+        descriptor: &ServiceDescriptor,
+        name: &Name,
+        access: Option<Arc<AccessKey>>,
+        network: NetworkId,
+    ) -> Option<Self> {
         Some(Self {
             network,
-            binding: descriptor.binding(name, network)?,
+            binding: descriptor.binding(name, access.as_deref(), network)?,
+            access,
             dh: descriptor.session_dh,
             kem: descriptor.session_kem.clone(),
         })
+    }
+}
+
+/// Of one access key follows one binding: whether that is the same says all.
+impl PartialEq for SessionTarget {
+    fn eq(&self, other: &Self) -> bool {
+        self.network == other.network
+            && self.binding == other.binding
+            && self.dh == other.dh
+            && self.kem == other.kem
     }
 }
 
@@ -81,15 +99,26 @@ impl fmt::Debug for SessionTarget {
     }
 }
 
-/// What a service answers with: the private halves of one [`SessionTarget`].
+/// For whom a service answers.
+#[derive(Clone, Debug)]
+pub struct Admitted {
+    /// The service's number for this client, never used for another; 0 for everybody.
+    pub client: u32,
+    /// The blinded key that its sessions are bound to.
+    pub binding: [u8; 32],
+    /// What it shares with the service; none for everybody.
+    pub access: Option<Arc<AccessKey>>,
+}
+
+/// What a service answers with: the private halves of one day's [`SessionTarget`]s.
 #[derive(Debug)]
 pub struct SessionSecret {
     /// The X25519 half.
     pub dh: DhSecret,
     /// The ML-KEM half.
     pub kem: KemSecret,
-    /// The blinded key that sessions are bound to.
-    pub binding: [u8; 32],
+    /// Who may open sessions: everybody who knows the name, or so many clients.
+    pub admitted: Vec<Admitted>,
     /// Set where a process before this one may have answered to these keys: since when this one
     /// does. For 20 minutes from then early data goes unread, because what that one read is not
     /// known.
@@ -97,24 +126,28 @@ pub struct SessionSecret {
 }
 
 impl SessionSecret {
-    /// A service's key pair of one day, copied for the `End` that answers to it.
-    ///
-    /// `None` only for a day whose key cannot be blinded, which no name has.
-    pub fn of(
+    /// A service's key pair of one day, copied for the `End` that answers to it; `admitted` has the
+    /// service's numbers and access keys, as for [`Admitted`].
+    pub fn of<'a>(
         key: &DailyKey,
         name: &Name,
         network: NetworkId,
+        admitted: impl Iterator<Item = (u32, Option<&'a Arc<AccessKey>>)>,
         restored: Option<Time>,
-    ) -> Option<Self> {
+    ) -> Self {
         let mut dh = *key.dh().secret_bytes().expose_secret();
-        Some(Self {
+        let mut kem = *key.kem().to_bytes().expose_secret();
+        // A name holds a valid key, whose blinding does not fail.
+        let admitted = admitted.filter_map(|(client, access)| {
+            let binding = binding(name, access.map(AsRef::as_ref), network, key.day())?;
+            Some(Admitted { client, binding, access: access.cloned() })
+        });
+        Self {
             dh: DhSecret::from_bytes(Secret::take(&mut dh)),
-            kem: KemSecret::from_bytes(Secret::take(
-                &mut key.kem().to_bytes().expose_secret().clone(),
-            )),
-            binding: binding(name, network, key.day())?,
+            kem: KemSecret::from_bytes(Secret::take(&mut kem)),
+            admitted: admitted.collect(),
             restored,
-        })
+        }
     }
 }
 
@@ -176,7 +209,7 @@ impl ClientHandshake {
         payload.resize(len - KEM_CIPHERTEXT_LEN - SESSION_MESSAGE_OVERHEAD, 0);
 
         let (ciphertext, secret) = kem::encapsulate(rng, &target.kem)?;
-        let psk = psk(&secret, &ciphertext, &target.kem);
+        let psk = psk(&secret, &ciphertext, &target.kem, target.access.as_deref());
         let prologue = prologue(target.network, &target.binding, &ciphertext);
         let (noise, message) =
             SessionInitiator::start(rng, &prologue, &target.dh, &psk, &payload).ok()?;
@@ -247,6 +280,8 @@ pub(super) struct Request {
     pub(super) ephemeral: [u8; 32],
     /// [`SessionSecret::restored`] of the key that opened it.
     pub(super) restored: Option<Time>,
+    /// [`Admitted::client`] of who it is from.
+    pub(super) client: u32,
 }
 
 impl Request {
@@ -259,16 +294,17 @@ impl Request {
     ) -> Option<Self> {
         let (ciphertext, message) = bytes.split_first_chunk::<KEM_CIPHERTEXT_LEN>()?;
         let ephemeral = *message.first_chunk::<32>()?;
-        let (responder, payload, restored) = secrets.iter().find_map(|secret| {
-            let shared = secret.kem.decapsulate(ciphertext);
-            let psk = psk(&shared, ciphertext, secret.kem.public());
-            let prologue = prologue(network, &secret.binding, ciphertext);
-            let (responder, payload) =
-                session_respond(rng, &prologue, &secret.dh, &psk, message).ok()?;
-            Some((responder, payload, secret.restored))
+        let ((responder, payload), client, restored) = secrets.iter().find_map(|secret| {
+            let (shared, kem) = (secret.kem.decapsulate(ciphertext), secret.kem.public());
+            secret.admitted.iter().find_map(|admitted| {
+                let psk = psk(&shared, ciphertext, kem, admitted.access.as_deref());
+                let prologue = prologue(network, &admitted.binding, ciphertext);
+                let opened = session_respond(rng, &prologue, &secret.dh, &psk, message).ok()?;
+                Some((opened, admitted.client, secret.restored))
+            })
         })?;
         let Payload { minute, continues, mark, early } = read_payload(&payload).ok()?;
-        Some(Self { responder, minute, continues, mark, early, ephemeral, restored })
+        Some(Self { responder, minute, continues, mark, early, ephemeral, restored, client })
     }
 
     /// Keys, and the unit that answers.
@@ -310,13 +346,17 @@ fn read_payload(payload: &[u8]) -> Result<Payload, WireError> {
     Ok(Payload { minute, continues, mark, early: early.to_vec() })
 }
 
-/// Binds the KEM's secret to ciphertext and key, so that nothing rests on the KEM's own binding.
+/// Binds the KEM's secret to ciphertext and key, so that nothing rests on the KEM's own binding; and
+/// to what one client shares with a private service.
 fn psk(
     secret: &Secret<32>,
     ciphertext: &[u8; KEM_CIPHERTEXT_LEN],
     kem: &[u8; KEM_PUBLIC_LEN],
+    access: Option<&AccessKey>,
 ) -> Secret<32> {
-    kdf::derive_secret(PSK, &[secret.expose_secret(), ciphertext, kem])
+    let mut parts: Vec<&[u8]> = vec![secret.expose_secret(), ciphertext, kem];
+    parts.extend(access.map(|access| access.session().as_slice()));
+    kdf::derive_secret(PSK, &parts)
 }
 
 fn prologue(

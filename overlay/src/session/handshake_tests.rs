@@ -18,7 +18,7 @@ fn secret(seed: u8) -> SessionSecret {
     SessionSecret {
         dh: DhSecret::generate(&mut rng),
         kem: KemSecret::generate(&mut rng),
-        binding: rng.bytes(),
+        admitted: vec![Admitted { client: 0, binding: rng.bytes(), access: None }],
         restored: None,
     }
 }
@@ -26,7 +26,8 @@ fn secret(seed: u8) -> SessionSecret {
 fn target(secret: &SessionSecret) -> SessionTarget {
     SessionTarget {
         network: NETWORK,
-        binding: secret.binding,
+        binding: secret.admitted[0].binding,
+        access: secret.admitted[0].access.clone(),
         dh: secret.dh.public(),
         kem: Box::new(*secret.kem.public()),
     }
@@ -107,9 +108,38 @@ fn another_network_day_or_service_opens_nothing() {
     let (_, bytes) = start(&secrets[0], Purpose::New { early: b"x", nonce: [4; 16] });
     assert!(Request::read(&mut rng(8), NetworkId([6; 32]), &secrets, &bytes).is_none());
     let mut copied = secret(1);
-    copied.binding = [1; 32];
+    copied.admitted[0].binding = [1; 32];
     assert!(read(&[copied], &bytes).is_none(), "same keys, other binding");
     assert!(read(&[secret(2)], &bytes).is_none());
+}
+
+fn access(seed: u8) -> Option<Arc<AccessKey>> {
+    Some(Arc::new(AccessKey::generate(&mut rng(seed))))
+}
+
+#[test]
+fn a_client_of_a_private_service_is_known_by_what_it_shares_with_it() {
+    let admitted = |client: u8| {
+        let binding = [client; 32];
+        Admitted { client: client.into(), binding, access: access(client) }
+    };
+    let secrets = [SessionSecret { admitted: (1..=3).map(admitted).collect(), ..secret(1) }];
+    let open = |binding: [u8; 32], access: Option<Arc<AccessKey>>| {
+        let target = SessionTarget { binding, access, ..target(&secrets[0]) };
+        let purpose = Purpose::New { early: b"x", nonce: [4; 16] };
+        let (client, bytes) =
+            ClientHandshake::start(&mut rng(9), &target, MINUTE, purpose).unwrap();
+        let request = read(&secrets, &bytes)?;
+        let number = request.client;
+        let (_, unit) = request.answer(Answer::Taken).unwrap();
+        client.finish(&unit).map(|_| number)
+    };
+    assert_eq!([1, 2, 3].map(|n| open([n; 32], access(n))), [Some(1), Some(2), Some(3)]);
+    // Whoever keeps a client's record knows its binding, and any other client the session keys.
+    assert_eq!(open([1; 32], None), None, "a binding and no key");
+    assert_eq!(open([1; 32], access(2)), None, "another client's key");
+    assert_eq!(open([4; 32], access(4)), None, "a key that was taken back");
+    assert_eq!(open(target(&secret(1)).binding, None), None, "the binding for everybody");
 }
 
 #[test]
@@ -117,11 +147,11 @@ fn each_half_of_the_service_key_is_needed() {
     let secrets = [secret(1)];
     let (_, bytes) = start(&secrets[0], Purpose::New { early: b"x", nonce: [4; 16] });
     let mut dh_only = secret(2);
-    dh_only.binding = secrets[0].binding;
+    dh_only.admitted = secrets[0].admitted.clone();
     dh_only.dh = secret(1).dh;
     assert!(read(&[dh_only], &bytes).is_none());
     let mut kem_only = secret(2);
-    kem_only.binding = secrets[0].binding;
+    kem_only.admitted = secrets[0].admitted.clone();
     kem_only.kem = secret(1).kem;
     assert!(read(&[kem_only], &bytes).is_none());
 }

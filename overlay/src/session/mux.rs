@@ -447,8 +447,14 @@ impl Mux {
             return Err(MuxError::NoSuchStream);
         }
         self.highest = id;
-        if self.streams.len() >= STREAMS_MAX {
-            self.resets.push_back((id, ResetReason::Busy));
+        let refused = if port == 0 {
+            // Nobody's: a service that looks at itself from outside (router, `probes.rs`).
+            Some(ResetReason::Refused)
+        } else {
+            (self.streams.len() >= STREAMS_MAX).then_some(ResetReason::Busy)
+        };
+        if let Some(reason) = refused {
+            self.resets.push_back((id, reason));
             return if self.resets.len() > RESETS_MAX { Err(MuxError::Flood) } else { Ok(()) };
         }
         self.streams.insert(id, Stream::new(now));

@@ -181,6 +181,18 @@ fn rules_of_the_stream_layer_are_enforced() {
 }
 
 #[test]
+fn a_stream_to_port_0_is_refused_and_the_application_hears_of_nothing() {
+    let mut pair = Pair::new();
+    let ports = [0, 80].map(|port| pair.client.open(Time::ZERO, port));
+    pair.forth(1);
+    let heard: Vec<_> = std::iter::from_fn(|| pair.service.poll_event()).collect();
+    assert_eq!(heard, [MuxEvent::Incoming { stream: ports[1].unwrap(), port: 80 }]);
+    pair.back(1);
+    let refused = MuxEvent::Reset { stream: ports[0].unwrap(), reason: ResetReason::Refused };
+    assert_eq!(pair.client.poll_event(), Some(refused));
+}
+
+#[test]
 fn streams_over_the_limit_are_refused_and_a_flood_ends_the_session() {
     let mut service = Mux::new(Side::Service);
     let mut result = Ok(());

@@ -72,6 +72,8 @@ struct Pending {
 #[derive(Debug)]
 struct Session {
     conversation: Conversation,
+    /// Whose it is: `Admitted::client`.
+    client: u32,
     secret: ResumeSecret,
     /// Age of the secret.
     since: Time,
@@ -136,10 +138,17 @@ impl Service {
         }
     }
 
-    /// The keys to answer to from now on, newest first; those not among them are wiped.
+    /// The keys to answer to from now on, newest first; those not among them are wiped. Sessions of
+    /// clients that none of them admits end.
     pub(super) fn secrets(&mut self, mut secrets: Vec<SessionSecret>) {
         secrets.truncate(SECRETS_MAX);
         self.secrets = secrets;
+        let admitted = self.secrets.iter().flat_map(|secret| &secret.admitted);
+        let admitted: BTreeSet<u32> = admitted.map(|admitted| admitted.client).collect();
+        let over = self.sessions.iter().filter(|(_, it)| !admitted.contains(&it.client));
+        for id in over.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.drop_session(id, ResetReason::Closed);
+        }
     }
 
     /// How many sessions there are.
@@ -274,7 +283,9 @@ impl Service {
         let known = self.tags.marked(&request.mark).filter(|id| {
             // The mark of a session continues it, its nonce opens it; neither does the other.
             let session = self.sessions.get(id);
-            session.is_some_and(|s| (s.nonce == Some(request.mark)) != request.continues)
+            session.is_some_and(|s| {
+                (s.nonce == Some(request.mark)) != request.continues && s.client == request.client
+            })
         });
         match known {
             Some(id) => self.carry_on(now.time, id, no, request),
@@ -310,7 +321,7 @@ impl Service {
             }
             (false, _) => Answer::Resend,
         };
-        let nonce = request.mark;
+        let (nonce, client) = (request.mark, request.client);
         let (keys, answer) = request.answer(answer)?;
         let (secret, keys) = ResumeSecret::new(keys, Role::Service, None);
         let mut path = Path::answering(now, keys, answer, true);
@@ -322,6 +333,7 @@ impl Service {
         self.owners.insert(no, id);
         let session = Session {
             conversation,
+            client,
             secret,
             since: now,
             highest: 0,

@@ -14,7 +14,7 @@ use super::{
     client::{Client, ClientOutput},
     end::QUOTA_DEFAULT,
     frame::ResetReason,
-    handshake::{SessionSecret, SessionTarget},
+    handshake::{Admitted, SessionSecret, SessionTarget},
     path::PathNo,
     record::UNIT_MAX,
     service::{Service, ServiceOutput},
@@ -42,7 +42,7 @@ pub(super) fn secret(seed: u8) -> SessionSecret {
     SessionSecret {
         dh: DhSecret::generate(&mut rng),
         kem: KemSecret::generate(&mut rng),
-        binding: rng.bytes(),
+        admitted: vec![Admitted { client: 0, binding: rng.bytes(), access: None }],
         restored: None,
     }
 }
@@ -50,7 +50,8 @@ pub(super) fn secret(seed: u8) -> SessionSecret {
 pub(super) fn target(secret: &SessionSecret) -> SessionTarget {
     SessionTarget {
         network: NETWORK,
-        binding: secret.binding,
+        binding: secret.admitted[0].binding,
+        access: secret.admitted[0].access.clone(),
         dh: secret.dh.public(),
         kem: Box::new(*secret.kem.public()),
     }
@@ -308,6 +309,7 @@ impl Net {
                 self.client.tunnel_closed(tunnel);
             }
             ClientOutput::TunnelFree { tunnel } => self.freed.push(tunnel),
+            ClientOutput::Live => {}
             ClientOutput::App(event) => self.client_event(now, event),
         }
     }

@@ -377,6 +377,27 @@ fn a_service_that_leaves_ends_its_streams_at_once_and_answers_nobody() {
 }
 
 #[test]
+fn a_client_that_is_admitted_no_more_loses_its_session_at_once_and_gets_none() {
+    let as_client = |client| {
+        let mut secret = secret(1);
+        secret.admitted[0].client = client;
+        vec![secret]
+    };
+    let mut net = Net::new(26, ms(20));
+    net.service.secrets(as_client(1));
+    let stream = net.open(1, 80, 64 * MIB);
+    net.run(Duration::from_secs(1));
+    net.service.secrets(as_client(1));
+    net.run(Duration::from_secs(1));
+    assert_eq!((net.service.count(), net.flows[&stream].reset), (1, None), "nothing has changed");
+    // The same keys, for somebody else.
+    net.service.secrets(as_client(2));
+    net.run(Duration::from_millis(200));
+    assert_eq!((net.service.count(), net.service.tags_kept(), net.service.held()), (0, 0, 0));
+    assert_eq!(net.flows[&stream].reset, Some(ResetReason::SessionLost));
+}
+
+#[test]
 fn a_tag_opens_nothing_the_second_time() {
     let mut net = Net::new(22, ms(10));
     net.open(1, 80, 0);

@@ -366,6 +366,14 @@ impl Guards {
         }
     }
 
+    /// All may be tried again: they were out of reach through no fault of theirs.
+    pub fn forgive(&mut self) {
+        for guard in &mut self.list {
+            guard.down = (0, Time::ZERO);
+        }
+        self.out_since = None;
+    }
+
     /// A link to it stands.
     pub fn reached(&mut self, id: RouterId) {
         if let Some(guard) = self.get(id) {

@@ -165,6 +165,9 @@ pub enum PoolsInput {
         /// Its number.
         tunnel: TunnelId,
     },
+    /// This machine slept, or its network is another one: pauses that failures earned say nothing of
+    /// how it is now. Its links are down already.
+    Woke,
     /// An `End` is gone, with all its tunnels.
     DropEnd {
         /// Which.
@@ -414,6 +417,11 @@ impl Pools {
             PoolsInput::WantService { end, count, hops } => self.want_service(end, count, hops),
             PoolsInput::Failed { link, tunnel } => self.dead(now.time, (link, tunnel)),
             PoolsInput::Drop { link, tunnel } => self.dropped((link, tunnel)),
+            PoolsInput::Woke => {
+                self.back_off.succeeded();
+                self.resting = Resting::default();
+                self.guards.forgive();
+            }
             PoolsInput::DropEnd { end } => self.drop_end(end),
         }
         self.balance(now);

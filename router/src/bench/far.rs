@@ -114,7 +114,7 @@ async fn expose(crowd: &Crowd, target: String) -> io::Result<Target> {
     let (Some(service), Some(client)) = (crowd.routers.first(), crowd.routers.last()) else {
         return Err(io::Error::other("no routers"));
     };
-    let request = ExposeRequest { target, label: Some("far".into()), hops: None };
+    let request = ExposeRequest { target, label: Some("far".into()), hops: None, private: false };
     let exposed = service.expose(request).await.map_err(io::Error::other)?;
     Crowd::wait(service, "the service is not published", async |router: &Handle| {
         let services = router.services().await.unwrap_or_default();

@@ -112,7 +112,7 @@ pub(super) async fn demo(args: Demo) -> Result<(), Failure> {
         return Err(Failure::Other("no routers".into()));
     };
     let label = Some("demo".into());
-    let request = ExposeRequest { target: page_at.to_string(), label, hops: None };
+    let request = ExposeRequest { target: page_at.to_string(), label, hops: None, private: false };
     let exposed = service.expose(request).await.map_err(Failure::Other)?;
     wait(std::slice::from_ref(service), "the service to be published", async |router| {
         let services = router.services().await.unwrap_or_default();

@@ -319,6 +319,18 @@ async fn look(common: &Common, request: HealRequest) -> Result<HealNews, Failure
     ask(common, "/v1/files/heal", &request, tell).await
 }
 
+/// Looks for `sample` random blocks of each part of what `uri` names, and tells each piece of news.
+pub(super) async fn sample(
+    place: &Place,
+    uri: String,
+    sample: u16,
+    mut tell: impl FnMut(&HealNews),
+) -> Result<HealNews, Failure> {
+    let common = Common { place: place.clone(), json: false, hops: None };
+    let request = HealRequest { uri, sample: Some(sample), hops: None };
+    ask(&common, "/v1/files/heal", &request, |_, news: &HealNews| tell(news)).await
+}
+
 pub(super) async fn check(args: Check) -> Result<(), Failure> {
     let Check { uri, sample, common } = args;
     let request = HealRequest { uri, sample: Some(sample.max(1)), hops: common.hops };

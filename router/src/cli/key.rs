@@ -24,9 +24,11 @@ use crate::{
 /// What makes a router the one it is, besides its services. Its peers, so that it needs no new
 /// invite; its guards, so that a move does not expose it to new ones.
 const OWN_FILES: [&str; 5] = ["network", "router.key", "admission", "guards", "peers"];
-/// Folders of files that nobody could make again: services, stored sites, what files are keyed from.
-const FOLDERS: [&str; 3] = ["services", "sites", "contexts"];
-/// Those that may move to a router that stays who it is. Its contexts are its own.
+/// Folders of files that nobody could make again: services, stored sites, what files are keyed from,
+/// what private services share with this router.
+const FOLDERS: [&str; 4] = ["services", "sites", "contexts", "access"];
+/// Those that may move to a router that stays who it is. Its contexts, and what it is admitted to, are
+/// its own.
 const MOVABLE: [&str; 2] = ["services", "sites"];
 /// The shortest passphrase for a new backup, in bytes.
 const PASSPHRASE_MIN: usize = 12;
@@ -252,7 +254,9 @@ mod tests {
 
     #[test]
     fn only_the_files_of_a_router_come_out_of_a_backup() {
-        for good in ["network", "router.key", "services/a-b_9", "sites/abc", "contexts/me"] {
+        for good in
+            ["network", "router.key", "services/a-b_9", "sites/abc", "contexts/me", "access/abc"]
+        {
             assert!(is_ours(good), "{good}");
         }
         for bad in [

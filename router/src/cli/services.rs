@@ -18,6 +18,9 @@ pub(super) struct Expose {
     /// Routers per tunnel of this service, 1 to 4 [default: as the router's own]
     #[arg(long, value_parser = clap::value_parser!(u8).range(1..=4))]
     hops: Option<u8>,
+    /// Nobody reaches it but those whom `warren service share` names
+    #[arg(long)]
+    private: bool,
     #[command(flatten)]
     report: Report,
 }
@@ -32,7 +35,9 @@ pub(super) struct Unexpose {
 }
 
 pub(super) async fn expose(args: Expose) -> Result<(), Failure> {
-    let request = ExposeRequest { target: args.target, label: args.label, hops: args.hops };
+    let Expose { target, label, hops, private, report: _ } = &args;
+    let (target, label) = (target.clone(), label.clone());
+    let request = ExposeRequest { target, label, hops: *hops, private: *private };
     let body = serde_json::to_string(&request)?;
     let dir = args.report.place.dir()?;
     let service: ServiceStatus =
@@ -49,8 +54,18 @@ pub(super) async fn list(args: Report) -> Result<(), Failure> {
     }
     for service in services {
         let state = if service.published { "published" } else { "not yet published" };
+        let reachable = match service.reachable_s {
+            Some(seconds) => format!(", reachable for {seconds} s"),
+            None => String::new(),
+        };
+        let private = match service.shares {
+            Some(shares) => format!(", private: shared with {shares}"),
+            None => String::new(),
+        };
         let ServiceStatus { label, name, target, gateways, .. } = service;
-        print(format_args!("{label}  http://{name}/  -> {target}  {state}, {gateways} gateways"))?;
+        print(format_args!(
+            "{label}  http://{name}/  -> {target}  {state}, {gateways} gateways{reachable}{private}"
+        ))?;
     }
     Ok(())
 }
@@ -61,7 +76,7 @@ pub(super) async fn unexpose(args: Unexpose) -> Result<(), Failure> {
 }
 
 /// Labels and names need no escaping; anything else is neither.
-fn path_segment(text: &str) -> Result<&str, Failure> {
+pub(super) fn path_segment(text: &str) -> Result<&str, Failure> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
     if !text.is_empty() && text.chars().all(plain) {
         Ok(text)

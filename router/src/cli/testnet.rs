@@ -153,7 +153,7 @@ async fn grow(net: &mut Net, dir: &Path, args: &Up, start: Instant) -> Result<()
     let host = net.routers.first().ok_or_else(|| Failure::Other("no routers".into()))?;
     for (n, target) in args.service.iter().enumerate() {
         let label = Some(format!("service-{n}"));
-        let request = ExposeRequest { target: target.clone(), label, hops: None };
+        let request = ExposeRequest { target: target.clone(), label, hops: None, private: false };
         let body = serde_json::to_string(&request)?;
         let service: ServiceStatus =
             ask(&host.dir, Method::POST, "/v1/services", Some(body)).await?;

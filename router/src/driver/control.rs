@@ -15,17 +15,19 @@
 //! | `GET /v1/services` | list of `ServiceStatus` | socket, or the token |
 //! | `POST /v1/services` `{"target", "label"}` | `ServiceStatus` | socket, or the token |
 //! | `DELETE /v1/services/LABEL` | 204 | socket, or the token |
+//! | `/v1/services/LABEL/shares..`, `/v1/access..` | see `private.rs` | socket, or the token |
 //! | `POST /v1/files/...` | see `files/api.rs` | socket, or the token |
 //! | `/v1/sites..` | see `sites/api.rs` | socket, or the token |
 //! | `/v1/bundles..` | see `bundles.rs` | socket, or the token |
 //! | `/v1/pins..` | see `pins/api.rs` | socket, or the token |
+//! | `POST /v1/why` `{"what"}` | `WhyAnswer` | socket, or the token |
 //! | `POST /v1/stop` | 204, then the router leaves | socket, or the token |
 //!
 //! The Unix socket is readable by its owner alone. On TCP the Host header must name loopback (a
 //! page from elsewhere cannot rebind its name to us) and the API wants `Authorization: Bearer`
 //! with the token in DIR/api.token.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
@@ -40,6 +42,7 @@ use tokio::{
     net::{TcpListener, UnixListener},
     sync::{mpsc, oneshot},
 };
+use warren_overlay::id::EndNo;
 
 use super::{
     Event, bundles,
@@ -47,7 +50,9 @@ use super::{
     metrics,
     page::{self, Page},
     pins,
+    private::{self, PrivateAsk},
     sites::{self, Sites},
+    why,
 };
 use warren_datastore::blocks::Usage;
 use warren_overlay::block::BlockAddress;
@@ -84,6 +89,10 @@ pub(crate) enum Ask {
     Edit { limits: LimitsFile, sender: oneshot::Sender<Result<(), String>> },
     /// Withdraw the service with this label or name.
     Unexpose(String, oneshot::Sender<Result<(), String>>),
+    /// How far did a conversation come, and when?
+    Steps(EndNo, oneshot::Sender<Vec<Duration>>),
+    /// About private services.
+    Private(PrivateAsk),
 }
 
 /// `POST /v1/services`
@@ -96,6 +105,9 @@ pub(crate) struct ExposeRequest {
     /// Hops of its tunnels, 1 to 4; the router's when absent.
     #[serde(default)]
     pub(crate) hops: Option<u8>,
+    /// Nobody reaches it but those whom it is shared with, from the beginning.
+    #[serde(default)]
+    pub(crate) private: bool,
 }
 
 /// `GET /v1/invite`
@@ -114,7 +126,7 @@ pub(crate) struct ErrorAnswer {
 
 #[derive(Clone)]
 pub(super) struct Api {
-    events: mpsc::Sender<Event>,
+    pub(super) events: mpsc::Sender<Event>,
     pub(super) files: Files,
     pub(super) sites: Sites,
     /// Absent on the Unix socket, whose permissions are the authentication.
@@ -153,10 +165,12 @@ fn api() -> Router<Api> {
         .route("/v1/invite", get(invite))
         .route("/v1/services", get(services).post(expose))
         .route("/v1/services/{label}", delete(unexpose))
+        .merge(private::routes())
         .merge(files::api::routes())
         .merge(sites::api::routes())
         .merge(pins::api::routes())
         .merge(bundles::routes())
+        .route("/v1/why", post(why::why))
         .route("/v1/stop", post(stop))
 }
 
@@ -173,7 +187,10 @@ pub(super) fn failure(status: StatusCode, error: impl Into<String>) -> Response 
     (status, Json(ErrorAnswer { error: error.into() })).into_response()
 }
 
-async fn ask<T>(api: &Api, make: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Result<T, Gone> {
+pub(super) async fn ask<T>(
+    api: &Api,
+    make: impl FnOnce(oneshot::Sender<T>) -> Ask,
+) -> Result<T, Gone> {
     ask_task(&api.events, make).await
 }
 

@@ -94,7 +94,7 @@ mod tests {
             target: "127.0.0.1:80".into(),
             gateways: 3,
             published,
-            hops: None,
+            ..ServiceStatus::default()
         };
         for n in 0..400u64 {
             let status = Status { sent_kbps: n, ..Status::default() };

@@ -311,6 +311,12 @@ fn list(services: &[ServiceStatus], history: &History) -> Markup {
                             None if service.published => { "published" }
                             None => { "not yet" }
                         }
+                        @if let Some(seconds) = service.reachable_s {
+                            ", reachable for " (span(Duration::from_secs(seconds)))
+                        }
+                        @if let Some(shares) = service.shares {
+                            ", private, shared with " (shares)
+                        }
                     }
                 }
             }
@@ -447,7 +453,7 @@ mod tests {
             target: "\"><script>".into(),
             gateways: 3,
             published: true,
-            hops: None,
+            ..ServiceStatus::default()
         };
         let page = list(&[service], &History::default()).0;
         assert!(!page.contains("<b>") && !page.contains("<script>"), "{page}");

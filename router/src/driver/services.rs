@@ -7,8 +7,9 @@
 //! | bytes | field |
 //! |-------|-------|
 //! | 32    | key seed, Ed25519 |
-//! | 1     | hops of its tunnels, 1 to 4; 0: the router's |
+//! | 1     | hops of its tunnels, 1 to 4; 0: the router's; and 128 if it is private |
 //! | 1 + n | target, HOST:PORT |
+//! | 1 + k | private: number of shares, at most 16, and each (`Share::encode`) |
 //! | m     | state (`Saved::Service`) |
 
 use warren_overlay::{
@@ -18,11 +19,16 @@ use warren_overlay::{
 };
 use zeroize::Zeroizing;
 
-use super::StartError;
-use crate::home::Home;
+use super::{
+    StartError,
+    private::{SHARES_MAX, Share},
+};
+use crate::{home::Home, node::Clients};
 
 /// Longest label.
 const LABEL_MAX: usize = 63;
+/// In the byte of the hops.
+const PRIVATE: u8 = 0x80;
 
 /// A service as the driver knows it.
 #[derive(Debug)]
@@ -32,6 +38,8 @@ pub(super) struct Service {
     pub(super) target: String,
     /// Hops of its tunnels, 1 to 4; none for the router's.
     pub(super) hops: Option<u8>,
+    /// With whom it is shared; none for everybody who knows its name.
+    pub(super) shares: Option<Vec<Share>>,
     seed: Secret<32>,
 }
 
@@ -50,7 +58,18 @@ impl Service {
         check_target(&target)?;
         let mut seed = *key.seed().expose_secret();
         let (name, seed) = (Name::of_service(key), Secret::take(&mut seed));
-        Ok(Self { label, name, target, hops, seed })
+        Ok(Self { label, name, target, hops, shares: None, seed })
+    }
+
+    /// Who may reach it.
+    pub(super) fn clients(&self) -> Clients {
+        let shares = self.shares.as_ref()?;
+        Some(shares.iter().map(|share| (share.number, share.key.clone())).collect())
+    }
+
+    /// How many it is shared with, if it is private.
+    pub(super) fn shared(&self) -> Option<u32> {
+        self.shares.as_ref().map(|shares| u32::try_from(shares.len()).unwrap_or(u32::MAX))
     }
 
     /// Its key, once more.
@@ -63,11 +82,23 @@ impl Service {
     pub(super) fn save(&self, home: &Home, state: &[u8]) -> Result<(), StartError> {
         let mut w = Writer::default();
         w.bytes(self.seed.expose_secret());
-        w.u8(self.hops.unwrap_or(0));
+        w.u8(self.hops.unwrap_or(0) | if self.shares.is_some() { PRIVATE } else { 0 });
         w.u8(u8::try_from(self.target.len()).unwrap_or(0)).bytes(self.target.as_bytes());
+        if let Some(shares) = &self.shares {
+            w.u8(u8::try_from(shares.len()).unwrap_or(0));
+            shares.iter().for_each(|share| share.encode(&mut w));
+        }
         w.bytes(state);
         let bytes = Zeroizing::new(w.into_bytes());
         Ok(home.write(&path(&self.label), &bytes)?)
+    }
+
+    /// Writes it down anew, with the state that was saved last.
+    pub(super) fn save_again(&self, home: &Home) -> Result<(), StartError> {
+        let file = path(&self.label);
+        let Some(bytes) = home.read(&file)? else { return self.save(home, &[]) };
+        let (_, state) = decode(self.label.clone(), &bytes).map_err(|_| home.damaged(&file))?;
+        self.save(home, &state)
     }
 
     /// Forgets its key for good.
@@ -98,7 +129,8 @@ pub(super) fn load(home: &Home) -> Result<Vec<Loaded>, StartError> {
 fn decode(label: String, bytes: &[u8]) -> Result<Loaded, WireError> {
     let mut r = Reader::new(bytes);
     let mut seed = r.array("service seed")?;
-    let hops = match r.u8("service hops")? {
+    let head = r.u8("service hops")?;
+    let hops = match head & !PRIVATE {
         0 => None,
         hops @ 1..=4 => Some(hops),
         _ => return Err(WireError::Bad("service hops")),
@@ -107,11 +139,22 @@ fn decode(label: String, bytes: &[u8]) -> Result<Loaded, WireError> {
     let target = std::str::from_utf8(r.slice(len, "service target")?)
         .map_err(|_| WireError::Bad("service target"))?
         .to_owned();
+    let shares = if head & PRIVATE == 0 { None } else { Some(decode_shares(&mut r)?) };
     let state = Zeroizing::new(r.rest().to_vec());
     let key = ServiceKey::from_seed(Secret::take(&mut seed));
-    let service =
+    let mut service =
         Service::new(label, target, hops, &key).map_err(|_| WireError::Bad("service target"))?;
+    service.shares = shares;
     Ok((service, state))
+}
+
+fn decode_shares(r: &mut Reader<'_>) -> Result<Vec<Share>, WireError> {
+    let count = u32::from(r.u8("service shares")?);
+    if count as usize > SHARES_MAX {
+        return Err(WireError::Bad("service shares"));
+    }
+    // 0 is everybody's number.
+    (1..=count).map(|number| Share::decode(number, r)).collect()
 }
 
 /// A label made from a target: `127.0.0.1:8080` is `127-0-0-1-8080`.
@@ -143,9 +186,41 @@ fn check_target(target: &str) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    use warren_overlay::rng::Rng;
+    use std::sync::Arc;
+
+    use warren_overlay::{rng::Rng, service::AccessKey};
 
     use super::*;
+
+    #[test]
+    fn a_private_service_is_read_back_with_its_shares_and_a_public_one_with_none() {
+        let dir = std::env::temp_dir().join(format!("warren-shares-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&dir);
+        let home = Home::open(&dir).unwrap();
+        let mut rng = Rng::from_seed([1; 32]);
+        let key = ServiceKey::generate(&mut rng);
+        let mut one = Service::new("one".into(), "127.0.0.1:80".into(), Some(4), &key).unwrap();
+        one.save(&home, b"state").unwrap();
+        let mut share = |to: &str, number| Share {
+            to: to.into(),
+            number,
+            key: Arc::new(AccessKey::generate(&mut rng)),
+        };
+        one.shares = Some(vec![share("anna", 3), share("bert", 9)]);
+        one.label = "two".into();
+        one.save(&home, b"state").unwrap();
+        let loaded = load(&home).unwrap();
+        let _ = std::fs::remove_dir_all(&dir);
+        let [(public, first), (private, second)] = &loaded[..] else { panic!("two services") };
+        assert_eq!((first.as_slice(), second.as_slice()), (&b"state"[..], &b"state"[..]));
+        assert_eq!((public.hops, public.shared(), private.hops), (Some(4), None, Some(4)));
+        let names = |it: &Service| it.shares.iter().flatten().map(|s| s.to.clone()).collect();
+        let names: Vec<String> = names(private);
+        assert_eq!((names, private.shared()), (vec!["anna".into(), "bert".into()], Some(2)));
+        let secret =
+            |it: &Service| *it.shares.as_ref().unwrap()[1].key.secret_bytes().expose_secret();
+        assert_eq!(secret(private), secret(&one));
+    }
 
     #[test]
     fn labels_and_targets_are_checked() {

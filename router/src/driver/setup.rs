@@ -3,10 +3,7 @@
 //! Lives here: which file holds what, and the making of keys and admission work. Does not live
 //! here: how files are written (`home`), what runs (`task`).
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-};
+use std::{net::SocketAddr, sync::Arc};
 
 use warren_datastore::{
     MemoryRecords, RecordStore,
@@ -20,7 +17,7 @@ use warren_overlay::{
     wire::{Admission, Reader, RouterDescriptor, Writer},
 };
 
-use super::StartError;
+use super::{StartError, change::outward_ip};
 use crate::{config::Config, entropy, home::Home, invite::Invite};
 
 /// Descriptors of other routers that are kept between starts.
@@ -108,36 +105,25 @@ impl Setup {
 
     /// What to tell others as this router's address.
     pub(super) fn announced(&self) -> Result<SocketAddr, StartError> {
-        if let Some(announce) = self.config.announce {
-            return Ok(announce);
-        }
-        let link = self.config.link;
-        if !link.ip().is_unspecified() {
-            return Ok(link);
-        }
-        let ip = outward_ip(link.is_ipv4()).ok_or_else(|| {
+        announced(self.config.announce, self.config.link).ok_or_else(|| {
             StartError::Setup(
                 "this machine has no address that others could reach: name one with \
                  link.announce in warren.toml, or listen on one with --link"
                     .into(),
             )
-        })?;
-        Ok(SocketAddr::new(ip, link.port()))
+        })
     }
 }
 
-/// The address that packets to the outside would carry. Nothing is sent: connecting a UDP socket
-/// only asks the routing table.
-fn outward_ip(v4: bool) -> Option<IpAddr> {
-    let (any, far): (SocketAddr, SocketAddr) = if v4 {
-        (([0, 0, 0, 0], 0).into(), ([192, 0, 2, 1], 9).into())
-    } else {
-        let far = [0x2001, 0xdb8, 0, 0, 0, 0, 0, 1];
-        (([0u16; 8], 0).into(), (far, 9).into())
-    };
-    let socket = std::net::UdpSocket::bind(any).ok()?;
-    socket.connect(far).ok()?;
-    Some(socket.local_addr().ok()?.ip())
+/// What to tell others: what the operator says, else where it listens, else where packets leave from.
+pub(super) fn announced(announce: Option<SocketAddr>, link: SocketAddr) -> Option<SocketAddr> {
+    if let Some(announce) = announce {
+        return Some(announce);
+    }
+    if !link.ip().is_unspecified() {
+        return Some(link);
+    }
+    Some(SocketAddr::new(outward_ip(link.is_ipv4())?, link.port()))
 }
 
 fn work(

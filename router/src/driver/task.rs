@@ -3,8 +3,10 @@
 //! Lives here: the loop, and the tables from numbers to sockets, streams and files. Does not live
 //! here: any decision.
 
+mod shares;
+
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -18,6 +20,7 @@ use warren_overlay::{
     id::{EndNo, LinkNo},
     ring::VIEW_MAX,
     rng::Rng,
+    service::Name,
     session::{AppCommand, ResetReason},
     time::Time,
 };
@@ -27,10 +30,12 @@ use zeroize::Zeroizing;
 use super::{
     Event, ExposeRequest, StartError,
     allowance::{Allowance, Month},
+    change::{Change, Changed},
     clock::Clock,
     conn::{self, Conn, READ_LEN, Read},
     control::Ask,
     open_files,
+    private::SHARES_MAX,
     services::{self, Service},
     setup::{self, Setup},
     streams::{self, StreamHandle, ToStream},
@@ -91,6 +96,10 @@ pub(super) struct Task {
     open: u64,
     streams: BTreeMap<StreamNo, Slot>,
     services: BTreeMap<EndNo, Service>,
+    /// The number of the next share.
+    next_share: u32,
+    /// Private services that admit this router.
+    accepted: BTreeSet<Name>,
     /// Whom to tell what concerns a transfer.
     jobs: BTreeMap<JobNo, mpsc::UnboundedSender<JobEvent>>,
     /// Links with something to write, each once, the last first: few at any time.
@@ -98,6 +107,9 @@ pub(super) struct Task {
     link_source: std::net::SocketAddr,
     /// The proxy through which links leave.
     outbound: Option<Outbound>,
+    /// What the operator says is this router's address.
+    announce: Option<std::net::SocketAddr>,
+    change: Change,
     addresses: [String; 3],
     rng: Rng,
     /// The host knows that it is late.
@@ -164,10 +176,15 @@ impl Task {
             open: 0,
             streams: BTreeMap::new(),
             services: BTreeMap::new(),
+            // Those that are loaded with a service count from 1.
+            next_share: u32::try_from(SHARES_MAX).unwrap_or(u32::MAX) + 1,
+            accepted: BTreeSet::new(),
             jobs: BTreeMap::new(),
             transmit: Vec::new(),
             link_source: setup.config.link,
             outbound: setup.config.outbound,
+            announce: setup.config.announce,
+            change: Change::new(self::now()),
             addresses,
             rng,
             late: false,
@@ -178,6 +195,7 @@ impl Task {
         for (service, state) in saved {
             this.add_service(service, state);
         }
+        this.load_access()?;
         Ok(this)
     }
 
@@ -220,7 +238,17 @@ impl Task {
             if self.host.poll_timeout().is_some_and(|at: Time| at <= now.time) {
                 self.host.handle_timeout(now);
             }
+            if let Some(changed) = self.change.look(self::now()) {
+                self.changed(changed);
+            }
         }
+    }
+
+    /// No link of before is worth waiting for.
+    fn changed(&mut self, changed: Changed) {
+        tracing::info!(?changed, "all links are made anew");
+        let address = setup::announced(self.announce, self.link_source).map(Into::into);
+        self.host.node(self.clock.now(), NodeInput::Moved { address });
     }
 
     /// Reads what there is, a buffer of each link in turn.
@@ -467,6 +495,7 @@ impl Task {
         let settings = Box::new(ServiceSettings {
             state,
             hops: service.hops,
+            clients: service.clients(),
             ..ServiceSettings::new(service.key())
         });
         self.services.insert(end, service);
@@ -515,6 +544,10 @@ impl Task {
             Ask::Unexpose(label, sender) => {
                 let _ = sender.send(self.unexpose(&label));
             }
+            Ask::Steps(end, sender) => {
+                let _ = sender.send(self.host.node_ref().way(end));
+            }
+            Ask::Private(ask) => self.answer_private(ask),
         }
     }
 
@@ -545,11 +578,13 @@ impl Task {
         let state = self.host.node_ref().service(end);
         let status =
             service_status(service.label.clone(), &service.name, service.target.clone(), state);
-        ServiceStatus { hops: service.hops, ..status }
+        let reachable = self.host.node_ref().reachable(end);
+        let reachable_s = reachable.map(|since| self.clock.now().time.since(since).as_secs());
+        ServiceStatus { hops: service.hops, shares: service.shared(), reachable_s, ..status }
     }
 
     fn expose(&mut self, request: ExposeRequest) -> Result<ServiceStatus, String> {
-        let ExposeRequest { target, label, hops } = request;
+        let ExposeRequest { target, label, hops, private } = request;
         if hops.is_some_and(|hops| !(1..=4).contains(&hops)) {
             return Err(format!("hops = {}: use 1 to 4", hops.unwrap_or_default()));
         }
@@ -558,7 +593,8 @@ impl Task {
             return Err(format!("there is a service {label:?} already: choose another --label"));
         }
         let key = ServiceKey::generate(&mut self.rng);
-        let service = Service::new(label.clone(), target, hops, &key)?;
+        let mut service = Service::new(label.clone(), target, hops, &key)?;
+        service.shares = private.then(Vec::new);
         if let Some(home) = &self.home {
             // Its name must survive from the moment it is printed.
             service.save(home, &[]).map_err(|error| error.to_string())?;

@@ -10,16 +10,21 @@
 //!  '--known key--> its End                       Descriptor <-----------'   '--> Unreachable
 //! ```
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use warren_overlay::{
     garlic::{Clove, RecordAnswer},
     id::{EndNo, NetworkId},
     rng::Rng,
     service::{
-        Found, Lookup, LookupInput, LookupOutput, Name, Outcome, Unreachable, VersionMemory,
+        AccessKey, Found, Lookup, LookupInput, LookupOutput, Name, Outcome, Unreachable,
+        VersionMemory,
     },
-    session::{self, AppCommand, End, EndEvent, EndInput, ResetReason, SessionTarget},
+    session::{self, AppCommand, End, EndEvent, EndInput, Milestone, ResetReason, SessionTarget},
     time::{Now, Time},
 };
 use warren_proxy::{ContextLimiter, Failure, IsolationKey};
@@ -36,8 +41,23 @@ const QUOTA: (usize, usize) = (4, session::QUOTA_DEFAULT);
 pub(super) enum ContextsInput {
     /// An application wants a stream. `end` is a number for a new end, should one be needed.
     Open { open: u64, end: EndNo, isolation: IsolationKey, name: Name, port: u16 },
+    /// What this router shares with a private service, or no more does.
+    Access { name: Name, key: Option<Arc<AccessKey>> },
     /// An end says something.
     End { end: EndNo, event: EndEvent },
+    /// An end got a tunnel; not all ends are a context's.
+    Tunnel { end: EndNo },
+}
+
+/// Contexts whose way is remembered, the last ones.
+const WAYS_MAX: usize = 16;
+
+/// When each part of a context's way to its service was done for the first time.
+#[derive(Clone, Copy, Debug)]
+struct Way {
+    begun: Time,
+    /// A tunnel, the descriptor, a gateway, the session.
+    done: [Option<Time>; 4],
 }
 
 /// What to do next.
@@ -65,6 +85,8 @@ struct Context {
     /// Tunnels asked for so far; the pools replace those that are lost.
     tunnels: usize,
     lookup: Option<Lookup>,
+    /// What the lookup, and what it found, is opened with.
+    access: Option<Arc<AccessKey>>,
     /// The end's request numbers, and the lookup's.
     requests: BTreeMap<u32, u32>,
     next_request: u32,
@@ -78,6 +100,10 @@ pub(super) struct Contexts {
     quota: usize,
     contexts: BTreeMap<EndNo, Context>,
     by_key: BTreeMap<IsolationKey, EndNo>,
+    /// Private services that admit this router.
+    access: BTreeMap<Name, Arc<AccessKey>>,
+    /// Also of contexts that have ended since.
+    ways: BTreeMap<EndNo, Way>,
     limiter: ContextLimiter,
     versions: VersionMemory,
     rng: Rng,
@@ -92,6 +118,8 @@ impl Contexts {
             quota: (memory / QUOTA.0).min(QUOTA.1),
             contexts: BTreeMap::new(),
             by_key: BTreeMap::new(),
+            access: BTreeMap::new(),
+            ways: BTreeMap::new(),
             limiter: ContextLimiter::default(),
             versions: VersionMemory::new(&mut rng),
             rng,
@@ -110,7 +138,27 @@ impl Contexts {
             ContextsInput::Open { open, end, isolation, name, port } => {
                 self.open(now, open, end, isolation, name, port);
             }
+            ContextsInput::Access { name, key: Some(key) } => {
+                self.access.insert(name, key);
+            }
+            ContextsInput::Access { name, key: None } => {
+                self.access.remove(&name);
+            }
             ContextsInput::End { end, event } => self.end_event(now, end, event),
+            ContextsInput::Tunnel { end } => self.reached(now.time, end, 0),
+        }
+    }
+
+    /// How long after it began each part of a context's way was done, as far as it came: a tunnel, the
+    /// descriptor, a gateway, the session.
+    pub(super) fn way(&self, end: EndNo) -> Vec<Duration> {
+        let Some(way) = self.ways.get(&end) else { return Vec::new() };
+        way.done.iter().map_while(|done| Some(done.as_ref()?.since(way.begun))).collect()
+    }
+
+    fn reached(&mut self, now: Time, end: EndNo, part: usize) {
+        if let Some(done) = self.ways.get_mut(&end).and_then(|way| way.done.get_mut(part)) {
+            done.get_or_insert(now);
         }
     }
 
@@ -128,7 +176,7 @@ impl Contexts {
             })
             .collect();
         for end in due {
-            self.drain_lookup(end);
+            self.drain_lookup(now.time, end);
         }
     }
 
@@ -180,10 +228,15 @@ impl Contexts {
             streams: 0,
             tunnels: 0,
             lookup: None,
+            access: None,
             requests: BTreeMap::new(),
             next_request: 0,
         };
         self.contexts.insert(end, context);
+        self.ways.insert(end, Way { begun: now.time, done: [None; 4] });
+        if self.ways.len() > WAYS_MAX {
+            self.ways.pop_first();
+        }
         Ok(())
     }
 
@@ -204,11 +257,13 @@ impl Contexts {
             }
             EndEvent::NeedDescriptor => {
                 let floor = self.versions.floor(context.key.as_bytes(), &context.name);
-                let name = context.name;
-                let lookup = Lookup::new(now, name, self.network, floor, self.rng.fork());
+                let (name, rng) = (context.name, self.rng.fork());
+                context.access = self.access.get(&name).cloned();
+                let access = context.access.clone();
+                let lookup = Lookup::new(now, name, access, self.network, floor, rng);
                 context.requests.clear();
                 context.lookup = Some(lookup);
-                self.drain_lookup(end);
+                self.drain_lookup(now.time, end);
             }
             EndEvent::Answer { request, asked: _, answer } => {
                 if let Some(request) = context.requests.remove(&request)
@@ -216,8 +271,14 @@ impl Contexts {
                 {
                     let answer = answer.unwrap_or(RecordAnswer::NoRoute { left: 0 });
                     lookup.handle_input(now, LookupInput::Answer { request, answer });
-                    self.drain_lookup(end);
+                    self.drain_lookup(now.time, end);
                 }
+            }
+            EndEvent::Reached(Milestone::Gateway) => self.reached(now.time, end, 2),
+            EndEvent::Reached(Milestone::Session) => {
+                // What the service says through a gateway says that it is joined.
+                self.reached(now.time, end, 2);
+                self.reached(now.time, end, 3);
             }
             // A service's, or the wiring's own business.
             EndEvent::LeasesChanged(_)
@@ -228,7 +289,7 @@ impl Contexts {
         }
     }
 
-    fn drain_lookup(&mut self, end: EndNo) {
+    fn drain_lookup(&mut self, now: Time, end: EndNo) {
         let Some(context) = self.contexts.get_mut(&end) else { return };
         while let Some(output) = context.lookup.as_mut().and_then(Lookup::poll_output) {
             match output {
@@ -244,7 +305,10 @@ impl Contexts {
                 LookupOutput::Done(outcome) => {
                     context.lookup = None;
                     match outcome {
-                        Outcome::Found(found) => self.found(end, &found),
+                        Outcome::Found(found) => {
+                            self.reached(now, end, 1);
+                            self.found(end, &found);
+                        }
                         Outcome::NotFound => self.failed(end, Failure::NotFound),
                         Outcome::Invalid => self.failed(end, Failure::BadDescriptor),
                         Outcome::Unreachable(Unreachable::NoRoute | Unreachable::Busy { .. }) => {
@@ -260,9 +324,9 @@ impl Contexts {
     fn found(&mut self, end: EndNo, found: &Found) {
         let Some(context) = self.contexts.get(&end) else { return };
         let descriptor = &found.descriptor;
-        let Some(binding) = descriptor.binding(&context.name, self.network) else {
-            return self.failed(end, Failure::BadDescriptor);
-        };
+        let access = context.access.clone();
+        let target = SessionTarget::of(descriptor, &context.name, access, self.network);
+        let Some(target) = target else { return self.failed(end, Failure::BadDescriptor) };
         self.versions.remember(context.key.as_bytes(), &context.name, found.version);
         if descriptor.leases.is_empty() {
             let failure = Failure::NotFound;
@@ -270,12 +334,6 @@ impl Contexts {
             let input = EndInput::Withdrawn;
             return self.out.push_back(ContextsOutput::End { end, input });
         }
-        let target = SessionTarget {
-            network: self.network,
-            binding,
-            dh: descriptor.session_dh,
-            kem: descriptor.session_kem.clone(),
-        };
         let leases = descriptor.leases.clone();
         // From here on, what fails is the service or the way to it.
         self.out.push_back(ContextsOutput::Failing { end, failure: Failure::NoGateway });

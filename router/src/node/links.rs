@@ -459,6 +459,16 @@ impl Links {
         })
     }
 
+    /// Links, dials and handshakes.
+    pub(super) fn all(&self) -> Vec<LinkNo> {
+        self.links.keys().copied().collect()
+    }
+
+    /// Addresses that failed may work from where this router is now.
+    pub(super) fn forgive(&mut self) {
+        self.failed.clear();
+    }
+
     /// When to call `tidy`.
     pub(super) const fn poll_timeout(&self) -> Option<Time> {
         self.tidy_at

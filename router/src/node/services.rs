@@ -1,13 +1,15 @@
 //! The hidden services of this router.
 //!
-//! Lives here: one service's end, its session keys and its publisher, joined. Does not live here:
-//! sessions and leases (`overlay::session::End`), what is published (`overlay::service`), the files
-//! (driver).
+//! Lives here: one service's end, its session keys and those to whom it is published, joined. Does not
+//! live here: sessions and leases (`overlay::session::End`), what is published to whom
+//! (`audience.rs`), the files (driver).
 //!
 //! ```text
-//! Expose --> End made, 5 tunnels wanted --leases--> Publisher --Put--> through a tunnel of its set
+//! Expose --> End made, 5 tunnels wanted --leases--> Audiences --Put--> through a tunnel of its set
 //!                ^ session keys, new each day            '--Published--> saved version
 //! ```
+
+mod audience;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -15,18 +17,11 @@ use std::{
 };
 
 use warren_overlay::{
-    crypto::{
-        blind::ServiceKey,
-        kem::{DhSecret, KemSecret},
-        secret::Secret,
-    },
-    garlic::{Clove, OwnTunnelName, Rate, RecordAnswer, RecordBytes},
-    id::{EndNo, NetworkId},
+    crypto::{blind::ServiceKey, secret::Secret},
+    garlic::{OwnTunnelName, Rate, RecordAnswer},
+    id::{EndNo, NetworkId, RouterId},
     rng::Rng,
-    service::{
-        DailyKey, DailyKeys, Lease, Name, PublishInput, PublishOutput, Publisher, SAVED_KEY_LEN,
-        Set, binding,
-    },
+    service::{DailyKey, DailyKeys, Lease, Name, SAVED_KEY_LEN, Set},
     session::{self, End, EndEvent, EndInput, SessionSecret},
     time::{Now, Time},
     tunnel::pools::SERVICE_TUNNELS,
@@ -34,11 +29,15 @@ use warren_overlay::{
 };
 use zeroize::Zeroizing;
 
+pub use self::audience::Clients;
+use self::audience::{AudienceOutput, Audiences, Wish};
+use super::probes::{Look, Seen};
+
+/// How soon after it was published a service looks at itself from outside, and how often then.
+const LOOK_FIRST: Duration = Duration::from_secs(5);
+const LOOK_EVERY: Duration = Duration::from_mins(2);
 /// How often session keys are looked at.
 const KEYS_EVERY: Duration = Duration::from_mins(10);
-/// How long a service that ends may take to say so: in the ring, and to its clients.
-const LEAVE_MAX: Duration = Duration::from_secs(10);
-const LEAVE_MIN: Duration = Duration::from_secs(1);
 /// Share of the router's memory that all buffers of one service may hold, and most bytes.
 const QUOTA: (usize, usize) = (2, 4 * session::QUOTA_DEFAULT);
 
@@ -53,12 +52,14 @@ pub struct ServiceSettings {
     pub hops: Option<u8>,
     /// How many clients each of its gateways lets in.
     pub rate: Rate,
+    /// Who may reach it.
+    pub clients: Clients,
 }
 
 impl ServiceSettings {
-    /// A service that was never published.
+    /// A service for everybody that was never published.
     pub fn new(key: ServiceKey) -> Self {
-        Self { key, state: Zeroizing::default(), hops: None, rate: Rate::default() }
+        Self { key, state: Zeroizing::default(), hops: None, rate: Rate::default(), clients: None }
     }
 }
 
@@ -67,6 +68,8 @@ impl ServiceSettings {
 pub(super) enum ServicesInput {
     /// A new service, with a number for its end.
     Expose { end: EndNo, settings: Box<ServiceSettings> },
+    /// Others may reach a service from now on, and nobody else.
+    Admit { end: EndNo, clients: Clients },
     /// A service ends.
     Unexpose { end: EndNo },
     /// A service's end says something.
@@ -77,6 +80,8 @@ pub(super) enum ServicesInput {
     TunnelQuiet { end: EndNo, tunnel: OwnTunnelName, quiet: bool },
     /// A service's tunnel is gone or going.
     TunnelGone { end: EndNo, tunnel: OwnTunnelName },
+    /// What a service's look at itself has seen.
+    Seen { end: EndNo, seen: Seen },
 }
 
 /// What to do next.
@@ -92,20 +97,16 @@ pub(super) enum ServicesOutput {
     WantTunnels { end: EndNo, count: usize, hops: Option<usize> },
     /// Keep this for the next start.
     Save { end: EndNo, state: Zeroizing<Vec<u8>> },
-}
-
-/// A request of a publisher: what, of which day's set, and how often it was tried before.
-#[derive(Debug)]
-struct Wish {
-    clove: Clove,
-    set: Set,
-    tries: u32,
+    /// Look at a service from outside.
+    Look(Look),
+    /// No stranger gets through this gateway: it needs another.
+    Dead { end: EndNo, gateway: RouterId },
 }
 
 #[derive(Debug)]
 struct Service {
     name: Name,
-    publisher: Publisher,
+    audiences: Audiences,
     keys: DailyKeys,
     /// Keys of a run before this one: what it read early is not known (PROTOCOL P9).
     restored: usize,
@@ -114,11 +115,17 @@ struct Service {
     effort: u32,
     /// Its tunnels, and whether each is quiet.
     tunnels: Vec<(OwnTunnelName, bool)>,
-    /// Requests of the publisher that wait for a tunnel.
+    /// Requests of its publishers that wait for a tunnel.
     waiting: Vec<Wish>,
     started: Time,
-    /// It ends: until when it may still tell its clients and readers.
-    leaving: Option<Time>,
+    /// When it looks at itself next, how often it has, and for whom, and what should be found, last.
+    look_at: Option<Time>,
+    looks: usize,
+    looked_for: (u32, u64),
+    /// Since when every look has found it.
+    reachable: Option<Time>,
+    /// It ends, once its clients and readers were told.
+    leaving: bool,
 }
 
 /// The machine.
@@ -148,7 +155,7 @@ impl Services {
 
     /// How many services there are.
     pub(super) fn len(&self) -> usize {
-        self.services.values().filter(|service| service.leaving.is_none()).count()
+        self.services.values().filter(|service| !service.leaving).count()
     }
 
     /// Whether an end is a service's.
@@ -165,16 +172,27 @@ impl Services {
     pub(super) fn status(&self, end: EndNo) -> Option<(u32, bool)> {
         let service = self.services.get(&end)?;
         let gateways = u32::try_from(service.leases.len()).unwrap_or(u32::MAX);
-        Some((gateways, service.publisher.published().is_some()))
+        Some((gateways, service.audiences.published().is_some()))
+    }
+
+    /// Since when a service has been found, and led to, by every look from outside.
+    pub(super) fn reachable(&self, end: EndNo) -> Option<Time> {
+        self.services.get(&end)?.reachable
+    }
+
+    /// A service's tunnels.
+    pub(super) fn tunnels(&self, end: EndNo) -> Vec<OwnTunnelName> {
+        let tunnels = self.services.get(&end).map(|service| service.tunnels.iter());
+        tunnels.into_iter().flatten().map(|(tunnel, _)| *tunnel).collect()
     }
 
     /// Something happened.
     pub(super) fn handle_input(&mut self, now: Now, input: ServicesInput) {
         match input {
             ServicesInput::Expose { end, settings } => self.expose(now, end, *settings),
-            ServicesInput::Unexpose { end } => {
-                self.leave(now, end);
-            }
+            ServicesInput::Admit { end, clients } => self.admit(now, end, &clients),
+            ServicesInput::Unexpose { end } => self.leave(now, end),
+            ServicesInput::Seen { end, seen } => self.seen(now, end, seen),
             ServicesInput::End { end, event } => self.end_event(now, end, event),
             ServicesInput::Tunnel { end, tunnel } => {
                 if let Some(service) = self.services.get_mut(&end) {
@@ -209,14 +227,15 @@ impl Services {
             }
         }
         for end in ends {
-            if self.services.get(&end).is_some_and(|it| it.leaving.is_some_and(|at| at <= now.time))
-            {
+            let Some(service) = self.services.get_mut(&end) else { continue };
+            if service.audiences.poll_timeout().is_some_and(|at| at <= now.time) {
+                service.audiences.handle_timeout(now);
+            }
+            if service.leaving && service.audiences.is_empty() {
                 self.forget(end);
-            } else if let Some(service) = self.services.get_mut(&end)
-                && service.publisher.poll_timeout().is_some_and(|at| at <= now.time)
-            {
-                service.publisher.handle_timeout(now);
-                self.drain_publisher(now, end);
+            } else {
+                self.drain(end);
+                self.look(now.time, end);
             }
         }
     }
@@ -228,9 +247,52 @@ impl Services {
 
     /// When to be woken.
     pub(super) fn poll_timeout(&self) -> Option<Time> {
-        let publishers = self.services.values().filter_map(|it| it.publisher.poll_timeout());
-        let leaving = self.services.values().filter_map(|service| service.leaving);
-        publishers.chain(leaving).chain(self.keys_at).min()
+        let publishers = self.services.values().filter_map(|it| it.audiences.poll_timeout());
+        let looks = self.services.values().filter_map(|service| service.look_at);
+        publishers.chain(looks).chain(self.keys_at).min()
+    }
+
+    /// Once it was published, a service looks at itself again and again.
+    fn look(&mut self, now: Time, end: EndNo) {
+        let Some(service) = self.services.get_mut(&end).filter(|it| !it.leaving) else { return };
+        if service.audiences.published().is_some() {
+            service.look_at.get_or_insert(now + LOOK_FIRST);
+        }
+        if service.look_at.is_none_or(|at| at > now) {
+            return;
+        }
+        service.look_at = Some(now + LOOK_EVERY);
+        // As one of its clients; the next time as another.
+        if let Some((client, access, version)) = service.audiences.nth(service.looks) {
+            service.looks = service.looks.wrapping_add(1);
+            service.looked_for = (client, version);
+            let look = Look { service: end, name: service.name, access };
+            self.out.push_back(ServicesOutput::Look(look));
+        }
+    }
+
+    /// What is not found is published again, what leads nowhere is replaced, both at once.
+    fn seen(&mut self, now: Now, end: EndNo, seen: Seen) {
+        let Some(service) = self.services.get_mut(&end).filter(|it| !it.leaving) else { return };
+        if seen.blind {
+            return; // that is this router's trouble
+        }
+        let (client, version) = service.looked_for;
+        let found = seen.version.is_some_and(|found| found >= version);
+        if !found {
+            service.audiences.again(now, client);
+        }
+        let reached = seen.version.is_some() && !seen.alive.is_empty();
+        service.reachable = reached.then(|| service.reachable.unwrap_or(now.time));
+        tracing::debug!(
+            found,
+            alive = seen.alive.len(),
+            dead = seen.dead.len(),
+            "looked at itself"
+        );
+        let dead = seen.dead.into_iter().map(|gateway| ServicesOutput::Dead { end, gateway });
+        self.out.extend(dead);
+        self.drain(end);
     }
 
     fn expose(&mut self, now: Now, end: EndNo, settings: ServiceSettings) {
@@ -239,10 +301,10 @@ impl Services {
         let restored = saved.len();
         let hops = settings.hops.map(usize::from);
         let keys = DailyKeys::new(name, self.rng.fork(), saved, now.wall);
-        let publisher = Publisher::new(now, settings.key, self.network, version, self.rng.fork());
+        let audiences = Audiences::new(settings.key, self.network, version, self.rng.fork());
         let service = Service {
             name,
-            publisher,
+            audiences,
             keys,
             restored,
             leases: Vec::new(),
@@ -250,32 +312,43 @@ impl Services {
             tunnels: Vec::new(),
             waiting: Vec::new(),
             started: now.time,
-            leaving: None,
+            look_at: None,
+            looks: 0,
+            looked_for: (0, 0),
+            reachable: None,
+            leaving: false,
         };
         self.services.insert(end, service);
         let machine =
             Box::new(End::service(self.rng.fork(), self.network, self.quota, settings.rate));
         self.out.push_back(ServicesOutput::NewEnd { end, machine });
         self.keys_at.get_or_insert(now.time + KEYS_EVERY);
-        self.give_secrets(end);
+        self.admit(now, end, &settings.clients);
         self.save(end);
         self.out.push_back(ServicesOutput::WantTunnels { end, count: SERVICE_TUNNELS, hops });
     }
 
     /// Tells clients and readers that the service is no more, then forgets it.
     fn leave(&mut self, now: Now, end: EndNo) {
-        let Some(service) = self.services.get_mut(&end) else { return };
-        if service.leaving.is_some() {
-            return;
-        }
-        let known = service.publisher.published().is_some();
-        service.leaving = Some(now.time + if known { LEAVE_MAX } else { LEAVE_MIN });
+        let Some(service) = self.services.get_mut(&end).filter(|it| !it.leaving) else { return };
+        (service.leaving, service.look_at) = (true, None);
         self.out.push_back(ServicesOutput::End { end, input: EndInput::Leave });
-        if known && let Some(key) = service.keys.newest() {
-            let descriptor = key.describe(Vec::new(), 0);
-            service.publisher.handle_input(now, PublishInput::Withdraw(descriptor));
-            self.drain_publisher(now, end);
+        if let Some(key) = service.keys.newest() {
+            let nobody = Some(BTreeMap::new());
+            service.audiences.admit(now, &nobody, &key.describe(Vec::new(), 0));
         }
+        if service.audiences.is_empty() { self.forget(end) } else { self.drain(end) }
+    }
+
+    /// From now on the service is there for these alone.
+    fn admit(&mut self, now: Now, end: EndNo, clients: &Clients) {
+        let Some(service) = self.services.get_mut(&end).filter(|it| !it.leaving) else { return };
+        if let Some(key) = service.keys.newest() {
+            let descriptor = key.describe(service.leases.clone(), service.effort);
+            service.audiences.admit(now, clients, &descriptor);
+        }
+        self.give_secrets(end);
+        self.drain(end);
     }
 
     fn forget(&mut self, end: EndNo) {
@@ -285,7 +358,7 @@ impl Services {
 
     fn rotate(&mut self, now: Now, end: EndNo) {
         let Some(service) = self.services.get_mut(&end) else { return };
-        if service.leaving.is_none() && service.keys.rotate(now.wall) {
+        if !service.leaving && service.keys.rotate(now.wall) {
             self.give_secrets(end);
             self.save(end);
             self.publish(now, end);
@@ -297,13 +370,10 @@ impl Services {
         let Some(service) = self.services.get(&end) else { return };
         // The oldest `restored` ones are of a run before this one; `iter` begins with the newest.
         let fresh = service.keys.iter().count().saturating_sub(service.restored);
-        let secrets = service.keys.iter().enumerate().filter_map(|(n, key)| {
-            Some(SessionSecret {
-                dh: copy_dh(key.dh()),
-                kem: copy_kem(key.kem()),
-                binding: binding(&service.name, self.network, key.day())?,
-                restored: (n >= fresh).then_some(service.started),
-            })
+        let secrets = service.keys.iter().enumerate().map(|(n, key)| {
+            let restored = (n >= fresh).then_some(service.started);
+            let admitted = service.audiences.admitted();
+            SessionSecret::of(key, &service.name, self.network, admitted, restored)
         });
         let input = EndInput::Secrets(secrets.collect());
         self.out.push_back(ServicesOutput::End { end, input });
@@ -312,19 +382,18 @@ impl Services {
     fn end_event(&mut self, now: Now, end: EndNo, event: EndEvent) {
         let Some(service) = self.services.get_mut(&end) else { return };
         match event {
-            EndEvent::LeasesChanged(leases) if service.leaving.is_none() => {
+            EndEvent::LeasesChanged(leases) if !service.leaving => {
                 service.leases = leases;
                 self.publish(now, end);
             }
-            EndEvent::EffortChanged(effort) if service.leaving.is_none() => {
+            EndEvent::EffortChanged(effort) if !service.leaving => {
                 service.effort = effort;
                 self.publish(now, end);
             }
             EndEvent::Answer { request, asked: _, answer } => {
                 let answer = answer.unwrap_or(RecordAnswer::NoRoute { left: 0 });
-                let input = PublishInput::Answer { request, answer };
-                service.publisher.handle_input(now, input);
-                self.drain_publisher(now, end);
+                service.audiences.answer(now, request, answer);
+                self.drain(end);
             }
             // A service that leaves needs none; a client's, or the wiring's own business.
             EndEvent::LeasesChanged(_)
@@ -332,6 +401,7 @@ impl Services {
             | EndEvent::NeedTunnels { .. }
             | EndEvent::Block { .. }
             | EndEvent::NeedDescriptor
+            | EndEvent::Reached(_)
             | EndEvent::TunnelFailed { .. }
             | EndEvent::TunnelFree { .. } => {}
         }
@@ -341,41 +411,28 @@ impl Services {
         let Some(service) = self.services.get_mut(&end) else { return };
         if let Some(key) = service.keys.newest() {
             let descriptor = key.describe(service.leases.clone(), service.effort);
-            service.publisher.handle_input(now, PublishInput::Descriptor(descriptor));
-            self.drain_publisher(now, end);
+            service.audiences.publish(now, &descriptor);
+            self.drain(end);
         }
     }
 
-    fn drain_publisher(&mut self, now: Now, end: EndNo) {
-        let mut requests = Vec::new();
+    /// Sends what the publishers ask, and keeps what they have published.
+    fn drain(&mut self, end: EndNo) {
         let mut published = false;
-        let Some(service) = self.services.get_mut(&end) else { return };
-        while let Some(output) = service.publisher.poll_output() {
+        while let Some(service) = self.services.get_mut(&end)
+            && let Some(output) = service.audiences.poll_output()
+        {
             match output {
-                PublishOutput::Put { request, record, set, tries } => {
-                    if let Some(record) = RecordBytes::new(record.encode()) {
-                        let clove = Clove::RecordPut { request, record };
-                        requests.push(Wish { clove, set, tries });
-                    }
-                }
-                PublishOutput::Get { request, key, set } => {
-                    let clove = Clove::RecordGet { request, key };
-                    requests.push(Wish { clove, set, tries: 0 });
-                }
-                PublishOutput::Published { .. } => published = true,
+                AudienceOutput::Request(wish) => self.request(end, wish),
+                AudienceOutput::Published => published = true,
             }
-        }
-        for wish in requests {
-            self.request(end, wish);
         }
         if published {
-            if let Some(service) = self.services.get_mut(&end)
-                && let Some(at) = &mut service.leaving
-            {
-                // Half of the records are there: the others are on their way.
-                *at = now.time + LEAVE_MIN;
-            }
             self.save(end);
+            if let Some(service) = self.services.get_mut(&end).filter(|it| !it.leaving) {
+                // The next timeout decides when it looks at itself.
+                service.look_at.get_or_insert(service.started + LOOK_FIRST);
+            }
         }
     }
 
@@ -387,14 +444,14 @@ impl Services {
                 let input = EndInput::Request { tunnel: Some(tunnel), clove: wish.clove };
                 self.out.push_back(ServicesOutput::End { end, input });
             }
-            // The publisher asks again if it waits too long; 18 are all it ever asks at once.
+            // A publisher asks again if it waits too long; 18 are all it ever asks at once.
             None => service.waiting.push(wish),
         }
     }
 
     fn save(&mut self, end: EndNo) {
         if let Some(service) = self.services.get(&end) {
-            let state = encode_state(service.publisher.version(), &service.keys);
+            let state = encode_state(service.audiences.version(), &service.keys);
             self.out.push_back(ServicesOutput::Save { end, state });
         }
     }
@@ -415,16 +472,6 @@ fn way(tunnels: &[(OwnTunnelName, bool)], set: Set, tries: u32) -> Option<OwnTun
     };
     let nth = (tries as usize).checked_rem(all.len())?;
     all.get(nth).map(|(tunnel, _)| *tunnel)
-}
-
-fn copy_dh(key: &DhSecret) -> DhSecret {
-    let mut bytes = *key.secret_bytes().expose_secret();
-    DhSecret::from_bytes(Secret::take(&mut bytes))
-}
-
-fn copy_kem(key: &KemSecret) -> KemSecret {
-    let mut bytes = *key.to_bytes().expose_secret();
-    KemSecret::from_bytes(Secret::take(&mut bytes))
 }
 
 /// | bytes | field |

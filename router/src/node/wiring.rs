@@ -29,6 +29,7 @@ use super::{
     contexts::{ContextsInput, ContextsOutput},
     exits::{ExitsInput, ExitsOutput},
     links::{Asked, Asker, LinksOutput},
+    probes::{ProbesInput, ProbesOutput},
     services::{ServicesInput, ServicesOutput},
     transfers::{TransfersInput, TransfersOutput},
 };
@@ -51,6 +52,12 @@ impl Node {
             NodeInput::Expose { end, settings } => {
                 self.services.handle_input(now, ServicesInput::Expose { end, settings });
             }
+            NodeInput::Admit { end, clients } => {
+                self.services.handle_input(now, ServicesInput::Admit { end, clients });
+            }
+            NodeInput::Access { name, key } => {
+                self.contexts.handle_input(now, ContextsInput::Access { name, key });
+            }
             NodeInput::Unexpose { end } => {
                 self.services.handle_input(now, ServicesInput::Unexpose { end });
             }
@@ -58,6 +65,7 @@ impl Node {
                 let end = self.new_end();
                 self.transfers.handle_input(now, TransfersInput::Job { job, end, input });
             }
+            NodeInput::Moved { address } => self.moved(now, address),
             NodeInput::Loaded(loaded) => {
                 self.transit.handle_input(now, TransitInput::Loaded(loaded));
             }
@@ -86,7 +94,7 @@ impl Node {
         }
     }
 
-    fn link_down(&mut self, now: Now, link: LinkNo) {
+    pub(super) fn link_down(&mut self, now: Now, link: LinkNo) {
         if self.links.down(now.time, link) {
             self.ring.handle_input(now, ring::Input::LinkDown { link });
             self.transit.handle_input(now, TransitInput::LinkDown { link });
@@ -180,6 +188,8 @@ impl Node {
         }
         if self.services.holds(end) {
             self.services.handle_input(now, ServicesInput::End { end, event });
+        } else if self.probes.holds(end) {
+            self.probes.handle_input(now, ProbesInput::End { end, event });
         } else if self.transfers.holds(end) {
             self.transfers.handle_input(now, TransfersInput::End { end, event });
         } else {
@@ -222,6 +232,10 @@ impl Node {
             }
             while let Some(output) = self.services.poll_output() {
                 self.services_say(now, output);
+                quiet = false;
+            }
+            while let Some(output) = self.probes.poll_output() {
+                self.probes_say(now, output);
                 quiet = false;
             }
             while let Some(output) = self.transfers.poll_output() {
@@ -463,6 +477,7 @@ impl Node {
         let input = EndInput::Tunnel { tunnel, layers, route: Route { hops }, gateway };
         self.tell_end(end, input);
         self.services.handle_input(now, ServicesInput::Tunnel { end, tunnel });
+        self.contexts.handle_input(now, ContextsInput::Tunnel { end });
         if let Some(last) = path.last().map(|hop| hop.id()) {
             self.transfers.handle_input(now, TransfersInput::TunnelReady { end, tunnel, last });
         }
@@ -516,6 +531,41 @@ impl Node {
             }
             ServicesOutput::Save { end, state } => {
                 self.out.push_back(NodeOutput::Save(Saved::Service { end, state }));
+            }
+            ServicesOutput::Look(look) => {
+                let end = self.new_end();
+                self.probes.handle_input(now, ProbesInput::Look { end, look });
+            }
+            ServicesOutput::Dead { end, gateway } => {
+                let leads = |tunnel: &OwnTunnelName| {
+                    let hops = self.pools.hops(tunnel.0, tunnel.1);
+                    hops.is_some_and(|hops| hops.last() == Some(&gateway))
+                };
+                if let Some(tunnel) = self.services.tunnels(end).into_iter().find(leads) {
+                    self.tunnel_gone(now, end, tunnel);
+                    let (link, tunnel) = tunnel;
+                    self.pools.handle_input(now, PoolsInput::Failed { link, tunnel });
+                }
+            }
+        }
+    }
+
+    fn probes_say(&mut self, now: Now, output: ProbesOutput) {
+        match output {
+            ProbesOutput::NewEnd { end, machine } => {
+                self.out.push_back(NodeOutput::NewEnd { end, machine });
+            }
+            ProbesOutput::End { end, input } => self.tell_end(end, input),
+            ProbesOutput::DropEnd { end } => {
+                self.pools.handle_input(now, PoolsInput::DropEnd { end });
+                self.out.push_back(NodeOutput::DropEnd { end });
+            }
+            ProbesOutput::TakeTunnel { end } => {
+                let avoid = Avoid::none();
+                self.pools.handle_input(now, PoolsInput::TakeClient { end, avoid });
+            }
+            ProbesOutput::Seen { service: end, seen } => {
+                self.services.handle_input(now, ServicesInput::Seen { end, seen });
             }
         }
     }

@@ -45,15 +45,16 @@ pub(in crate::service) fn descriptor(leases: u8) -> ServiceDescriptor {
 
 fn sealed(seed: u8, index: u8, descriptor: &ServiceDescriptor) -> Record {
     let mut rng = Rng::from_seed([seed; 32]);
-    seal(&mut rng, &key(seed), NETWORK, DAY, index, 7, EXPIRY, descriptor).unwrap()
+    seal(&mut rng, &key(seed), None, NETWORK, DAY, index, 7, EXPIRY, descriptor).unwrap()
 }
 
 /// A record of place 0 that holds whatever `text` is, sealed as the service would.
 fn holding(text: &[u8]) -> Record {
     let blinded = key(1).blind(&[&blinding(NETWORK, DAY, 0)]);
     let mut text = text.to_vec();
-    let tag = sealing(&key(1).public(), &blinded.public(), NETWORK, DAY, 0, 7, &[0; 16])
-        .seal_in_place(0, &[], &mut text);
+    let tag =
+        sealing(&key(1).public(), &blinded.public(), None, &blinding(NETWORK, DAY, 0), 7, &[0; 16])
+            .seal_in_place(0, &[], &mut text);
     let payload = [&[0; 16][..], &text, &tag].concat();
     Record::sign(&blinded, NETWORK, 7, EXPIRY, &payload, RecordSize::Large).unwrap()
 }
@@ -124,13 +125,13 @@ proptest! {
     fn what_was_sealed_opens(descriptor in any_descriptor(), index in 0u8..6, version: u64) {
         let mut rng = Rng::from_seed([3; 32]);
         let record =
-            seal(&mut rng, &key(1), NETWORK, DAY, index, version, EXPIRY, &descriptor).unwrap();
+            seal(&mut rng, &key(1), None, NETWORK, DAY, index, version, EXPIRY, &descriptor).unwrap();
         let name = Name::of_service(&key(1));
-        let place = place(&name, NETWORK, DAY, index).unwrap();
+        let place = place(&name, None, NETWORK, DAY, index).unwrap();
         prop_assert_eq!(record.encode().len(), 4_096);
         prop_assert_eq!(record.key(), place.key);
         prop_assert_eq!((record.version(), record.expiry()), (version, EXPIRY));
-        prop_assert_eq!(open(&name, NETWORK, &place, &record), Ok(descriptor));
+        prop_assert_eq!(open(&name, None, NETWORK, &place, &record), Ok(descriptor));
     }
 
     /// Even a service that writes nonsense under its own key cannot make a reader panic.
@@ -142,8 +143,8 @@ proptest! {
         if let Some(byte) = text.get_mut(1_229) { *byte = count; }
         text.resize(len, 0);
         let name = Name::of_service(&key(1));
-        let place = place(&name, NETWORK, DAY, 0).unwrap();
-        if let Ok(opened) = open(&name, NETWORK, &place, &holding(&text)) {
+        let place = place(&name, None, NETWORK, DAY, 0).unwrap();
+        if let Ok(opened) = open(&name, None, NETWORK, &place, &holding(&text)) {
             prop_assert!(opened.leases.len() <= LEASES_MAX);
         }
     }
@@ -190,9 +191,9 @@ fn a_lease_has_the_documented_bytes() {
 #[test]
 fn all_six_open_for_one_who_knows_the_name() {
     let name = Name::of_service(&key(1));
-    for place in places(&name, NETWORK, DAY) {
+    for place in places(&name, None, NETWORK, DAY) {
         let record = sealed(1, place.index, &descriptor(3));
-        assert_eq!(open(&name, NETWORK, &place, &record), Ok(descriptor(3)));
+        assert_eq!(open(&name, None, NETWORK, &place, &record), Ok(descriptor(3)));
     }
 }
 
@@ -202,7 +203,7 @@ fn six_records_are_unlinkable_in_form() {
     let mut rng = Rng::from_seed([1; 32]);
     let mut sealed = |seed, index, leases| {
         let descriptor = descriptor(leases);
-        seal(&mut rng, &key(seed), NETWORK, DAY, index, 7, EXPIRY, &descriptor).unwrap()
+        seal(&mut rng, &key(seed), None, NETWORK, DAY, index, 7, EXPIRY, &descriptor).unwrap()
     };
     for leases in [0, 1, 5] {
         let of_six: Vec<_> = (0..6).map(|index| sealed(index + 1, index, leases)).collect();
@@ -230,7 +231,8 @@ fn six_records_are_unlinkable_in_form() {
 #[test]
 fn sealing_the_same_twice_gives_unrelated_bytes() {
     let mut rng = Rng::from_seed([1; 32]);
-    let mut again = || seal(&mut rng, &key(1), NETWORK, DAY, 0, 7, EXPIRY, &descriptor(3)).unwrap();
+    let mut again =
+        || seal(&mut rng, &key(1), None, NETWORK, DAY, 0, 7, EXPIRY, &descriptor(3)).unwrap();
     let (one, two) = (again(), again());
     let pairs = one.payload().iter().zip(two.payload());
     assert!(pairs.filter(|(a, b)| a == b).count() < 64, "one byte in 256 by chance");
@@ -239,35 +241,80 @@ fn sealing_the_same_twice_gives_unrelated_bytes() {
 #[test]
 fn a_storer_cannot_open_what_it_holds() {
     let record = sealed(1, 0, &descriptor(3));
-    let mine = place(&Name::of_service(&key(1)), NETWORK, DAY, 0).unwrap();
+    let mine = place(&Name::of_service(&key(1)), None, NETWORK, DAY, 0).unwrap();
     // Everything it has: the record, hence the blinded key. It takes that for the name's, and also
     // tries a name of its own at the right place.
     let from_record = Name::new(*record.public(), crate::service::NameKind::Service).unwrap();
     for name in [from_record, Name::of_service(&key(2))] {
-        assert_eq!(open(&name, NETWORK, &mine, &record), Err(DescriptorError::Sealed));
-        for other in places(&name, NETWORK, DAY) {
-            assert_eq!(open(&name, NETWORK, &other, &record), Err(DescriptorError::Place));
+        assert_eq!(open(&name, None, NETWORK, &mine, &record), Err(DescriptorError::Sealed));
+        for other in places(&name, None, NETWORK, DAY) {
+            assert_eq!(open(&name, None, NETWORK, &other, &record), Err(DescriptorError::Place));
             let blinded = Place { blinded: mine.blinded, ..other };
-            assert_eq!(open(&name, NETWORK, &blinded, &record), Err(DescriptorError::Sealed));
+            assert_eq!(open(&name, None, NETWORK, &blinded, &record), Err(DescriptorError::Sealed));
         }
     }
 }
+
+fn access(seed: u8) -> AccessKey {
+    AccessKey::from_bytes(Secret::take(&mut [seed; 32]))
+}
+
+fn sealed_for(access: &AccessKey, index: u8) -> Record {
+    let mut rng = Rng::from_seed([1; 32]);
+    let access = Some(access);
+    seal(&mut rng, &key(1), access, NETWORK, DAY, index, 7, EXPIRY, &descriptor(3)).unwrap()
+}
+
+#[test]
+fn what_is_sealed_for_a_client_lies_elsewhere_and_opens_for_that_client_alone() {
+    let name = Name::of_service(&key(1));
+    let (ours, theirs) = (access(2), access(3));
+    let known: BTreeSet<_> = places(&name, None, NETWORK, DAY).iter().map(|it| it.key).collect();
+    for place in places(&name, Some(&ours), NETWORK, DAY) {
+        let record = sealed_for(&ours, place.index);
+        assert!(!known.contains(&record.key()), "not where everybody would look");
+        assert_eq!(open(&name, Some(&ours), NETWORK, &place, &record), Ok(descriptor(3)));
+        // Whoever keeps it may know the name, and be a client as well.
+        for other in [None, Some(&theirs)] {
+            let opened = open(&name, other, NETWORK, &place, &record);
+            assert_eq!(opened, Err(DescriptorError::Sealed));
+        }
+        assert_eq!(record.encode().len(), sealed(1, 0, &descriptor(3)).encode().len());
+    }
+    let bound = |access| descriptor(1).binding(&name, access, NETWORK);
+    let all: BTreeSet<_> = [None, Some(&ours), Some(&theirs)].map(bound).into_iter().collect();
+    assert_eq!(all.len(), 3, "each client's sessions are bound to a key of its own");
+}
+
+/// Frozen: a change here makes every private service unreachable.
+#[test]
+fn the_private_format_is_frozen() {
+    let name = Name::of_service(&key(1));
+    let place = place(&name, Some(&access(2)), NETWORK, DAY, 0).unwrap();
+    let record = *blake3::hash(sealed_for(&access(2), 0).encode()).as_bytes();
+    let parts = [place.blinded, place.key.0, record].map(|bytes| HEXLOWER.encode(&bytes));
+    assert_eq!(parts, [PRIVATE_BLINDED, PRIVATE_KEY, PRIVATE_RECORD]);
+}
+
+const PRIVATE_BLINDED: &str = "0e181ee3366518e8cac8aa3c2d1996df33287dfc8bbeb7228582651f6cd4b37f";
+const PRIVATE_KEY: &str = "8342a36ab4992cfeccba9296966c1c0e048bf9dc82a0efb0b9a7ddaf56b0c3f6";
+const PRIVATE_RECORD: &str = "2587be87c9d2cb0802ae5c836de8e9448a21faecfa52dc919583bd4ebb5cddc7";
 
 #[test]
 fn wrong_day_index_or_network_refuses() {
     let name = Name::of_service(&key(1));
     let record = sealed(1, 2, &descriptor(3));
-    let right = place(&name, NETWORK, DAY, 2).unwrap();
+    let right = place(&name, None, NETWORK, DAY, 2).unwrap();
     let foreign = NetworkId([8; 32]);
     for (network, day, index) in [(NETWORK, DAY.next(), 2), (NETWORK, DAY, 3), (foreign, DAY, 2)] {
-        let wrong = place(&name, network, day, index).unwrap();
-        assert_eq!(open(&name, network, &wrong, &record), Err(DescriptorError::Place));
+        let wrong = place(&name, None, network, day, index).unwrap();
+        assert_eq!(open(&name, None, network, &wrong, &record), Err(DescriptorError::Place));
         // Were the blinding the same everywhere, the sealing alone would refuse.
         let forced = Place { blinded: right.blinded, ..wrong };
-        assert_eq!(open(&name, network, &forced, &record), Err(DescriptorError::Sealed));
+        assert_eq!(open(&name, None, network, &forced, &record), Err(DescriptorError::Sealed));
     }
     assert!(Record::decode(record.encode(), foreign).is_err());
-    assert_eq!(open(&name, NETWORK, &right, &record), Ok(descriptor(3)));
+    assert_eq!(open(&name, None, NETWORK, &right, &record), Ok(descriptor(3)));
 }
 
 /// The version is inside the sealing too: a record cannot be raised without sealing it anew.
@@ -278,29 +325,29 @@ fn a_raised_version_opens_nothing() {
     let raised =
         Record::sign(&blinded, NETWORK, 8, EXPIRY, record.payload(), RecordSize::Large).unwrap();
     let name = Name::of_service(&key(1));
-    let place = place(&name, NETWORK, DAY, 0).unwrap();
-    assert_eq!(open(&name, NETWORK, &place, &raised), Err(DescriptorError::Sealed));
+    let place = place(&name, None, NETWORK, DAY, 0).unwrap();
+    assert_eq!(open(&name, None, NETWORK, &place, &raised), Err(DescriptorError::Sealed));
 }
 
 #[test]
 fn padding_that_says_something_is_refused() {
     let name = Name::of_service(&key(1));
-    let place = place(&name, NETWORK, DAY, 0).unwrap();
+    let place = place(&name, None, NETWORK, DAY, 0).unwrap();
     let mut text = encoded(&descriptor(3));
     text.resize(PLAIN_LEN, 0);
-    assert_eq!(open(&name, NETWORK, &place, &holding(&text)), Ok(descriptor(3)));
+    assert_eq!(open(&name, None, NETWORK, &place, &holding(&text)), Ok(descriptor(3)));
     text[PLAIN_LEN - 1] = 1;
     let refused = DescriptorError::Malformed(WireError::Bad("descriptor padding"));
-    assert_eq!(open(&name, NETWORK, &place, &holding(&text)), Err(refused));
+    assert_eq!(open(&name, None, NETWORK, &place, &holding(&text)), Err(refused));
 }
 
 #[test]
 fn a_session_is_bound_to_the_key_of_its_keys_day() {
     let name = Name::of_service(&key(1));
-    let bound = descriptor(1).binding(&name, NETWORK).unwrap();
-    assert_eq!(Some(bound), binding(&name, NETWORK, DAY));
-    assert_eq!(bound, place(&name, NETWORK, DAY, 0).unwrap().blinded);
-    assert_ne!(Some(bound), binding(&name, NETWORK, DAY.next()));
+    let bound = descriptor(1).binding(&name, None, NETWORK).unwrap();
+    assert_eq!(Some(bound), binding(&name, None, NETWORK, DAY));
+    assert_eq!(bound, place(&name, None, NETWORK, DAY, 0).unwrap().blinded);
+    assert_ne!(Some(bound), binding(&name, None, NETWORK, DAY.next()));
 }
 
 /// Frozen: a change here makes every published service unreachable.
@@ -309,7 +356,7 @@ fn the_format_is_frozen() {
     let name = Name::of_service(&key(1));
     assert_eq!(name.to_string(), VECTOR_NAME);
     assert_eq!(DAY.start(&name).minutes(), VECTOR_START);
-    let place = place(&name, NETWORK, DAY, 0).unwrap();
+    let place = place(&name, None, NETWORK, DAY, 0).unwrap();
     assert_eq!(HEXLOWER.encode(&place.blinded), VECTOR_BLINDED);
     assert_eq!(HEXLOWER.encode(&place.key.0), VECTOR_KEY);
     let record = sealed(1, 0, &descriptor(3));

@@ -33,7 +33,7 @@ fn record(place: &Place, version: u64, wall: Wall) -> RecordAnswer {
     let descriptor = ServiceDescriptor { created: wall, ..descriptor(leases) };
     let expiry = wall.plus(EXPIRY_MIN);
     let record =
-        seal(&mut rng, &key(), NETWORK, place.day, place.index, version, expiry, &descriptor);
+        seal(&mut rng, &key(), None, NETWORK, place.day, place.index, version, expiry, &descriptor);
     RecordAnswer::Found(RecordBytes::new(record.unwrap().encode().to_vec()).unwrap())
 }
 
@@ -46,7 +46,8 @@ struct Bench {
 
 impl Bench {
     fn new(wall: Wall, floor: u64, seed: u8) -> Self {
-        let lookup = Lookup::new(at(wall, 0), name(), NETWORK, floor, Rng::from_seed([seed; 32]));
+        let lookup =
+            Lookup::new(at(wall, 0), name(), None, NETWORK, floor, Rng::from_seed([seed; 32]));
         let mut bench = Self { wall, lookup, asked: Vec::new(), outcome: None };
         bench.drain();
         bench
@@ -59,7 +60,7 @@ impl Bench {
             match output {
                 Output::Get { request, key } => {
                     let days = [today.previous(), today, today.next()];
-                    let all = days.into_iter().flat_map(|day| places(&name(), NETWORK, day));
+                    let all = days.into_iter().flat_map(|day| places(&name(), None, NETWORK, day));
                     let place = all.into_iter().find(|place| place.key == key).unwrap();
                     self.asked.push((request, place));
                 }

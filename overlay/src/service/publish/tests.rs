@@ -44,7 +44,7 @@ fn bench(minutes_after_boundary: u32) -> Bench {
     Bench {
         start,
         millis: 0,
-        publisher: Publisher::new(now, key(), NETWORK, 0, Rng::from_seed([2; 32])),
+        publisher: Publisher::new(now, key(), None, NETWORK, 0, Rng::from_seed([2; 32])),
         held: BTreeMap::new(),
         ring: STORES,
         puts: Vec::new(),
@@ -131,10 +131,10 @@ impl Bench {
     /// How many of a day's places hold a record that is current and opens, of which version.
     fn readable(&mut self, day: Day) -> BTreeMap<u64, usize> {
         let (wall, mut versions) = (self.wall(), BTreeMap::new());
-        let places = self.places.entry(day).or_insert_with(|| places(&name(), NETWORK, day));
+        let places = self.places.entry(day).or_insert_with(|| places(&name(), None, NETWORK, day));
         for place in places {
             let Some((version, record)) = self.held.get(&place.key) else { continue };
-            if record.is_current(wall) && open(&name(), NETWORK, place, record).is_ok() {
+            if record.is_current(wall) && open(&name(), None, NETWORK, place, record).is_ok() {
                 *versions.entry(*version).or_default() += 1;
             }
         }
@@ -215,8 +215,9 @@ fn a_withdrawal_replaces_every_record_at_once_and_names_no_gateway() {
         assert_eq!(bench.readable(day), BTreeMap::from([(version, 6)]));
     }
     let (_, _, record) = bench.puts.last().unwrap();
-    let sets = [Day(20_000), Day(20_001)].map(|day| places(&name(), NETWORK, day));
-    let opened = sets.iter().flatten().find_map(|place| open(&name(), NETWORK, place, record).ok());
+    let sets = [Day(20_000), Day(20_001)].map(|day| places(&name(), None, NETWORK, day));
+    let opened =
+        sets.iter().flatten().find_map(|place| open(&name(), None, NETWORK, place, record).ok());
     assert_eq!(opened.unwrap().leases, []);
 }
 
@@ -230,8 +231,8 @@ fn changes_at_one_time_go_out_together() {
     bench.run_until(10_000);
     assert_eq!(bench.puts.len(), 6);
     let (_, _, record) = &bench.puts[0];
-    let place = places(&name(), NETWORK, Day(20_000))[0];
-    assert_eq!(open(&name(), NETWORK, &place, record).unwrap().leases.len(), 5);
+    let place = places(&name(), None, NETWORK, Day(20_000))[0];
+    assert_eq!(open(&name(), None, NETWORK, &place, record).unwrap().leases.len(), 5);
 }
 
 #[test]
@@ -253,6 +254,19 @@ fn saying_the_same_again_changes_nothing() {
     bench.input(Input::Descriptor(descriptor(2)));
     bench.run_until(20_000);
     assert_eq!(bench.puts.len(), 6);
+}
+
+#[test]
+fn what_readers_do_not_find_goes_out_again_at_once() {
+    let mut bench = bench(600);
+    bench.input(Input::Again);
+    assert_eq!(bench.puts.len(), 0, "there is nothing to say yet");
+    bench.input(Input::Descriptor(descriptor(3)));
+    bench.run_until(5_000);
+    let (puts, version) = (bench.puts_of(Set::Today), bench.publisher.version());
+    bench.input(Input::Again);
+    assert_eq!((bench.puts_of(Set::Today), puts), (12, 6));
+    assert!(bench.publisher.version() > version);
 }
 
 #[test]
@@ -428,11 +442,12 @@ fn two_routers_with_one_key_do_not_flood_the_ring() {
     bench.input(Input::Descriptor(descriptor(1)));
     for step in 1..=360 {
         // The other one is always ahead, and quick.
-        for place in places(&name(), NETWORK, Day(20_000)) {
+        for place in places(&name(), None, NETWORK, Day(20_000)) {
             let version = bench.publisher.version() + 5;
             let record = seal(
                 &mut Rng::from_seed([3; 32]),
                 &key(),
+                None,
                 NETWORK,
                 place.day,
                 place.index,
@@ -458,11 +473,20 @@ fn a_forged_answer_about_a_held_version_is_not_believed() {
     bench.run_until(400);
     let other = ServiceKey::from_seed(Secret::take(&mut [7; 32]));
     let before = Day(20_000);
-    for place in places(&name(), NETWORK, before) {
+    for place in places(&name(), None, NETWORK, before) {
         let mut rng = Rng::from_seed([3; 32]);
         let expiry = bench.start.plus(60);
-        let record =
-            seal(&mut rng, &other, NETWORK, before, place.index, u64::MAX, expiry, &descriptor(2));
+        let record = seal(
+            &mut rng,
+            &other,
+            None,
+            NETWORK,
+            before,
+            place.index,
+            u64::MAX,
+            expiry,
+            &descriptor(2),
+        );
         bench.held.insert(place.key, (u64::MAX, record.unwrap()));
     }
     bench.run_until(MINUTE);

@@ -336,6 +336,23 @@ fn a_network_that_is_down_is_not_hammered_and_is_back_within_the_longest_pause()
 }
 
 #[test]
+fn an_owner_whose_machine_woke_does_not_sit_out_the_pauses_of_before() {
+    let mut fabric = started(10);
+    fabric.run(seconds(1));
+    for node in 1..=10 {
+        fabric.mood(node, Mood::Dead);
+    }
+    fabric.run(Duration::from_mins(10));
+    assert_eq!(fabric.pools.status().stock, 0);
+    for node in 1..=10 {
+        fabric.mood(node, Mood::Honest);
+    }
+    fabric.input(PoolsInput::Woke);
+    fabric.run(seconds(1));
+    assert_eq!(fabric.pools.status().stock, 3);
+}
+
+#[test]
 fn everything_closed_leaves_no_lane_anywhere() {
     let mut fabric = started(10);
     fabric.run(seconds(1));

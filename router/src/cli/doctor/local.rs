@@ -63,7 +63,9 @@ fn open_to_others(dir: &Path, depth: usize) -> Vec<PathBuf> {
         let public = ["warren.toml", "log"].iter().any(|name| entry.file_name() == *name);
         // What RocksDB keeps is sealed, and its folders are shut.
         let secret = meta.is_file() && !public;
-        let keys = ["services", "sites", "contexts"].iter().any(|name| entry.file_name() == *name);
+        let keys = ["services", "sites", "contexts", "access"]
+            .iter()
+            .any(|name| entry.file_name() == *name);
         if meta.is_dir() && depth == 0 && keys {
             open.extend(open_to_others(&entry.path(), 1));
         } else if secret && meta.mode() & 0o077 != 0 {

@@ -169,6 +169,10 @@ async fn service_answers(status: &Status, service: &ServiceStatus) -> Finding {
             "give it half a minute; if it stays so, the router is not ready: see above",
         );
     }
+    if service.shares.is_some() {
+        let words = format!("{label}: private, {gateways} gateways stand; no stranger reaches it");
+        return Finding::ok("service", words);
+    }
     let connected = match status.proxy.parse() {
         Ok(proxy) => timeout(FAR_LIMIT, fetch::connect(proxy, name)).await,
         Err(_) => Ok(Err(std::io::ErrorKind::AddrNotAvailable.into())),

@@ -1,0 +1,48 @@
+//! A node whose machine slept, or is in another network now.
+//!
+//! Lives here: beginning anew without waiting for what is gone. Does not live here: noticing that a
+//! machine slept or moved (driver).
+
+use std::time::Duration;
+
+use warren_overlay::{ring, time::Now, tunnel::pools::PoolsInput, wire::Address};
+
+use super::{Node, NodeOutput};
+
+/// A node that is so late has slept: longer than any peer waits for a silent link (docs/spec/link.md,
+/// "Silence").
+const SLEPT: Duration = Duration::from_secs(15);
+
+impl Node {
+    /// A timer that is so late shows that this process stood still.
+    pub(super) fn notice_sleep(&mut self, now: Now) {
+        if self.tidy_at + SLEPT <= now.time {
+            self.start_over(now);
+        }
+    }
+
+    /// Leaves every link, and makes all that is needed anew, without the pauses that failures have
+    /// earned: they say nothing of how it is now.
+    fn start_over(&mut self, now: Now) {
+        let neighbours = self.ring.neighbours().cloned().collect();
+        for link in self.links.all() {
+            self.link_down(now, link);
+            self.out.push_back(NodeOutput::Shut { link });
+        }
+        self.links.forgive();
+        self.pools.handle_input(now, PoolsInput::Woke);
+        let seeds = self.saved_peers.clone();
+        let start = ring::Input::Start { seeds, cached: neighbours };
+        self.ring.handle_input(now, start);
+        self.wire(now);
+    }
+
+    /// Others reach it elsewhere.
+    pub(super) fn moved(&mut self, now: Now, address: Option<Address>) {
+        if let Some(address) = address.filter(|it| self.fields.addresses != [*it]) {
+            self.fields.addresses = vec![address];
+            self.describe(now);
+        }
+        self.start_over(now);
+    }
+}

@@ -1,0 +1,303 @@
+//! A service looks at itself from outside: is its descriptor found, does each gateway lead to it?
+//!
+//! Lives here: one look at one service, over tunnels that are anybody's. Does not live here: when it
+//! looks, and what it does about what it sees (`services.rs`).
+//!
+//! ```text
+//! Look --> End made, stream to port 0 --NeedDescriptor--> Lookup --found--> first gateway
+//!                                            '--------------------> tried: answers, or 8 s --> next
+//!          after the last: Seen; the End is dropped
+//! ```
+//!
+//! Port 0 is nobody's: a service refuses it by itself, and its server hears of nothing.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use warren_overlay::{
+    garlic::{Clove, RecordAnswer},
+    id::{EndNo, NetworkId, RouterId},
+    rng::Rng,
+    service::{
+        AccessKey, Lease, Lookup, LookupInput, LookupOutput, Name, Outcome, ServiceDescriptor,
+    },
+    session::{
+        AppCommand, End, EndEvent, EndInput, Milestone, ResetReason, SessionTarget, StreamNo,
+    },
+    time::{Now, Time},
+};
+
+/// How long a gateway may take: two routers may have to be dialled on the way.
+const GATEWAY_MAX: Duration = Duration::from_secs(8);
+/// How long the look may take in all; then it says what it knows.
+const LOOK_MAX: Duration = Duration::from_secs(60);
+/// Bytes that its buffers may hold: nothing flows.
+const QUOTA: usize = 64 * 1_024;
+
+/// What happened.
+#[derive(Debug)]
+pub(super) enum ProbesInput {
+    /// Look at a service, with a number for a new end.
+    Look { end: EndNo, look: Look },
+    /// An end says something.
+    End { end: EndNo, event: EndEvent },
+}
+
+/// At what.
+#[derive(Clone, Debug)]
+pub(super) struct Look {
+    /// The service's end.
+    pub(super) service: EndNo,
+    pub(super) name: Name,
+    /// As whom: everybody, or one client.
+    pub(super) access: Option<Arc<AccessKey>>,
+}
+
+/// What was seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Seen {
+    /// The version of the descriptor that readers find; none if they find none.
+    pub(super) version: Option<u64>,
+    /// Whether nobody could be asked: that says nothing of the service.
+    pub(super) blind: bool,
+    /// Gateways through which the service answered.
+    pub(super) alive: Vec<RouterId>,
+    /// Those through which it did not.
+    pub(super) dead: Vec<RouterId>,
+}
+
+/// What to do next.
+#[derive(Debug)]
+pub(super) enum ProbesOutput {
+    /// Hold this end.
+    NewEnd { end: EndNo, machine: Box<End> },
+    /// For an end.
+    End { end: EndNo, input: EndInput },
+    /// Forget this end and its tunnels.
+    DropEnd { end: EndNo },
+    /// One more tunnel for an end.
+    TakeTunnel { end: EndNo },
+    /// What the look at a service has seen.
+    Seen { service: EndNo, seen: Seen },
+}
+
+#[derive(Debug)]
+struct Probe {
+    look: Look,
+    seen: Seen,
+    tunnels: usize,
+    lookup: Option<Lookup>,
+    /// The end's request numbers, and the lookup's.
+    requests: BTreeMap<u32, u32>,
+    next_request: u32,
+    descriptor: Option<Arc<ServiceDescriptor>>,
+    /// Gateways still to be tried; the first is being tried.
+    todo: VecDeque<Lease>,
+    stream: u64,
+    until: Time,
+    over: Time,
+}
+
+/// The machine.
+#[derive(Debug)]
+pub(super) struct Probes {
+    network: NetworkId,
+    probes: BTreeMap<EndNo, Probe>,
+    rng: Rng,
+    out: VecDeque<ProbesOutput>,
+}
+
+impl Probes {
+    /// No look is under way.
+    pub(super) fn new(network: NetworkId, rng: Rng) -> Self {
+        Self { network, probes: BTreeMap::new(), rng, out: VecDeque::new() }
+    }
+
+    /// Whether an end is a look's.
+    pub(super) fn holds(&self, end: EndNo) -> bool {
+        self.probes.contains_key(&end)
+    }
+
+    /// Something happened.
+    pub(super) fn handle_input(&mut self, now: Now, input: ProbesInput) {
+        match input {
+            ProbesInput::Look { end, look } => self.look(now, end, look),
+            ProbesInput::End { end, event } => self.end_event(now, end, event),
+        }
+    }
+
+    /// Time passed.
+    pub(super) fn handle_timeout(&mut self, now: Now) {
+        let ends: Vec<_> = self.probes.keys().copied().collect();
+        for end in ends {
+            let Some(probe) = self.probes.get_mut(&end) else { continue };
+            if probe.over <= now.time {
+                self.finish(end);
+            } else if probe.descriptor.is_some() && probe.until <= now.time {
+                self.tried(now, end, false);
+            } else if let Some(lookup) = &mut probe.lookup
+                && lookup.poll_timeout().is_some_and(|at| at <= now.time)
+            {
+                lookup.handle_timeout(now);
+                self.drain_lookup(now, end);
+            }
+        }
+    }
+
+    /// The next thing to do.
+    pub(super) fn poll_output(&mut self) -> Option<ProbesOutput> {
+        self.out.pop_front()
+    }
+
+    /// When to be woken.
+    pub(super) fn poll_timeout(&self) -> Option<Time> {
+        let next = |probe: &Probe| {
+            let lookup = probe.lookup.as_ref().and_then(Lookup::poll_timeout);
+            let gateway = probe.descriptor.is_some().then_some(probe.until);
+            lookup.into_iter().chain(gateway).chain([probe.over]).min()
+        };
+        self.probes.values().filter_map(next).min()
+    }
+
+    fn look(&mut self, now: Now, end: EndNo, look: Look) {
+        if self.probes.values().any(|probe| probe.look.service == look.service) {
+            return; // one at a time
+        }
+        let machine = Box::new(End::client(self.rng.fork(), QUOTA));
+        self.out.push_back(ProbesOutput::NewEnd { end, machine });
+        let (alive, dead) = (Vec::new(), Vec::new());
+        let probe = Probe {
+            look,
+            seen: Seen { version: None, blind: true, alive, dead },
+            tunnels: 0,
+            lookup: None,
+            requests: BTreeMap::new(),
+            next_request: 0,
+            descriptor: None,
+            todo: VecDeque::new(),
+            stream: 0,
+            until: now.time,
+            over: now.time + LOOK_MAX,
+        };
+        self.probes.insert(end, probe);
+        self.open(end);
+    }
+
+    /// A stream is what an end makes a session for.
+    fn open(&mut self, end: EndNo) {
+        let Some(probe) = self.probes.get_mut(&end) else { return };
+        probe.stream += 1;
+        let command = AppCommand::Open { stream: StreamNo(probe.stream), port: 0 };
+        self.out.push_back(ProbesOutput::End { end, input: EndInput::App(command) });
+    }
+
+    fn end_event(&mut self, now: Now, end: EndNo, event: EndEvent) {
+        let Some(probe) = self.probes.get_mut(&end) else { return };
+        match event {
+            EndEvent::NeedTunnels { want } => {
+                for _ in probe.tunnels..want {
+                    probe.tunnels += 1;
+                    self.out.push_back(ProbesOutput::TakeTunnel { end });
+                }
+            }
+            EndEvent::NeedDescriptor if probe.descriptor.is_some() => self.give(end),
+            EndEvent::NeedDescriptor if probe.lookup.is_none() => {
+                let (name, access) = (probe.look.name, probe.look.access.clone());
+                let rng = self.rng.fork();
+                probe.lookup = Some(Lookup::new(now, name, access, self.network, 0, rng));
+                self.drain_lookup(now, end);
+            }
+            EndEvent::Answer { request, asked: _, answer } => {
+                if let Some(request) = probe.requests.remove(&request)
+                    && let Some(lookup) = &mut probe.lookup
+                {
+                    let answer = answer.unwrap_or(RecordAnswer::NoRoute { left: 0 });
+                    lookup.handle_input(now, LookupInput::Answer { request, answer });
+                    self.drain_lookup(now, end);
+                }
+            }
+            EndEvent::Reached(Milestone::Session) => self.tried(now, end, true),
+            EndEvent::NeedDescriptor
+            | EndEvent::Reached(Milestone::Gateway)
+            | EndEvent::LeasesChanged(_)
+            | EndEvent::Block { .. }
+            | EndEvent::TunnelFailed { .. }
+            | EndEvent::TunnelFree { .. } => {}
+        }
+    }
+
+    fn drain_lookup(&mut self, now: Now, end: EndNo) {
+        let Some(probe) = self.probes.get_mut(&end) else { return };
+        while let Some(output) = probe.lookup.as_mut().and_then(Lookup::poll_output) {
+            match output {
+                LookupOutput::Get { request, key } => {
+                    // The top bit is the end's own (EndInput::Request).
+                    probe.next_request = (probe.next_request + 1) & 0x7fff_ffff;
+                    let number = probe.next_request;
+                    probe.requests.insert(number, request);
+                    let clove = Clove::RecordGet { request: number, key };
+                    let input = EndInput::Request { tunnel: None, clove };
+                    self.out.push_back(ProbesOutput::End { end, input });
+                }
+                LookupOutput::Done(outcome) => {
+                    probe.seen.blind = matches!(outcome, Outcome::Unreachable(_));
+                    if let Outcome::Found(found) = outcome {
+                        probe.seen.version = Some(found.version);
+                        probe.todo = found.descriptor.leases.iter().copied().collect();
+                        probe.descriptor = Some(found.descriptor);
+                        probe.until = now.time + GATEWAY_MAX;
+                        if !probe.todo.is_empty() {
+                            return self.give(end);
+                        }
+                    }
+                    return self.finish(end);
+                }
+            }
+        }
+    }
+
+    /// Has the end try the next gateway, and no other.
+    fn give(&mut self, end: EndNo) {
+        let Some(probe) = self.probes.get(&end) else { return };
+        let (Some(descriptor), Some(lease)) = (&probe.descriptor, probe.todo.front()) else {
+            return;
+        };
+        let access = probe.look.access.clone();
+        let target = SessionTarget::of(descriptor, &probe.look.name, access, self.network);
+        let Some(target) = target else { return self.finish(end) };
+        let input = EndInput::Descriptor { target, leases: vec![*lease] };
+        self.out.push_back(ProbesOutput::End { end, input });
+    }
+
+    fn tried(&mut self, now: Now, end: EndNo, answers: bool) {
+        let Some(probe) = self.probes.get_mut(&end) else { return };
+        let Some(lease) = probe.todo.pop_front() else { return };
+        let seen = if answers { &mut probe.seen.alive } else { &mut probe.seen.dead };
+        seen.push(lease.gateway);
+        let stream = StreamNo(probe.stream);
+        probe.until = now.time + GATEWAY_MAX;
+        if probe.todo.is_empty() {
+            return self.finish(end);
+        }
+        // Without a target it asks for one again, and gets the next gateway.
+        let command = AppCommand::Reset { stream, reason: ResetReason::Closed };
+        for input in [EndInput::App(command), EndInput::Withdrawn] {
+            self.out.push_back(ProbesOutput::End { end, input });
+        }
+        self.open(end);
+    }
+
+    /// What was not tried is not spoken of.
+    fn finish(&mut self, end: EndNo) {
+        let Some(probe) = self.probes.remove(&end) else { return };
+        self.out.push_back(ProbesOutput::DropEnd { end });
+        let (service, seen) = (probe.look.service, probe.seen);
+        self.out.push_back(ProbesOutput::Seen { service, seen });
+    }
+}
+
+#[cfg(test)]
+mod tests;
