@@ -10,7 +10,8 @@
 //! meanwhile is owed nothing.
 //!
 //! Handing over may end with its time, a full queue or a store that refuses, and who has a copy of a record
-//! is presumed and not known. So one missing unit proves nothing; most of several missing do.
+//! is presumed and not known. So one missing unit proves nothing; most of several missing do. A router
+//! holds few records: all leavers of a run are counted together, records and blocks apart.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -35,14 +36,22 @@ struct Leaver {
     around: BTreeSet<HostNo>,
     /// It has parted with all of them.
     goodbye: bool,
-    owed: u32,
-    paid: u32,
+    tally: Tally,
+}
+
+/// Copies of records and of blocks.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tally {
+    owed: [u32; 2],
+    paid: [u32; 2],
 }
 
 /// All who leave.
 #[derive(Debug, Default)]
 pub(crate) struct Replicas {
     leavers: BTreeMap<HostNo, Leaver>,
+    /// Of all who are gone.
+    tally: Tally,
 }
 
 /// A router's neighbours on the ring.
@@ -105,18 +114,34 @@ impl Replicas {
             }
             let debts = leaver.debts.remove(&no).unwrap_or_default();
             if world.net.host(*from).is_some() && world.net.hear(*from, no) {
-                let paid = debts.iter().filter(|unit| world.holds(no, unit)).count();
-                leaver.owed += u32::try_from(debts.len()).unwrap_or(u32::MAX);
-                leaver.paid += u32::try_from(paid).unwrap_or(u32::MAX);
+                for unit in &debts {
+                    let [records, blocks] = &mut leaver.tally.owed;
+                    let [records_paid, blocks_paid] = &mut leaver.tally.paid;
+                    let (owed, paid) = match unit {
+                        UnitKey::Record(_) => (records, records_paid),
+                        UnitKey::Block(_) => (blocks, blocks_paid),
+                    };
+                    *owed += 1;
+                    *paid += u32::from(world.holds(no, unit));
+                }
             }
         }
     }
 
-    /// A leaver's time is over; words if it did not hand over.
+    /// A leaver's time is over; words if those who left so far did not hand over.
     pub(crate) fn gone(&mut self, no: HostNo) -> Option<String> {
-        let Leaver { owed, paid, .. } = self.leavers.remove(&no)?;
-        (owed >= DEBTS_MIN && paid * 2 < owed).then(|| {
-            format!("left and handed over {paid} of {owed} copies that its neighbours lacked")
-        })
+        let new = self.leavers.remove(&no)?.tally;
+        let mut words = None;
+        let sums = self.tally.owed.iter_mut().zip(&mut self.tally.paid);
+        let news = new.owed.into_iter().zip(new.paid);
+        for (((owed, paid), (new, new_paid)), what) in sums.zip(news).zip(["records", "blocks"]) {
+            (*owed, *paid) = (*owed + new, *paid + new_paid);
+            if new > 0 && *owed >= DEBTS_MIN && *paid * 2 < *owed {
+                words = Some(format!(
+                    "those who left handed over {paid} of {owed} copies of {what} that were lacking"
+                ));
+            }
+        }
+        words
     }
 }

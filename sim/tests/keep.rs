@@ -13,7 +13,7 @@ fn run(seed: u64, sets: &[&str]) -> Report {
     batch.run(&[seed], 1, |_| Blind).unwrap().pop().unwrap()
 }
 
-/// Two days of thirty. What thirty give is in docs/performance.md.
+/// Two days of thirty. What thirty give is in docs/sim.md.
 #[test]
 fn with_repair_two_days_lose_nothing_and_without_it_they_do() {
     let two = ["keep.duration=2d", "keep.items=1000", "keep.sweeps=[\"2d\"]"];

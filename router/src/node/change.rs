@@ -16,7 +16,7 @@ const SLEPT: Duration = Duration::from_secs(15);
 impl Node {
     /// A timer that is so late shows that this process stood still.
     pub(super) fn notice_sleep(&mut self, now: Now) {
-        if self.tidy_at + SLEPT <= now.time {
+        if self.poll_timeout().is_some_and(|due| due + SLEPT <= now.time) {
             self.start_over(now);
         }
     }

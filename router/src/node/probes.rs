@@ -223,6 +223,7 @@ impl Probes {
             EndEvent::NeedDescriptor
             | EndEvent::Reached(Milestone::Gateway)
             | EndEvent::LeasesChanged(_)
+            | EndEvent::EffortChanged(_)
             | EndEvent::Block { .. }
             | EndEvent::TunnelFailed { .. }
             | EndEvent::TunnelFree { .. } => {}
@@ -268,7 +269,7 @@ impl Probes {
         let access = probe.look.access.clone();
         let target = SessionTarget::of(descriptor, &probe.look.name, access, self.network);
         let Some(target) = target else { return self.finish(end) };
-        let input = EndInput::Descriptor { target, leases: vec![*lease] };
+        let input = EndInput::Descriptor { target, leases: vec![*lease], effort: descriptor.effort };
         self.out.push_back(ProbesOutput::End { end, input });
     }
 

@@ -98,5 +98,5 @@ pub fn service_status(
 ) -> ServiceStatus {
     let (gateways, published) = state.unwrap_or_default();
     let name = name.to_string();
-    ServiceStatus { label, name, target, gateways, published, hops: None }
+    ServiceStatus { label, name, target, gateways, published, ..ServiceStatus::default() }
 }
