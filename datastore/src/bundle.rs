@@ -88,7 +88,7 @@ impl BundleWriter {
         let bytes = record.encode();
         let is_small = bytes.len() == RecordSize::Small.bytes();
         self.units += 1;
-        [&[if is_small { SMALL } else { LARGE }], &bytes[..]].concat()
+        [&[if is_small { SMALL } else { LARGE }][..], bytes].concat()
     }
 
     /// The end.

@@ -89,6 +89,7 @@ impl VerifyCap {
     }
 
     /// The same.
+    #[must_use]
     pub fn duplicate(&self) -> Self {
         Self::take(&mut { *self.to_bytes().expose_secret() })
     }

@@ -50,6 +50,7 @@ pub struct Seen {
 
 impl Seen {
     /// The same.
+    #[must_use]
     pub fn duplicate(&self) -> Self {
         Self { number: self.number, file: self.file.duplicate() }
     }

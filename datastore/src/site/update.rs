@@ -65,6 +65,7 @@ pub struct SignedVersion {
 
 impl SignedVersion {
     /// The same.
+    #[must_use]
     pub fn duplicate(&self) -> Self {
         let (file, directory) = (self.file.duplicate(), self.directory.duplicate());
         Self {
