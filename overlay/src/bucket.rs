@@ -32,6 +32,11 @@ impl Bucket {
         true
     }
 
+    /// Puts one back that was not needed.
+    pub fn give_back(&mut self, burst: u32) {
+        self.tokens = (self.tokens + ONE).min(u64::from(burst) * ONE);
+    }
+
     /// Whether nothing is missing: then forgetting the bucket changes nothing.
     pub fn is_full(&mut self, now: Time, per_second: u32, burst: u32) -> bool {
         self.fill(now, per_second, burst);

@@ -86,6 +86,8 @@ pub struct Setup {
     pub invited: bool,
     /// Each router's limit for all links together, each way, kbit/s.
     pub bandwidth_kbps: u32,
+    /// Routers from this number on carry no tunnels of others.
+    pub carriers: HostNo,
     /// Builds of others that each router opens a second.
     pub builds_per_second: u32,
     /// How many clients each gateway lets in.
@@ -111,6 +113,7 @@ impl Default for Setup {
             known_max: VIEW_MAX,
             invited: false,
             bandwidth_kbps: 100_000,
+            carriers: HostNo::MAX,
             builds_per_second: 500,
             rate: Rate::default(),
         }
@@ -279,7 +282,7 @@ impl World {
             degree: self.setup.degree,
             known_max: self.setup.known_max,
             bandwidth_kbps: self.setup.bandwidth_kbps,
-            transit: true,
+            transit: no < self.setup.carriers,
             links_max: 1_024,
             bans: Vec::new(),
             memory_bytes: 64 << 20,

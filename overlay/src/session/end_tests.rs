@@ -473,13 +473,11 @@ fn side(link: LinkNo) -> usize {
 }
 
 #[test]
-fn a_client_works_for_its_turn_and_takes_the_time_that_it_takes() {
+fn a_client_that_must_work_for_its_turn_gets_in() {
     let mut world = World::new();
     world.effort = 3_000;
-    let start = world.now;
     world.open(500);
     world.run_all(Duration::from_secs(5));
-    assert!(world.now.since(start) > ms(5), "{:?}", world.now.since(start));
     assert_eq!(world.app, [AppEvent::Opened { stream: StreamNo(1) }]);
 }
 

@@ -133,9 +133,10 @@ mod tests {
             (31, 1970, 2),
             (11_016, 2000, 2), // 29 February
             (11_017, 2000, 3),
-            (20_786, 2026, 11), // 30 November
-            (20_787, 2026, 12),
-            (20_818, 2027, 1),
+            (20_787, 2026, 11), // 30 November
+            (20_788, 2026, 12),
+            (20_818, 2026, 12),
+            (20_819, 2027, 1),
         ] {
             assert_eq!(month_of(day(days)), year * 12 + month - 1, "{days}");
         }
@@ -150,7 +151,7 @@ mod tests {
         assert_eq!((allowance.state(10), allowance.state(0)), (Month::Over, Month::Free));
         allowance.count(day(20_700), 11 << 30);
         assert_eq!(allowance.used(), 11 << 30);
-        allowance.count(day(20_787), 12 << 30);
+        allowance.count(day(20_788), 12 << 30);
         assert_eq!((allowance.used(), allowance.state(10)), (1 << 30, Month::Free));
     }
 
