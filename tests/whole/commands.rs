@@ -81,7 +81,7 @@ fn help_names_the_commands_that_exist_and_no_others() {
     let listed = listed();
     for command in [
         "init", "run", "status", "invite", "join", "expose", "services", "unexpose", "put", "puts",
-        "get", "cat", "ls", "check", "heal", "demo", "testnet",
+        "get", "cat", "ls", "check", "heal", "demo", "testnet", "service", "why",
     ] {
         assert!(listed.contains(command), "{command} is missing: {listed:?}");
     }
@@ -102,7 +102,7 @@ fn help_names_the_commands_that_exist_and_no_others() {
 fn every_command_that_reports_takes_json_and_every_command_takes_a_folder() {
     for command in [
         "status", "invite", "services", "expose", "put", "puts", "get", "cat", "ls", "check",
-        "heal", "demo",
+        "heal", "demo", "why",
     ] {
         assert!(run([command, "--help"]).success().contains("--json"), "{command} has no --json");
     }
