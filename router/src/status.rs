@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 /// A router's state at one moment.
+#[expect(clippy::struct_excessive_bools, reason = "facts, each independent of the others")]
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 pub struct Status {
     /// Whether it has its neighbours and a client tunnel.

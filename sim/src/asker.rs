@@ -216,7 +216,7 @@ mod tests {
     use super::*;
 
     fn block() -> Block {
-        Block::copy_from(&[7; warren_overlay::block::BLOCK_LEN]).unwrap()
+        Block::copy_from(&vec![7; warren_overlay::block::BLOCK_LEN]).unwrap()
     }
 
     fn asked(asker: &mut Asker) -> (u64, ExitNo) {

@@ -147,15 +147,13 @@ impl Batch<'_> {
         }
         fs::write(folder.join("scenario.toml"), self.text)?;
         fs::write(folder.join("seeds.csv"), seeds_csv(reports))?;
-        let rows: [(_, _, fn(&Report) -> &str); 2] = [
-            ("wishes.csv", ROWS_HEADING, |report| &report.rows),
-            ("store.csv", STORE_ROWS_HEADING, |report| &report.store_rows),
-        ];
-        for (name, heading, rows) in rows {
-            if reports.iter().any(|report| !rows(report).is_empty()) {
-                let text: String =
-                    std::iter::once(heading).chain(reports.iter().map(rows)).collect();
-                fs::write(folder.join(name), text)?;
+        let wishes: Vec<&str> = reports.iter().map(|it| it.rows.as_str()).collect();
+        let stored: Vec<&str> = reports.iter().map(|it| it.store_rows.as_str()).collect();
+        for (name, heading, rows) in
+            [("wishes.csv", ROWS_HEADING, wishes), ("store.csv", STORE_ROWS_HEADING, stored)]
+        {
+            if rows.iter().any(|rows| !rows.is_empty()) {
+                fs::write(folder.join(name), [heading, &rows.concat()].concat())?;
             }
         }
         let summary = serde_json::to_string_pretty(&Summary::of(self.scenario, reports))?;

@@ -57,7 +57,7 @@ pub(crate) struct Replicas {
 /// A router's neighbours on the ring.
 fn around(world: &World, no: HostNo) -> impl Iterator<Item = (HostNo, Location)> {
     let ring = world.net.host(no).map(|host| host.node_ref().ring());
-    let neighbours = ring.into_iter().flat_map(|ring| ring.neighbours());
+    let neighbours = ring.into_iter().flat_map(warren_overlay::ring::Ring::neighbours);
     neighbours.filter_map(|it| Some((world.author(it)?, it.location())))
 }
 

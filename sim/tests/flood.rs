@@ -1,10 +1,6 @@
 //! Floods at ten times what a router or a service takes, while others go on as ever.
 
-#![expect(
-    clippy::indexing_slicing,
-    clippy::unwrap_used,
-    reason = "test code: it fails by panicking"
-)]
+#![expect(clippy::unwrap_used, reason = "test code: it fails by panicking")]
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -60,7 +56,7 @@ impl Attack {
     fn send(&mut self, no: HostNo, link: LinkNo, message: impl Fn(TunnelId) -> LinkMessage) {
         self.lane += 1;
         for lane in [self.lane, self.lane | 0x8000_0000] {
-            let event = LinkEvent::Message(message(TunnelId(lane)));
+            let event = LinkEvent::Message(Box::new(message(TunnelId(lane))));
             self.world.net.with(no, |host, now| host.node(now, NodeInput::Link { link, event }));
         }
     }

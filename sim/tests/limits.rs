@@ -1,7 +1,5 @@
 //! The operator's bandwidth: it is kept, and it is used.
 
-#![expect(clippy::unwrap_used, reason = "test code: it fails by panicking")]
-
 use std::time::Duration;
 
 use warren_sim::{

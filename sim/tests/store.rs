@@ -1,5 +1,7 @@
 //! Blocks and files in whole networks of routers that come and go.
 
+#![expect(clippy::unwrap_used, reason = "test code: it fails by panicking")]
+
 use std::path::Path;
 
 use warren_sim::{

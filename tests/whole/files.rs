@@ -214,20 +214,20 @@ fn what_is_pinned_outlives_its_network_and_a_restart_and_comes_back_to_others() 
     net.scratch().write("folder/docs/a", &bytes(5_000));
     let uri = put(&net.routers[0], &folder, &[]);
     let other = put(&net.routers[0], &net.scratch().write("other", &bytes(100_000)), &[]);
-    let pinner = 4;
-    let pinned = |net: &Testnet| net.routers[pinner].command(&["pins", "--json"]).json();
+    let keeper = 4;
+    let pinned = |net: &Testnet| net.routers[keeper].command(&["pins", "--json"]).json();
     for uri in [&uri, &other] {
-        let done = net.routers[pinner].command(&["pin", uri, "--json"]).json();
+        let done = net.routers[keeper].command(&["pin", uri, "--json"]).json();
         assert_eq!((&done["done"], &done["lost"]), (&true.into(), &0.into()), "{done}");
     }
     let list = pinned(&net);
     let blocks = |list: &serde_json::Value, at: usize| list["pins"][at]["blocks"].as_u64().unwrap();
     assert!(blocks(&list, 0) > 64 + 32 && blocks(&list, 1) > 4, "{list}");
     // Pinned once more is pinned once; what it shares with nothing goes with it.
-    net.routers[pinner].command(&["pin", &other]).success();
-    let gone = net.routers[pinner].command(&["unpin", &other, "--json"]).json();
+    net.routers[keeper].command(&["pin", &other]).success();
+    let gone = net.routers[keeper].command(&["unpin", &other, "--json"]).json();
     assert_eq!(gone["blocks"].as_u64(), Some(blocks(&list, 1)));
-    assert_eq!(net.routers[pinner].command(&["unpin", &other]).code(), 4);
+    assert_eq!(net.routers[keeper].command(&["unpin", &other]).code(), 4);
     assert_eq!(pinned(&net)["pins"].as_array().unwrap().len(), 1);
 
     // Nobody else has it any more, and the router was killed.
@@ -236,7 +236,7 @@ fn what_is_pinned_outlives_its_network_and_a_restart_and_comes_back_to_others() 
         wait_for(Duration::from_secs(10), "a router to be gone", || {
             (!router.is_running()).then_some(())
         });
-        if at != pinner {
+        if at != keeper {
             fs::remove_dir_all(router.dir.join("blocks")).unwrap();
         }
     }
@@ -247,12 +247,12 @@ fn what_is_pinned_outlives_its_network_and_a_restart_and_comes_back_to_others() 
     let out = net.scratch().join("out");
     let mine = net.scratch().join("mine");
     let words = mine.display().to_string();
-    let ended = net.routers[pinner].command(&["get", &uri, "-o", &words, "--json"]);
+    let ended = net.routers[keeper].command(&["get", &uri, "-o", &words, "--json"]);
     assert!(ended.status.success(), "{}", ended.stderr);
     assert!(fs::read(mine.join("large")).unwrap() == bytes(len));
     assert_eq!(most(&ended.stderr, "routers"), 0, "nobody was asked: {}", ended.stderr);
     // What the network lost is put back when that is asked for, and each day.
-    let done = net.routers[pinner].command(&["pin", &uri, "--renew", "--json"]).json();
+    let done = net.routers[keeper].command(&["pin", &uri, "--renew", "--json"]).json();
     assert_eq!((&done["done"], &done["lost"]), (&true.into(), &0.into()), "{done}");
     get(&net.routers[9], &uri, &out);
     assert!(fs::read(out.join("large")).unwrap() == bytes(len));

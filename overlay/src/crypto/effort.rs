@@ -148,16 +148,6 @@ mod tests {
         assert!(is_worth(u64::MAX, 1) && is_worth(u64::MAX, 0) && !is_worth(u64::MAX, 2));
     }
 
-    /// What one check costs; run by hand: `cargo test --release -p warren-overlay -- --ignored --nocapture`.
-    #[test]
-    #[ignore = "prints a figure of this machine"]
-    fn cost_of_a_check() {
-        let mut puzzle = MemoryPuzzle::default();
-        let started = std::time::Instant::now();
-        let sum = (0..10_000).fold(0, |sum, n| sum ^ puzzle.output(&[1; 32], n));
-        eprintln!("{:?} a check ({})", started.elapsed() / 10_000, sum & 1);
-    }
-
     #[test]
     fn outputs_are_frozen() {
         assert_eq!(MemoryPuzzle::default().output(&[7; 32], 5), 11_254_496_558_457_016_461);

@@ -435,9 +435,8 @@ impl Clove {
             | Self::SpliceIncoming { .. }
             | Self::LeaseRefused { .. } => 4,
             Self::SpliceData { data, .. } => 4 + data.len(),
-            Self::SpliceCredit { .. } => 6,
+            Self::SpliceCredit { .. } | Self::LeaseCrowd(_) => 6,
             Self::LeaseRequest { .. } => 24,
-            Self::LeaseCrowd(_) => 6,
         };
         u16::try_from(len).unwrap_or(u16::MAX)
     }

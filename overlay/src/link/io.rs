@@ -293,10 +293,8 @@ impl LinkIo {
     /// The lanes that keep something: since when it waits, the lane, its memory in bytes. A router
     /// short of memory closes the one that has waited longest first (DESIGN section 6).
     pub fn waiting(&self) -> impl Iterator<Item = (Time, TunnelId, usize)> {
-        let waiting = |(id, state): (&TunnelId, &Box<LaneState>)| {
-            state.waiting().map(|(since, bytes)| (since, *id, bytes))
-        };
-        self.core.lanes.iter().filter_map(waiting)
+        let lanes = self.core.lanes.iter();
+        lanes.filter_map(|(id, lane)| lane.waiting().map(|(since, bytes)| (since, *id, bytes)))
     }
 
     /// Closes a lane because the router is short of memory: the peer and the control plane hear of it

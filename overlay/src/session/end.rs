@@ -424,10 +424,9 @@ impl End {
                 gateways.granted(tunnel, request, splice_key);
             }
             (Clove::LeaseCrowd(crowd), Machine::Service(_, gateways)) => {
-                if gateways.effort.crowd(self.now.time, crowd) {
-                    let asked = gateways.effort.asked();
-                    self.event(EndEvent::EffortChanged(asked));
-                }
+                let changed = gateways.effort.crowd(self.now.time, crowd);
+                let asked = changed.then(|| EndEvent::EffortChanged(gateways.effort.asked()));
+                self.outputs.extend(asked.map(EndOutput::Node));
             }
             (Clove::Probed { .. }, Machine::Client(client)) => {
                 client.tunnels.answered(self.now.time, tunnel);

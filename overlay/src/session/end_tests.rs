@@ -189,14 +189,16 @@ impl World {
                 );
             }
             EndEvent::LeasesChanged(leases) => self.leases.clone_from(leases),
-            EndEvent::EffortChanged(_) => {}
             EndEvent::TunnelFailed { tunnel } | EndEvent::TunnelFree { tunnel } => {
                 self.close_tunnel(tunnel.0);
                 if side == 0 {
                     self.add_client_tunnel();
                 }
             }
-            EndEvent::Reached(_) | EndEvent::Answer { .. } | EndEvent::Block { .. } => {}
+            EndEvent::EffortChanged(_)
+            | EndEvent::Reached(_)
+            | EndEvent::Answer { .. }
+            | EndEvent::Block { .. } => {}
         }
         self.events.push(event);
     }

@@ -113,15 +113,15 @@ fn another_network_day_or_service_opens_nothing() {
     assert!(read(&[secret(2)], &bytes).is_none());
 }
 
-fn access(seed: u8) -> Option<Arc<AccessKey>> {
-    Some(Arc::new(AccessKey::generate(&mut rng(seed))))
+fn access(seed: u8) -> Arc<AccessKey> {
+    Arc::new(AccessKey::generate(&mut rng(seed)))
 }
 
 #[test]
 fn a_client_of_a_private_service_is_known_by_what_it_shares_with_it() {
     let admitted = |client: u8| {
         let binding = [client; 32];
-        Admitted { client: client.into(), binding, access: access(client) }
+        Admitted { client: client.into(), binding, access: Some(access(client)) }
     };
     let secrets = [SessionSecret { admitted: (1..=3).map(admitted).collect(), ..secret(1) }];
     let open = |binding: [u8; 32], access: Option<Arc<AccessKey>>| {
@@ -134,11 +134,11 @@ fn a_client_of_a_private_service_is_known_by_what_it_shares_with_it() {
         let (_, unit) = request.answer(Answer::Taken).unwrap();
         client.finish(&unit).map(|_| number)
     };
-    assert_eq!([1, 2, 3].map(|n| open([n; 32], access(n))), [Some(1), Some(2), Some(3)]);
+    assert_eq!([1, 2, 3].map(|n| open([n; 32], Some(access(n)))), [Some(1), Some(2), Some(3)]);
     // Whoever keeps a client's record knows its binding, and any other client the session keys.
     assert_eq!(open([1; 32], None), None, "a binding and no key");
-    assert_eq!(open([1; 32], access(2)), None, "another client's key");
-    assert_eq!(open([4; 32], access(4)), None, "a key that was taken back");
+    assert_eq!(open([1; 32], Some(access(2))), None, "another client's key");
+    assert_eq!(open([4; 32], Some(access(4))), None, "a key that was taken back");
     assert_eq!(open(target(&secret(1)).binding, None), None, "the binding for everybody");
 }
 

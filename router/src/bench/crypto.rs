@@ -11,6 +11,7 @@ use warren_overlay::{
     crypto::{
         aead::Aead,
         blind::ServiceKey,
+        effort::{MemoryPuzzle, Puzzle},
         kdf,
         kem::{self, DhSecret, KemSecret},
         onion::{Direction, LayerKeys, OwnerBackward, OwnerForward, RelayBackward, RelayForward},
@@ -119,6 +120,7 @@ pub fn run(rounds: usize) -> io::Result<CryptoFigures> {
         report(name, 0, &samples);
     }
     report("admission puzzle, one check (Argon2id)", 0, &puzzle(rounds));
+    report("a service's puzzle, one check (Argon2id)", 0, &effort(rounds));
     let sum = limit.sum();
     Ok(CryptoFigures {
         pieces,
@@ -319,6 +321,15 @@ fn public_key(rounds: usize) -> Vec<(&'static str, Samples)> {
             }),
         ),
     ]
+}
+
+fn effort(rounds: usize) -> Samples {
+    let mut puzzle = MemoryPuzzle::default();
+    let mut solution = 0;
+    slow(rounds, || {
+        solution += 1;
+        black_box(puzzle.output(&[1; 32], solution));
+    })
 }
 
 fn puzzle(rounds: usize) -> Samples {

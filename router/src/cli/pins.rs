@@ -69,10 +69,10 @@ pub(super) async fn pins(report: Report) -> Result<(), Failure> {
     }
     for PinStatus { uri, done, blocks, lost, version, news, .. } in &list.pins {
         let version = if *version > 0 { format!("  version {version}") } else { String::new() };
-        let state = match (done, lost) {
-            (true, 0) => format!("{blocks} blocks"),
-            (true, lost) => format!("{blocks} blocks, {lost} parts lost"),
-            (false, _) => format!("being fetched: {} blocks so far", news.found + news.rebuilt),
+        let state = match done {
+            true if *lost == 0 => format!("{blocks} blocks"),
+            true => format!("{blocks} blocks, {lost} parts lost"),
+            false => format!("being fetched: {} blocks so far", news.found + news.rebuilt),
         };
         print(format_args!("{uri}{version}  {state}"))?;
     }

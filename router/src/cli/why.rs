@@ -211,6 +211,7 @@ fn slow(at: usize) -> (&'static str, &'static str) {
 }
 
 /// A stored site or file: where its newest version is found, then a sample of its blocks.
+#[expect(clippy::disallowed_methods, reason = "what a person waits for")]
 async fn stored(report: &Report, what: String, site: bool) -> Result<Verdict, Failure> {
     let start = Instant::now();
     let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);

@@ -254,7 +254,7 @@ impl Sites {
             }
         }
         // What came of it is known elsewhere.
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     /// Reads all of a bundle; its blocks go `to` whoever loads them.

@@ -181,7 +181,7 @@ impl Sites {
     }
 
     /// Begins a pin, or joins the one that is there.
-    pub(super) fn pin(&self, request: PinRequest) -> Result<watch::Receiver<PinStatus>, String> {
+    pub(super) fn pin(&self, request: &PinRequest) -> Result<watch::Receiver<PinStatus>, String> {
         let uri = canonical(&request.uri)?;
         let home = self.pin_home()?;
         let kept = Kept { uri, hops: request.hops, ..Kept::default() };

@@ -86,7 +86,9 @@ impl Service {
         w.u8(u8::try_from(self.target.len()).unwrap_or(0)).bytes(self.target.as_bytes());
         if let Some(shares) = &self.shares {
             w.u8(u8::try_from(shares.len()).unwrap_or(0));
-            shares.iter().for_each(|share| share.encode(&mut w));
+            for share in shares {
+                share.encode(&mut w);
+            }
         }
         w.bytes(state);
         let bytes = Zeroizing::new(w.into_bytes());

@@ -33,7 +33,7 @@ use warren_overlay::{
 /// How long a gateway may take: two routers may have to be dialled on the way.
 const GATEWAY_MAX: Duration = Duration::from_secs(8);
 /// How long the look may take in all; then it says what it knows.
-const LOOK_MAX: Duration = Duration::from_secs(60);
+const LOOK_MAX: Duration = Duration::from_mins(1);
 /// Bytes that its buffers may hold: nothing flows.
 const QUOTA: usize = 64 * 1_024;
 
@@ -269,7 +269,8 @@ impl Probes {
         let access = probe.look.access.clone();
         let target = SessionTarget::of(descriptor, &probe.look.name, access, self.network);
         let Some(target) = target else { return self.finish(end) };
-        let input = EndInput::Descriptor { target, leases: vec![*lease], effort: descriptor.effort };
+        let input =
+            EndInput::Descriptor { target, leases: vec![*lease], effort: descriptor.effort };
         self.out.push_back(ProbesOutput::End { end, input });
     }
 

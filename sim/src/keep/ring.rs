@@ -142,17 +142,17 @@ mod tests {
 
     #[test]
     fn whoever_comes_and_goes_neighbours_are_mutual_and_near_ones_always_there() {
-        let mut rng = Streams::new(1).of("test", 0);
+        let mut draw = Streams::new(1).of("test", 0);
         let mut ring = Ring::new(20);
         let mut told: BTreeMap<Seat, BTreeSet<Seat>> = BTreeMap::new();
         for step in 0..2_000u32 {
-            let seat = u32::try_from(rng.below(200)).unwrap();
+            let seat = u32::try_from(draw.below(200)).unwrap();
             let changed = if ring.places.contains_key(&seat) {
                 told.remove(&seat);
-                ring.leave(seat, &mut rng)
+                ring.leave(seat, &mut draw)
             } else {
-                let place = Location(rng.below(u64::MAX));
-                ring.join(seat, place, &mut rng)
+                let place = Location(draw.below(u64::MAX));
+                ring.join(seat, place, &mut draw)
             };
             for seat in changed {
                 told.insert(seat, ring.neighbours(seat));

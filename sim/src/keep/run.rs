@@ -96,7 +96,7 @@ pub(crate) fn run(
         while let Some((at, seat)) = days.keepers.poll_wake() {
             days.queue.push(at, Event::Wake(seat));
         }
-        if events % TELL_EVERY == 0 && !watcher.progress(now, events) {
+        if events.is_multiple_of(TELL_EVERY) && !watcher.progress(now, events) {
             return None;
         }
     }

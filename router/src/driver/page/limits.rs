@@ -29,7 +29,7 @@ pub(super) async fn save(State(page): State<Page>, headers: HeaderMap, body: Str
     let Ok(now) = control::ask_task(&page.events, Ask::LimitsNow).await else {
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
     };
-    let changed = match read(&body, now) {
+    let changed = match read(&body, &now) {
         Ok(limits) => control::ask_task(&page.events, |sender| Ask::Edit { limits, sender }).await,
         Err(words) => Ok(Err(words)),
     };
@@ -86,7 +86,7 @@ fn form(limits: &LimitsFile, wrong: Option<&str>) -> Markup {
 }
 
 /// The limits with a form's values in place of these four.
-fn read(body: &str, now: LimitsFile) -> Result<LimitsFile, String> {
+fn read(body: &str, now: &LimitsFile) -> Result<LimitsFile, String> {
     let value = |name: &str| {
         let pairs = body.trim().split('&').filter_map(|pair| pair.split_once('='));
         let found = pairs.filter(|(key, _)| *key == name).map(|(_, value)| value).next();
@@ -106,7 +106,7 @@ fn read(body: &str, now: LimitsFile) -> Result<LimitsFile, String> {
         memory_mib: number("memory_mib")?,
         monthly_gib: number("monthly_gib")?,
         transit,
-        ..now
+        ..now.clone()
     })
 }
 
@@ -118,7 +118,7 @@ mod tests {
     fn a_form_changes_what_it_has_and_nothing_else() {
         let now = LimitsFile { links: 99, ..LimitsFile::default() };
         let body = "bandwidth_kbps=9000&memory_mib=64&monthly_gib=7&transit=false\r\n";
-        let read_back = read(body, now.clone()).unwrap();
+        let read_back = read(body, &now).unwrap();
         let wanted = LimitsFile {
             bandwidth_kbps: 9_000,
             memory_mib: 64,
@@ -136,7 +136,7 @@ mod tests {
             "bandwidth_kbps=9&memory_mib=64&monthly_gib=99999999999&transit=true",
             "bandwidth_kbps=9&memory_mib=64&monthly_gib=7&transit=maybe",
         ] {
-            assert!(read(body, now.clone()).is_err(), "{body}");
+            assert!(read(body, &now).is_err(), "{body}");
         }
     }
 

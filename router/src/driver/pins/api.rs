@@ -35,7 +35,7 @@ async fn list(State(api): State<Api>) -> Response {
 }
 
 async fn pin(State(api): State<Api>, Json(request): Json<PinRequest>) -> Response {
-    let mut news = match api.sites.pin(request) {
+    let mut news = match api.sites.pin(&request) {
         Ok(news) => news,
         Err(error) => return failure(StatusCode::BAD_REQUEST, error),
     };

@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     driver::files::queue::{load_key, seal, unseal},
-    home::{Home, HomeError},
+    home::Home,
 };
 
 const FOLDER: &str = "pins";
@@ -46,20 +46,18 @@ pub(super) struct Kept {
     pub(super) version: u64,
 }
 
-fn words(error: HomeError) -> String {
-    error.to_string()
-}
-
 /// Every pin, by number.
 pub(super) fn load(home: &Home) -> Result<Vec<(u64, Kept)>, String> {
     let mut pins = Vec::new();
-    for name in home.list(FOLDER).map_err(words)? {
+    for name in home.list(FOLDER).map_err(|error| error.to_string())? {
         let Ok(number) = name.parse() else { continue };
         let file = format!("{FOLDER}/{name}");
-        let Some(mut bytes) = home.read(&file).map_err(words)? else { continue };
+        let Some(mut bytes) = home.read(&file).map_err(|error| error.to_string())? else {
+            continue;
+        };
         let kept = unseal(&load_key(home)?, &mut bytes)
             .and_then(|json| serde_json::from_slice(json).ok())
-            .ok_or_else(|| words(home.damaged(&file)))?;
+            .ok_or_else(|| home.damaged(&file).to_string())?;
         pins.push((number, kept));
     }
     Ok(pins)
@@ -69,7 +67,7 @@ pub(super) fn load(home: &Home) -> Result<Vec<(u64, Kept)>, String> {
 pub(super) fn save(home: &Home, number: u64, kept: &Kept) -> Result<(), String> {
     let json = serde_json::to_vec(kept).map_err(|error| error.to_string())?;
     let sealed = seal(&load_key(home)?, Zeroizing::new(json));
-    home.write(&format!("{FOLDER}/{number}"), &sealed).map_err(words)
+    home.write(&format!("{FOLDER}/{number}"), &sealed).map_err(|error| error.to_string())
 }
 
 /// Writes down which blocks a pin has, in the place of what was known of it.
@@ -83,7 +81,8 @@ pub(super) fn save_blocks(
     let mut parts = 0;
     for part in addresses.chunks(PART * BlockAddress::LEN) {
         let sealed = seal(&key, Zeroizing::new(part.to_vec()));
-        home.write(&format!("{FOLDER}/{number}-{parts}"), &sealed).map_err(words)?;
+        home.write(&format!("{FOLDER}/{number}-{parts}"), &sealed)
+            .map_err(|error| error.to_string())?;
         parts += 1;
     }
     remove_parts(home, number, parts)
@@ -95,13 +94,13 @@ fn parts(home: &Home, number: u64) -> Result<Vec<(usize, String)>, String> {
         let part = name.strip_prefix(&format!("{number}-"))?.parse().ok()?;
         Some((part, format!("{FOLDER}/{name}")))
     };
-    Ok(home.list(FOLDER).map_err(words)?.into_iter().filter_map(of).collect())
+    Ok(home.list(FOLDER).map_err(|error| error.to_string())?.into_iter().filter_map(of).collect())
 }
 
 fn remove_parts(home: &Home, number: u64, from: usize) -> Result<(), String> {
     for (part, file) in parts(home, number)? {
         if part >= from {
-            home.remove(&file).map_err(words)?;
+            home.remove(&file).map_err(|error| error.to_string())?;
         }
     }
     Ok(())
@@ -116,11 +115,13 @@ pub(super) fn add_blocks(
 ) -> Result<(), String> {
     let key = load_key(home)?;
     for (_, file) in parts(home, number)? {
-        let Some(mut sealed) = home.read(&file).map_err(words)? else { continue };
-        let bytes = unseal(&key, &mut sealed).ok_or_else(|| words(home.damaged(&file)))?;
+        let Some(mut sealed) = home.read(&file).map_err(|error| error.to_string())? else {
+            continue;
+        };
+        let bytes = unseal(&key, &mut sealed).ok_or_else(|| home.damaged(&file).to_string())?;
         let (addresses, rest) = bytes.as_chunks::<{ BlockAddress::LEN }>();
         if !rest.is_empty() {
-            return Err(words(home.damaged(&file)));
+            return Err(home.damaged(&file).to_string());
         }
         all.extend(addresses.iter().copied().map(BlockAddress));
     }
@@ -129,7 +130,7 @@ pub(super) fn add_blocks(
 
 /// Forgets a pin.
 pub(super) fn remove(home: &Home, number: u64) -> Result<(), String> {
-    home.remove(&format!("{FOLDER}/{number}")).map_err(words)?;
+    home.remove(&format!("{FOLDER}/{number}")).map_err(|error| error.to_string())?;
     remove_parts(home, number, 0)
 }
 

@@ -100,7 +100,7 @@ impl Bench {
     fn found(&mut self, leases: u8) {
         let (name, mut rng) = (Name::of_service(&key()), Rng::from_seed([4; 32]));
         let keys = DailyKeys::new(name, Rng::from_seed([5; 32]), Vec::new(), WALL);
-        let descriptor = keys.newest().unwrap().describe((1..=leases).map(lease).collect());
+        let descriptor = keys.newest().unwrap().describe((1..=leases).map(lease).collect(), 0);
         let (day, expiry) = (Day::at(&name, WALL), WALL.plus(60));
         let records: Vec<_> = (0..6)
             .map(|index| {
