@@ -298,7 +298,7 @@ fn the_private_format_is_frozen() {
 
 const PRIVATE_BLINDED: &str = "0e181ee3366518e8cac8aa3c2d1996df33287dfc8bbeb7228582651f6cd4b37f";
 const PRIVATE_KEY: &str = "8342a36ab4992cfeccba9296966c1c0e048bf9dc82a0efb0b9a7ddaf56b0c3f6";
-const PRIVATE_RECORD: &str = "2587be87c9d2cb0802ae5c836de8e9448a21faecfa52dc919583bd4ebb5cddc7";
+const PRIVATE_RECORD: &str = "2e0751c660c2b793d72c1c0fd895bf139a663c5d38b7d5dedbf90c17a3e219cd";
 
 #[test]
 fn wrong_day_index_or_network_refuses() {
