@@ -401,6 +401,11 @@ fn a_key_that_only_checks_checks_and_heals() {
     let check = net.routers[4].command(&["check", &uri, "--json"]).success();
     let news: serde_json::Value = serde_json::from_str(&check).unwrap();
     assert!(news["found"].as_u64().unwrap() > 10 && news["objects"] == 3, "{news}");
+    assert!((1..365).contains(&news["days_without_repair"].as_u64().unwrap()), "{news}");
+    let more = net.routers[4].command(&["check", &uri, "--sample", "64", "--json"]).json();
+    assert!(more["days_without_repair"].as_u64() >= news["days_without_repair"].as_u64(), "{more}");
+    let words = net.routers[4].command(&["check", &uri]).success();
+    assert!(words.contains("if nobody repaired it"), "{words}");
     let heal = net.routers[4].command(&["heal", &uri, "--json"]).success();
     let news: serde_json::Value = serde_json::from_str(&heal).unwrap();
     assert_eq!((&news["lost"], &news["missing"]), (&0.into(), &0.into()), "{news}");

@@ -107,6 +107,8 @@ pub struct Summary {
     pub segments: u64,
     /// Segments that had too few blocks left.
     pub lost: u64,
+    /// Of the content's segment with the least redundancy: blocks needed, and in all.
+    pub thinnest: Option<(usize, usize)>,
 }
 
 pub(crate) struct Walk {
@@ -398,6 +400,13 @@ impl Walk {
             self.summary.segments += 1;
             self.summary.found += job.have as u64;
             self.summary.missing += job.missing as u64;
+        }
+        if at == 0 {
+            let this = (job.segment.shape.data, job.segment.shape.total());
+            let is_thinner = |(needed, total): (usize, usize)| this.0 * total > needed * this.1;
+            if self.summary.thinnest.is_none_or(is_thinner) {
+                self.summary.thinnest = Some(this);
+            }
         }
         for slot in &job.slots {
             if let Some(places) = self.asked.get_mut(&slot.address) {

@@ -213,6 +213,61 @@ fn a_block_that_was_offered_is_asked_for_once_and_taken_from_the_cache_if_it_is_
 }
 
 #[test]
+fn a_full_router_asks_for_copies_only_if_they_are_closer_than_what_would_go() {
+    let (mut holder, _) = holder(4);
+    holder.handle_input(at(0), HolderInput::Neighbourhood(vec![(LinkNo(1), Location(1 << 40))]));
+    let mut all: Vec<u32> = (0..40).collect();
+    all.sort_by_key(|n| OWN.distance(block(*n).address().location()));
+    let (close, rest) = all.split_at(1);
+    let (kept, far) = rest.split_at(4);
+    for (n, from) in kept.iter().zip([None, None, Some(2), Some(3)]) {
+        put(&mut holder, at(0), *n, *n, from);
+    }
+    assert_eq!(holder.blocks.usage(Shelf::Owned).blocks, 4);
+    held(&mut holder);
+    let offer = |n: u32| HolderInput::Offered { link: LinkNo(1), blocks: vec![block(n).address()] };
+    let asks = |holder: &mut Holder| {
+        std::iter::from_fn(|| holder.poll_output())
+            .any(|it| matches!(it, HolderOutput::Want { .. }))
+    };
+    holder.handle_input(at(10), offer(far[0]));
+    assert!(!asks(&mut holder), "it would push out what is closer");
+    holder.handle_input(at(10), offer(close[0]));
+    assert!(asks(&mut holder));
+}
+
+#[test]
+fn what_a_neighbour_refuses_again_and_again_is_offered_less_and_less_often() {
+    let (mut holder, _) = holder(100);
+    put(&mut holder, at(0), 1, 1, None);
+    holder.handle_timeout(at(10));
+    held(&mut holder);
+    let around = vec![(LinkNo(1), Location(1 << 40))];
+    holder.handle_input(at(10), HolderInput::Neighbourhood(around));
+    let (mut ms, mut offers) = (10, Vec::new());
+    while ms < 3_600_000 {
+        while let Some(output) = holder.poll_output() {
+            match output {
+                HolderOutput::Offer { link, blocks } => {
+                    offers.push(ms);
+                    holder.handle_input(at(ms), HolderInput::Wanted { link, blocks });
+                }
+                HolderOutput::Push { push, .. } => {
+                    let input = HolderInput::Pushed { push, stored: false };
+                    holder.handle_input(at(ms), input);
+                }
+                _ => {}
+            }
+        }
+        let due = holder.poll_timeout().map_or(ms + 100, |due| due.as_micros().div_ceil(1_000));
+        ms = due.max(ms + 1);
+        holder.handle_timeout(at(ms));
+    }
+    assert!(offers[1] - offers[0] <= 21_000, "soon at first: {offers:?}");
+    assert!((8..=20).contains(&offers.len()), "{offers:?}");
+}
+
+#[test]
 fn repair_goes_no_faster_than_it_may() {
     let (mut holder, _) = holder(1_000);
     for n in 0..200 {

@@ -46,7 +46,8 @@ const WANTED_MAX: usize = 8_192;
 /// Asked for and not yet come: nobody else is asked for it meanwhile.
 const EXPECTED_MAX: usize = 8_192;
 const EXPECTED_FOR: Duration = Duration::from_mins(2);
-/// A push that failed makes another round come soon.
+/// A push that failed makes another round come soon; while pushes go on failing (a neighbour whose disk
+/// is full takes nothing, however often it is asked) later and later, up to [`ROUND_EVERY`].
 const AGAIN_AFTER: Duration = Duration::from_secs(20);
 /// Handing over ends then, whatever is left: the other copies are repaired.
 const LEAVE_WAIT: Duration = Duration::from_millis(2_500);
@@ -84,6 +85,7 @@ pub(super) struct Repair {
     /// When all is compared next.
     all_at: Time,
     again_at: Option<Time>,
+    again_after: Duration,
     /// What neighbours want, in order.
     wanted: VecDeque<(LinkNo, BlockAddress)>,
     pushes: BTreeMap<u32, (LinkNo, BlockAddress)>,
@@ -106,6 +108,7 @@ impl Repair {
             round: None,
             all_at: Time::ZERO + offset,
             again_at: None,
+            again_after: AGAIN_AFTER,
             wanted: VecDeque::new(),
             pushes: BTreeMap::new(),
             next_push: 0,
@@ -146,6 +149,7 @@ impl Blocks {
     pub(super) fn neighbourhood(&mut self, now: Time, around: Vec<(LinkNo, Location)>) {
         self.around = around;
         self.keep_links();
+        self.repair.again_after = AGAIN_AFTER;
         let around = &self.around;
         self.repair.wanted.retain(|(link, _)| around.iter().any(|it| it.0 == *link));
         if !self.entries.is_empty() && !self.repair.is_leaving() {
@@ -221,6 +225,7 @@ impl Blocks {
             return;
         }
         self.repair.expected.retain(|_, until| *until > now);
+        let within = self.room_for_copies(Source::Copy(link));
         let mut missing = Vec::new();
         for address in blocks {
             if let Some(entry) = self.entries.get_mut(&address) {
@@ -231,6 +236,9 @@ impl Blocks {
             }
             let room = self.repair.expected.len() < EXPECTED_MAX;
             if self.repair.expected.contains_key(&address) || !room || self.closer(&address) > FAR {
+                continue;
+            }
+            if self.own.distance(address.location()) >= within {
                 continue;
             }
             // It may have passed by.
@@ -286,7 +294,7 @@ impl Blocks {
     pub(super) fn pushed(&mut self, now: Time, push: u32, stored: bool) {
         let Some((link, address)) = self.repair.pushes.remove(&push) else { return };
         if !stored {
-            self.repair.again_at.get_or_insert(now + AGAIN_AFTER);
+            self.repair.again_at.get_or_insert(now + self.repair.again_after);
         } else if let Some(entry) = self.entries.get_mut(&address) {
             self.repair.pushed += 1;
             if !entry.copies.contains(&link) {
@@ -328,6 +336,9 @@ impl Blocks {
     pub(super) fn repair_timeout(&mut self, now: Time) {
         self.leave_timeout(now);
         let again = self.repair.again_at.take_if(|at| *at <= now).is_some();
+        if again {
+            self.repair.again_after = (self.repair.again_after * 2).min(ROUND_EVERY);
+        }
         let all = now >= self.repair.all_at;
         if all {
             self.repair.all_at = now + ROUND_EVERY;

@@ -301,6 +301,20 @@ impl Blocks {
         most.last().map(|(_, address)| *address)
     }
 
+    /// How far away a block may be that `source` brings as a copy: where there is room, anywhere. Where
+    /// there is none it must be closer than what would go, else two copies that both belong here would push
+    /// each other out for ever.
+    pub(super) fn room_for_copies(&self, source: Source) -> u64 {
+        let usage = self.store.usage(Shelf::Owned);
+        if !self.within_quota(source) {
+            0
+        } else if usage.bytes + BLOCK_COST <= usage.bytes_max {
+            u64::MAX
+        } else {
+            self.victim(source).map_or(0, |it| self.own.distance(it.location()))
+        }
+    }
+
     /// Neighbours that are closer to an address than this router.
     pub(super) fn closer(&self, address: &BlockAddress) -> usize {
         let place = address.location();

@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use warren_datastore::{
     capability::{ReadCap, VerifyCap},
     directory::children,
-    file::{Scope, Summary},
+    file::{Scope, Summary, days_without_repair},
     transfer::Heal,
 };
 use warren_overlay::block::Block;
@@ -54,6 +54,9 @@ pub(crate) struct HealNews {
     pub(crate) segments: u64,
     /// Segments with too few blocks left: this part is lost.
     pub(crate) lost: u64,
+    /// Of samples: days for which all of it would stay whole if nobody repaired it, 365 for more; of the
+    /// object with the fewest.
+    pub(crate) days_without_repair: Option<u16>,
 }
 
 /// What to go through.
@@ -95,7 +98,13 @@ impl Files {
                 news = before.with(&state);
                 tell(news);
                 if let Some(over) = over {
-                    break over?.1;
+                    let (state, list) = over?;
+                    if scan.sample.is_some() {
+                        let days = days_without_repair(&state.summary);
+                        news.days_without_repair =
+                            news.days_without_repair.into_iter().chain(days).min();
+                    }
+                    break list;
                 }
             };
             news.objects_done += 1;
