@@ -312,6 +312,7 @@ pub struct Node {
     ends: u32,
     relaxed: bool,
     renew_at: Time,
+    awake_at: Time,
     /// What it says of itself changed twice in a minute: nobody believes the second time before the next.
     unsaid: bool,
     save_at: Time,
@@ -388,6 +389,7 @@ impl Node {
             ends: 0,
             relaxed: false,
             renew_at: now.time + RENEW_EVERY,
+            awake_at: change::look_at(now),
             unsaid: false,
             save_at: now.time + SAVE_EVERY,
             saved_peers: settings.peers.clone(),
@@ -495,7 +497,7 @@ impl Node {
             self.transfers.poll_timeout(),
             self.links.poll_timeout(),
         ];
-        let own = [self.renew_at, self.save_at];
+        let own = [self.renew_at, self.awake_at, self.save_at];
         children.into_iter().flatten().chain(own).min()
     }
 

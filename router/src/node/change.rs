@@ -5,18 +5,34 @@
 
 use std::time::Duration;
 
-use warren_overlay::{ring, time::Now, tunnel::pools::PoolsInput, wire::Address};
+use warren_overlay::{
+    ring,
+    time::{Now, Time},
+    tunnel::pools::PoolsInput,
+    wire::Address,
+};
 
 use super::{Node, NodeOutput};
 
 /// A node that is so late has slept: longer than any peer waits for a silent link (docs/spec/link.md,
 /// "Silence").
 const SLEPT: Duration = Duration::from_secs(15);
+/// How often it is looked whether it was.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+
+/// When it is looked for sleep next.
+pub(super) fn look_at(now: Now) -> Time {
+    now.time + LOOK_EVERY
+}
 
 impl Node {
     /// A timer that is so late shows that this process stood still.
     pub(super) fn notice_sleep(&mut self, now: Now) {
-        if self.poll_timeout().is_some_and(|due| due + SLEPT <= now.time) {
+        let due = self.awake_at;
+        if due <= now.time {
+            self.awake_at = look_at(now);
+        }
+        if due + SLEPT <= now.time {
             self.start_over(now);
         }
     }
