@@ -18,6 +18,9 @@ use warren_router::host::Host;
 use super::{LaneAt, Oracle};
 use crate::net::{HostNo, Net};
 
+/// Less may be kept at any time: the last frames of sessions by which services look at themselves.
+const KEPT_MIN: usize = 1_024;
+
 /// What must not stay as it is.
 #[derive(Debug, Default)]
 pub(crate) struct Left {
@@ -31,7 +34,7 @@ impl Left {
     /// What is there now.
     pub(crate) fn of(net: &Net) -> Self {
         let halves = |(no, host)| of(host).map(move |(link, lane)| (no, link, lane));
-        let keepers = net.hosts().filter(|(_, host)| kept(host) > 0).map(|(no, _)| no);
+        let keepers = net.hosts().filter(|(_, host)| kept(host) >= KEPT_MIN).map(|(no, _)| no);
         Self { halves: net.hosts().flat_map(halves).collect(), keepers: keepers.collect() }
     }
 }

@@ -20,8 +20,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How long what was begun may take to end when all is well; who waits without a byte is told of before.
 const REST_LIMIT: Duration = Duration::from_mins(10);
 /// How long nobody wants anything before it is looked at what is kept, and how long something must be
-/// half: a build may be under way at any moment.
-const QUIET: Duration = Duration::from_secs(40);
+/// half: a build may be under way at any moment, and a service waits up to five minutes for a client that
+/// is gone (docs/spec/session.md).
+const QUIET: Duration = Duration::from_mins(3);
 
 /// Heals, and notes a violation if the network is not well within `limit`. False if the watcher
 /// ended it.
