@@ -29,6 +29,8 @@ pub(super) enum Changed {
 #[derive(Debug)]
 pub(super) struct Change {
     next: Instant,
+    /// Whether packets leave this machine at all.
+    leaves: bool,
     seen: Seen,
 }
 
@@ -42,9 +44,10 @@ struct Seen {
 }
 
 impl Change {
-    /// As it is now.
-    pub(super) fn new(now: Instant) -> Self {
-        Self { next: now + EVERY, seen: Seen::now() }
+    /// As it is now, for a router whose links are at `link`.
+    pub(super) fn new(now: Instant, link: SocketAddr) -> Self {
+        let leaves = !link.ip().is_loopback();
+        Self { next: now + EVERY, leaves, seen: Seen::now(leaves) }
     }
 
     /// Whether anything changed since the last look; looks once a second at most.
@@ -53,17 +56,20 @@ impl Change {
             return None;
         }
         self.next = now + EVERY;
-        let before = std::mem::replace(&mut self.seen, Seen::now());
+        let before = std::mem::replace(&mut self.seen, Seen::now(self.leaves));
         self.seen.since(&before)
     }
 }
 
 impl Seen {
-    fn now() -> Self {
+    fn now(leaves: bool) -> Self {
         let read = |id| Duration::try_from(clock_gettime(id)).unwrap_or_default();
         // In this order, so that what passes between the two is never taken for sleep.
         let (all, awake) = (read(ClockId::Boottime), read(ClockId::Monotonic));
-        Self { slept: all.saturating_sub(awake), from: [outward_ip(true), outward_ip(false)] }
+        Self {
+            slept: all.saturating_sub(awake),
+            from: [true, false].map(|v4| leaves.then(|| outward_ip(v4)).flatten()),
+        }
     }
 
     fn since(&self, before: &Self) -> Option<Changed> {

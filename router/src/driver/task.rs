@@ -179,7 +179,7 @@ impl Task {
             link_source: setup.config.link,
             outbound: setup.config.outbound,
             announce: setup.config.announce,
-            change: Change::new(self::now()),
+            change: Change::new(self::now(), setup.config.link),
             addresses,
             rng,
             late: false,
