@@ -120,7 +120,7 @@ mod tests {
     #[test]
     fn a_look_at_this_machine_finds_nothing_changed() {
         let start = Instant::now();
-        let mut change = Change::new(start);
+        let mut change = Change::new(start, ([0, 0, 0, 0], 0).into());
         assert_eq!(change.look(start), None);
         assert_eq!(change.look(start + EVERY), None);
     }
