@@ -26,6 +26,7 @@ mod own_page;
 mod page;
 mod pins;
 mod process;
+mod qr;
 mod reload;
 mod run;
 mod services;

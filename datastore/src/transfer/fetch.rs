@@ -7,6 +7,7 @@ use std::{fmt, ops::Range};
 use warren_overlay::{block::Block, garlic::BlockAnswer, time::Time};
 
 use super::{
+    Transfer,
     courier::{Courier, Event, Op, Output},
     exits::ExitNo,
     state::FetchState,
@@ -68,54 +69,6 @@ impl Fetch {
     /// What to keep so that a restart goes on: save it when the bytes given out are safe.
     pub const fn state(&self) -> &FetchState {
         &self.state
-    }
-
-    /// An exit for this file is there.
-    pub fn exit_up(&mut self, now: Time, exit: ExitNo) {
-        self.courier.exits.up(exit);
-        self.step(now);
-    }
-
-    /// An exit is gone: what it was asked for is asked through others.
-    pub fn exit_gone(&mut self, now: Time, exit: ExitNo) {
-        self.courier.exit_gone(now, exit);
-        self.step(now);
-    }
-
-    /// The network is too small for as many exits as were asked for: from now on an exit may see
-    /// more of a segment. Say so to the user.
-    pub fn no_more_exits(&mut self, now: Time) {
-        self.courier.exits.relax();
-        self.step(now);
-    }
-
-    /// The answer to a `Get`; `None` when none will come. `routers` is how many were asked.
-    pub fn handle_answer(&mut self, now: Time, ask: u64, routers: u8, answer: Option<BlockAnswer>) {
-        self.courier.handle_answer(now, ask, routers, answer);
-        self.step(now);
-    }
-
-    /// Time passed.
-    pub fn handle_timeout(&mut self, now: Time) {
-        self.courier.retain_gets(|address| self.reader.wants(address));
-        self.courier.handle_timeout(now);
-        self.step(now);
-    }
-
-    /// When to be woken.
-    pub fn poll_timeout(&self, now: Time) -> Option<Time> {
-        if self.is_done() || self.error().is_some() {
-            return None;
-        }
-        self.courier.poll_timeout(now)
-    }
-
-    /// The next thing to do.
-    pub fn poll_output(&mut self) -> Option<Output> {
-        if self.reader.error().is_some() {
-            return None;
-        }
-        self.courier.poll_output()
     }
 
     /// The next bytes of the range.
@@ -193,6 +146,30 @@ impl Fetch {
     /// Why it cannot go on.
     pub fn error(&self) -> Option<ReadError> {
         self.reader.error()
+    }
+}
+
+impl Transfer for Fetch {
+    by_courier!(answers);
+
+    fn handle_timeout(&mut self, now: Time) {
+        self.courier.retain_gets(|address| self.reader.wants(address));
+        self.courier.handle_timeout(now);
+        self.step(now);
+    }
+
+    fn poll_timeout(&self, now: Time) -> Option<Time> {
+        if self.is_done() || self.error().is_some() {
+            return None;
+        }
+        self.courier.poll_timeout(now)
+    }
+
+    fn poll_output(&mut self) -> Option<Output> {
+        if self.reader.error().is_some() {
+            return None;
+        }
+        self.courier.poll_output()
     }
 }
 

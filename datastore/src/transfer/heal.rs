@@ -8,6 +8,7 @@ use std::fmt;
 use warren_overlay::{block::Block, garlic::BlockAnswer, time::Time};
 
 use super::{
+    Transfer,
     courier::{Courier, Event, Op, Output},
     exits::ExitNo,
 };
@@ -45,46 +46,6 @@ impl Heal {
         let place = Place { level: u8::MAX - 1, segment: self.put / 32, index: 0 };
         self.courier.add(Op::Put(block), place, self.put);
         self.put += 1;
-    }
-
-    /// An exit for this file is there.
-    pub fn exit_up(&mut self, now: Time, exit: ExitNo) {
-        self.courier.exits.up(exit);
-        self.step(now);
-    }
-
-    /// An exit is gone.
-    pub fn exit_gone(&mut self, now: Time, exit: ExitNo) {
-        self.courier.exit_gone(now, exit);
-        self.step(now);
-    }
-
-    /// The network is too small for as many exits as were asked for.
-    pub fn no_more_exits(&mut self, now: Time) {
-        self.courier.exits.relax();
-        self.step(now);
-    }
-
-    /// The answer to a `Get` or `Put`; `None` when none will come.
-    pub fn handle_answer(&mut self, now: Time, ask: u64, routers: u8, answer: Option<BlockAnswer>) {
-        self.courier.handle_answer(now, ask, routers, answer);
-        self.step(now);
-    }
-
-    /// Time passed.
-    pub fn handle_timeout(&mut self, now: Time) {
-        self.courier.handle_timeout(now);
-        self.step(now);
-    }
-
-    /// When to be woken.
-    pub fn poll_timeout(&self, now: Time) -> Option<Time> {
-        self.courier.poll_timeout(now)
-    }
-
-    /// The next thing to do.
-    pub fn poll_output(&mut self) -> Option<Output> {
-        self.courier.poll_output()
     }
 
     fn step(&mut self, now: Time) {
@@ -140,6 +101,10 @@ impl Heal {
     pub fn error(&self) -> Option<ReadError> {
         self.repair.error()
     }
+}
+
+impl Transfer for Heal {
+    by_courier!();
 }
 
 /// Mute.

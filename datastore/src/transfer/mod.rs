@@ -13,6 +13,48 @@
 
 use warren_overlay::{garlic::BlockAnswer, time::Time};
 
+/// The verbs that all transfers leave to their courier, for `impl Transfer`; `answers` alone where the
+/// rest is the transfer's own.
+macro_rules! by_courier {
+    (answers) => {
+        fn exit_up(&mut self, now: Time, exit: ExitNo) {
+            self.courier.exits.up(exit);
+            self.step(now);
+        }
+
+        fn exit_gone(&mut self, now: Time, exit: ExitNo) {
+            self.courier.exit_gone(now, exit);
+            self.step(now);
+        }
+
+        fn no_more_exits(&mut self, now: Time) {
+            self.courier.exits.relax();
+            self.step(now);
+        }
+
+        fn handle_answer(&mut self, now: Time, ask: u64, routers: u8, answer: Option<BlockAnswer>) {
+            self.courier.handle_answer(now, ask, routers, answer);
+            self.step(now);
+        }
+    };
+    () => {
+        by_courier!(answers);
+
+        fn handle_timeout(&mut self, now: Time) {
+            self.courier.handle_timeout(now);
+            self.step(now);
+        }
+
+        fn poll_timeout(&self, now: Time) -> Option<Time> {
+            self.courier.poll_timeout(now)
+        }
+
+        fn poll_output(&mut self) -> Option<Output> {
+            self.courier.poll_output()
+        }
+    };
+}
+
 mod courier;
 mod exits;
 mod fetch;
@@ -32,14 +74,15 @@ pub use load::Load;
 pub use state::{FetchState, StoreState};
 pub use store::{Store, StoreProgress};
 
-/// What fetching, storing and healing have in common: whoever owns a file's tunnels drives all three
+/// What fetching, storing and healing have in common: whoever owns a file's tunnels drives all
 /// by these verbs. After each of them drain [`Transfer::poll_output`].
 pub trait Transfer: Send {
     /// An exit for this file is there.
     fn exit_up(&mut self, now: Time, exit: ExitNo);
     /// An exit is gone: what it was asked is asked through others.
     fn exit_gone(&mut self, now: Time, exit: ExitNo);
-    /// There are no more exits to be had: one may see more of a segment.
+    /// The network is too small for as many exits as were asked for: from now on one may see more of a
+    /// segment. Say so to the user.
     fn no_more_exits(&mut self, now: Time);
     /// The answer to a request; `None` when none will come. `routers` is how many were asked.
     fn handle_answer(&mut self, now: Time, ask: u64, routers: u8, answer: Option<BlockAnswer>);
@@ -50,38 +93,3 @@ pub trait Transfer: Send {
     /// The next thing to do.
     fn poll_output(&mut self) -> Option<Output>;
 }
-
-macro_rules! transfer {
-    ($($machine:ident),*) => {$(
-        impl Transfer for $machine {
-            fn exit_up(&mut self, now: Time, exit: ExitNo) {
-                self.exit_up(now, exit);
-            }
-            fn exit_gone(&mut self, now: Time, exit: ExitNo) {
-                self.exit_gone(now, exit);
-            }
-            fn no_more_exits(&mut self, now: Time) {
-                self.no_more_exits(now);
-            }
-            fn handle_answer(
-                &mut self,
-                now: Time,
-                ask: u64,
-                routers: u8,
-                answer: Option<BlockAnswer>,
-            ) {
-                self.handle_answer(now, ask, routers, answer);
-            }
-            fn handle_timeout(&mut self, now: Time) {
-                self.handle_timeout(now);
-            }
-            fn poll_timeout(&self, now: Time) -> Option<Time> {
-                self.poll_timeout(now)
-            }
-            fn poll_output(&mut self) -> Option<Output> {
-                self.poll_output()
-            }
-        }
-    )*};
-}
-transfer!(Fetch, Store, Heal, Load);

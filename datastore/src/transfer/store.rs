@@ -8,6 +8,7 @@ use std::{collections::BTreeSet, fmt};
 use warren_overlay::{garlic::BlockAnswer, time::Time};
 
 use super::{
+    Transfer,
     courier::{Courier, Event, IN_FLIGHT_MAX, Op, Output},
     exits::ExitNo,
     state::{ABOVE_MAX, StoreState},
@@ -114,47 +115,6 @@ impl Store {
         Ok(())
     }
 
-    /// An exit for this file is there.
-    pub fn exit_up(&mut self, now: Time, exit: ExitNo) {
-        self.courier.exits.up(exit);
-        self.step(now);
-    }
-
-    /// An exit is gone: what it was given is given to others.
-    pub fn exit_gone(&mut self, now: Time, exit: ExitNo) {
-        self.courier.exit_gone(now, exit);
-        self.step(now);
-    }
-
-    /// The network is too small for as many exits as were asked for: from now on an exit may see
-    /// more of a segment. Say so to the user.
-    pub fn no_more_exits(&mut self, now: Time) {
-        self.courier.exits.relax();
-        self.step(now);
-    }
-
-    /// The answer to a `Put`; `None` when none will come.
-    pub fn handle_answer(&mut self, now: Time, ask: u64, routers: u8, answer: Option<BlockAnswer>) {
-        self.courier.handle_answer(now, ask, routers, answer);
-        self.step(now);
-    }
-
-    /// Time passed.
-    pub fn handle_timeout(&mut self, now: Time) {
-        self.courier.handle_timeout(now);
-        self.step(now);
-    }
-
-    /// When to be woken.
-    pub fn poll_timeout(&self, now: Time) -> Option<Time> {
-        self.courier.poll_timeout(now)
-    }
-
-    /// The next thing to do.
-    pub fn poll_output(&mut self) -> Option<Output> {
-        self.courier.poll_output()
-    }
-
     fn step(&mut self, now: Time) {
         while let Some(event) = self.courier.poll_event() {
             if let Event::Stored { tag, copies } = event {
@@ -203,6 +163,10 @@ impl Store {
     pub fn is_done(&self) -> bool {
         self.encoder.read_cap().is_some() && self.progress.stored == self.progress.total
     }
+}
+
+impl Transfer for Store {
+    by_courier!();
 }
 
 /// Mute.

@@ -11,11 +11,11 @@
 //!  live --path closed, 60 s silent--> waiting --120 s--> gone
 //! ```
 
-use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
-    time::Duration,
-};
+mod patience;
 
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use self::patience::Overdue;
 use super::{
     app::{AppCommand, AppEvent, StreamNo},
     conversation::{Conversation, Heard, Trouble},
@@ -38,17 +38,6 @@ use crate::{
 
 /// Sessions of one service. Each costs some KiB when idle.
 const SESSIONS_MAX: usize = 1_024;
-/// How long a session waits for its client to resume.
-const WAIT_MAX: Duration = Duration::from_mins(2);
-/// How long a client may take to confirm that it holds the keys: longer than it goes on trying, so
-/// that no attempt of it finds its earlier one forgotten and has its early data read again.
-const CONFIRM_TIME: Duration = Duration::from_secs(90);
-/// Silence after which a path counts as gone: four of a client's idle checks.
-const SILENCE_MAX: Duration = Duration::from_mins(1);
-/// The same without streams, when a client checks nothing: longer than it keeps such a path.
-const SILENCE_MAX_IDLE: Duration = Duration::from_mins(3);
-/// Age at which a session's keys are not good any more (PROTOCOL P9).
-const KEYS_MAX: Duration = Duration::from_hours(24);
 /// Key sets that a service answers to: today's, and those of the 48 h before.
 const SECRETS_MAX: usize = 4;
 
@@ -566,39 +555,5 @@ impl Service {
     /// When to settle next.
     pub(super) fn poll_timeout(&self) -> Option<Time> {
         earlier(self.fresh.poll_timeout(), self.timers.first().map(|(at, _)| *at))
-    }
-}
-
-enum Overdue {
-    Nothing,
-    Path(PathNo),
-    Session,
-}
-
-impl Session {
-    fn silence_max(&self) -> Duration {
-        if self.conversation.mux.count() > 0 { SILENCE_MAX } else { SILENCE_MAX_IDLE }
-    }
-
-    fn next_timeout(&self) -> Option<Time> {
-        let mut next = Some(self.since + KEYS_MAX);
-        if let Some((_, path)) = &self.live {
-            next = earlier(next, self.conversation.poll_timeout());
-            next = earlier(next, Some(path.heard + self.silence_max()));
-        }
-        next = earlier(next, self.gone.map(|gone| gone + WAIT_MAX));
-        earlier(next, self.nonce.map(|_| self.since + CONFIRM_TIME))
-    }
-
-    fn overdue(&self, now: Time) -> Overdue {
-        let waited = self.gone.is_some_and(|gone| now >= gone + WAIT_MAX);
-        let unconfirmed = self.nonce.is_some() && now >= self.since + CONFIRM_TIME;
-        if waited || unconfirmed || now >= self.since + KEYS_MAX {
-            return Overdue::Session;
-        }
-        match &self.live {
-            Some((no, path)) if now >= path.heard + self.silence_max() => Overdue::Path(*no),
-            _ => Overdue::Nothing,
-        }
     }
 }

@@ -12,10 +12,9 @@ use std::{
 
 use clap::Args;
 use hyper::Method;
-use qrcode::{EcLevel, QrCode, render::unicode::Dense1x2};
 use serde::Serialize;
 
-use super::{Failure, Report, client, print, print_json, say};
+use super::{Failure, Report, client, print, print_json, qr, say};
 use crate::{driver::control::InviteAnswer, invite::Invite};
 
 /// What every line begins with; anything else names a file.
@@ -54,7 +53,7 @@ pub(super) async fn invite(args: InviteArgs) -> Result<(), Failure> {
         let whole: Invite = line.parse()?;
         let own = Invite { routers: whole.routers.into_iter().take(1).collect(), ..whole };
         let line = own.to_line();
-        print(format_args!("{}", picture(&line)?))?;
+        print(format_args!("{}", qr::picture(&line)?))?;
         return print(format_args!("{line}"));
     }
     print(format_args!("{line}"))
@@ -68,15 +67,6 @@ fn write(path: &Path, line: &str) -> Result<(), Failure> {
     writeln!(file.map_err(fail)?, "{line}").map_err(fail)?;
     say(format_args!("`warren join {}` takes it, on any machine", path.display()));
     Ok(())
-}
-
-/// A QR code in half blocks. Capital letters take half of the room; the line is read in either.
-fn picture(line: &str) -> Result<String, Failure> {
-    let text = line.to_ascii_uppercase();
-    let code = QrCode::with_error_correction_level(text.as_bytes(), EcLevel::L).map_err(|_| {
-        Failure::Other("the line does not fit into a QR code: use --to FILE".into())
-    })?;
-    Ok(code.render::<Dense1x2>().build())
 }
 
 /// The invite that a person names: the line itself, or a file that holds it.
@@ -109,10 +99,10 @@ mod tests {
     fn a_line_of_one_router_fits_into_a_picture() {
         let line = format!("{PREFIX}{}", "abcdefg2345".repeat(220));
         assert!(line.len() > 2_400);
-        let picture = picture(&line).unwrap();
+        let picture = qr::picture(&line).unwrap();
         let rows: Vec<_> = picture.lines().collect();
         assert!(rows.len() <= 75 && rows[0].chars().count() <= 150, "{} rows", rows.len());
-        assert!(super::picture(&"a".repeat(9_300)).is_err());
+        assert!(qr::picture(&"a".repeat(9_300)).is_err());
     }
 
     #[test]

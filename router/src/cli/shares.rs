@@ -8,9 +8,8 @@ use std::io::IsTerminal;
 
 use clap::{Args, Subcommand};
 use hyper::Method;
-use qrcode::{EcLevel, QrCode, render::unicode::Dense1x2};
 
-use super::{Failure, Place, Report, client, print, print_json, say, services::path_segment};
+use super::{Failure, Place, Report, client, print, print_json, qr, say, services::path_segment};
 use crate::driver::private::{AccessAnswer, AccessRequest, ShareAnswer, ShareRequest};
 
 /// `warren service`
@@ -123,18 +122,9 @@ async fn share(args: Share) -> Result<(), Failure> {
     print(format_args!("{}", shared.line))?;
     // For a camera in front of a screen: a file of it would be one more copy of a key.
     if !no_qr && std::io::stderr().is_terminal() {
-        say(format_args!("{}", picture(&shared.line)?));
+        say(format_args!("{}", qr::picture(&shared.line)?));
     }
     Ok(())
-}
-
-/// The line as a QR code, two modules a character, light on dark as terminals are; capital letters take
-/// least room.
-fn picture(line: &str) -> Result<String, Failure> {
-    let code = QrCode::with_error_correction_level(line.to_ascii_uppercase(), EcLevel::L)
-        .map_err(|error| Failure::Other(format!("the line fits no QR code: {error}")))?;
-    let (dark, light) = (Dense1x2::Light, Dense1x2::Dark);
-    Ok(code.render::<Dense1x2>().dark_color(dark).light_color(light).build())
 }
 
 async fn accept(args: Accept) -> Result<(), Failure> {
@@ -159,7 +149,7 @@ mod tests {
 
     #[test]
     fn the_picture_of_a_line_fits_a_small_terminal() {
-        let picture = picture(&format!("warren-share-{}", "a7".repeat(54))).unwrap();
+        let picture = qr::picture(&format!("warren-share-{}", "a7".repeat(54))).unwrap();
         let widest = picture.lines().map(|line| line.chars().count()).max().unwrap();
         assert!(widest <= 80 && picture.lines().count() <= 24, "{widest}:\n{picture}");
     }

@@ -493,20 +493,24 @@ impl Node {
         self.out.push_back(NodeOutput::End { end, input: Box::new(input) });
     }
 
+    fn drop_end(&mut self, now: Now, end: EndNo) {
+        self.pools.handle_input(now, PoolsInput::DropEnd { end });
+        self.out.push_back(NodeOutput::DropEnd { end });
+    }
+
+    fn take_client(&mut self, now: Now, end: EndNo) {
+        let avoid = Avoid::none();
+        self.pools.handle_input(now, PoolsInput::TakeClient { end, avoid });
+    }
+
     fn contexts_say(&mut self, now: Now, output: ContextsOutput) {
         match output {
             ContextsOutput::NewEnd { end, machine } => {
                 self.out.push_back(NodeOutput::NewEnd { end, machine });
             }
             ContextsOutput::End { end, input } => self.tell_end(end, input),
-            ContextsOutput::DropEnd { end } => {
-                self.pools.handle_input(now, PoolsInput::DropEnd { end });
-                self.out.push_back(NodeOutput::DropEnd { end });
-            }
-            ContextsOutput::TakeTunnel { end } => {
-                let avoid = Avoid::none();
-                self.pools.handle_input(now, PoolsInput::TakeClient { end, avoid });
-            }
+            ContextsOutput::DropEnd { end } => self.drop_end(now, end),
+            ContextsOutput::TakeTunnel { end } => self.take_client(now, end),
             ContextsOutput::Failing { end, failure } => {
                 self.out.push_back(NodeOutput::Failing { end, failure });
             }
@@ -522,10 +526,7 @@ impl Node {
                 self.out.push_back(NodeOutput::NewEnd { end, machine });
             }
             ServicesOutput::End { end, input } => self.tell_end(end, input),
-            ServicesOutput::DropEnd { end } => {
-                self.pools.handle_input(now, PoolsInput::DropEnd { end });
-                self.out.push_back(NodeOutput::DropEnd { end });
-            }
+            ServicesOutput::DropEnd { end } => self.drop_end(now, end),
             ServicesOutput::WantTunnels { end, count, hops } => {
                 self.pools.handle_input(now, PoolsInput::WantService { end, count, hops });
             }
@@ -556,14 +557,8 @@ impl Node {
                 self.out.push_back(NodeOutput::NewEnd { end, machine });
             }
             ProbesOutput::End { end, input } => self.tell_end(end, input),
-            ProbesOutput::DropEnd { end } => {
-                self.pools.handle_input(now, PoolsInput::DropEnd { end });
-                self.out.push_back(NodeOutput::DropEnd { end });
-            }
-            ProbesOutput::TakeTunnel { end } => {
-                let avoid = Avoid::none();
-                self.pools.handle_input(now, PoolsInput::TakeClient { end, avoid });
-            }
+            ProbesOutput::DropEnd { end } => self.drop_end(now, end),
+            ProbesOutput::TakeTunnel { end } => self.take_client(now, end),
             ProbesOutput::Seen { service: end, seen } => {
                 self.services.handle_input(now, ServicesInput::Seen { end, seen });
             }
@@ -576,14 +571,8 @@ impl Node {
                 self.out.push_back(NodeOutput::NewRequester { end, machine });
             }
             TransfersOutput::End { end, input } => self.tell_end(end, input),
-            TransfersOutput::DropEnd { end } => {
-                self.pools.handle_input(now, PoolsInput::DropEnd { end });
-                self.out.push_back(NodeOutput::DropEnd { end });
-            }
-            TransfersOutput::Take { end } => {
-                let avoid = Avoid::none();
-                self.pools.handle_input(now, PoolsInput::TakeClient { end, avoid });
-            }
+            TransfersOutput::DropEnd { end } => self.drop_end(now, end),
+            TransfersOutput::Take { end } => self.take_client(now, end),
             TransfersOutput::WantHops { end, count, hops } => {
                 let hops = Some(usize::from(hops));
                 self.pools.handle_input(now, PoolsInput::WantService { end, count, hops });
