@@ -141,6 +141,17 @@ fn who_was_told_of_a_service_before_it_became_private_reaches_it_no_longer() {
     let shared = net.host().command(&["service", "share", &name, "--to", "carl"]);
     assert!(shared.stderr.contains("private from now on"), "{}", shared.stderr);
     let line = shared.success().trim().to_owned();
+
+    // Somebody in a hurry asks for it again and again from before it is published to him.
+    let hurried = net.routers.iter().find(|router| router.role == "relay").unwrap();
+    let line_of_dora = share(net.host(), &name, "dora");
+    hurried.command(&["service", "accept", &line_of_dora]).success();
+    let asked = Instant::now();
+    wait_for(Duration::from_secs(30), "the service to open for who is in a hurry", || {
+        Via::new(hurried.proxy, &name).patience(Duration::from_secs(20)).verify(1_000).ok()
+    });
+    figure("who is in a hurry waits, ms", asked.elapsed().as_millis());
+
     let before = origin.requests();
     let gone = Via::new(client.proxy, &name).patience(TURNED_AWAY).get("/stats");
     assert!(gone.is_err(), "{gone:?}");

@@ -2,37 +2,59 @@
 //!
 //! Lives here: the negative cache. Does not live here: when it is asked (`request.rs`).
 //!
-//! A key that nobody holds costs its whole way again with each search; after three searches in vain
-//! within three minutes the answer is `RecentlyFailed` at once. Three and not one, so that a person
-//! who opens a page just before it is published does not wait for minutes; a put or a find that
-//! passes by clears the key.
+//! A key that nobody holds costs its whole way again with each search; from the third search in vain
+//! on, the answer is `RecentlyFailed` at once: for 5 s, then after each further search in vain for
+//! twice as long, up to three minutes. So what is published while somebody keeps asking for it is
+//! found before that wait has doubled. A put or a find that passes by clears the key.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use super::wire::RECENTLY_FAILED_MAX_S;
 use crate::{id::Key, time::Time};
 
-/// Keys remembered: 48 bytes each. The one that is soonest forgotten goes first.
+/// Keys remembered: 56 bytes each. The one that is soonest forgotten goes first.
 const KEYS_MAX: usize = 2_048;
 /// Searches in vain before the next is refused.
-const FAILURES: u8 = 3;
+const FAILURES: u32 = 3;
+/// Seconds for which searches are refused at first.
+const FIRST_S: u16 = 5;
+/// How long after its last refusal a key is remembered.
+const REMEMBERED: Duration = Duration::from_secs(RECENTLY_FAILED_MAX_S as u64);
+
+#[derive(Debug)]
+struct Failed {
+    searches: u32,
+    refused_until: Time,
+}
+
+impl Failed {
+    fn forgotten_at(&self) -> Time {
+        self.refused_until + REMEMBERED
+    }
+}
 
 /// The negative cache.
 #[derive(Debug, Default)]
-pub(super) struct FailedKeys(BTreeMap<Key, (Time, u8)>);
+pub(super) struct FailedKeys(BTreeMap<Key, Failed>);
 
 impl FailedKeys {
     /// A search for `key` found nothing.
     pub(super) fn note(&mut self, now: Time, key: Key) {
-        let until = now + Duration::from_secs(RECENTLY_FAILED_MAX_S.into());
-        let entry = self.0.entry(key).or_insert((until, 0));
-        if entry.0 <= now {
-            *entry = (until, 0);
+        let new = || Failed { searches: 0, refused_until: now };
+        let failed = self.0.entry(key).or_insert_with(new);
+        if failed.forgotten_at() <= now {
+            *failed = new();
         }
-        entry.1 = entry.1.saturating_add(1);
+        failed.searches = failed.searches.saturating_add(1);
+        let wait_s = match failed.searches.checked_sub(FAILURES) {
+            None => 0,
+            Some(more) => FIRST_S.saturating_mul(1 << more.min(10)).min(RECENTLY_FAILED_MAX_S),
+        };
+        // Of searches that were on their way together, the last to end says nothing new.
+        failed.refused_until = failed.refused_until.max(now + Duration::from_secs(wait_s.into()));
         if self.0.len() > KEYS_MAX {
-            let soonest = self.0.iter().min_by_key(|(_, (until, _))| *until).map(|(key, _)| *key);
-            if let Some(soonest) = soonest {
+            let soonest = self.0.iter().min_by_key(|(_, failed)| failed.refused_until);
+            if let Some(soonest) = soonest.map(|(key, _)| *key) {
                 self.0.remove(&soonest);
             }
         }
@@ -40,9 +62,9 @@ impl FailedKeys {
 
     /// For how many more seconds searches for `key` are refused, if they are.
     pub(super) fn refuses(&self, now: Time, key: &Key) -> Option<u16> {
-        let (until, count) = self.0.get(key)?;
+        let until = self.0.get(key)?.refused_until;
         let left = u16::try_from(until.since(now).as_secs() + 1).unwrap_or(u16::MAX);
-        (now < *until && *count >= FAILURES).then_some(left.min(RECENTLY_FAILED_MAX_S))
+        (now < until).then_some(left.min(RECENTLY_FAILED_MAX_S))
     }
 
     /// It exists after all.
@@ -59,18 +81,31 @@ mod tests {
         Time::from_micros(seconds * 1_000_000)
     }
 
-    #[test]
-    fn a_key_is_refused_after_three_failures_and_for_three_minutes() {
-        let mut failed = FailedKeys::default();
-        let key = Key([1; 32]);
-        for second in 0..3 {
-            assert_eq!(failed.refuses(at(second), &key), None);
-            failed.note(at(second), key);
+    /// Searches once a second for so long: when a search was really made.
+    fn searched(failed: &mut FailedKeys, key: Key, seconds: u64) -> Vec<u64> {
+        let mut made = Vec::new();
+        for second in 0..seconds {
+            if failed.refuses(at(second), &key).is_none() {
+                failed.note(at(second), key);
+                made.push(second);
+            }
         }
-        assert_eq!(failed.refuses(at(80), &key), Some(101));
-        assert_eq!(failed.refuses(at(180), &key), None);
-        failed.note(at(181), key);
-        assert_eq!(failed.refuses(at(182), &key), None);
+        made
+    }
+
+    #[test]
+    fn the_more_often_a_key_was_searched_in_vain_the_longer_it_is_refused_up_to_three_minutes() {
+        let made = searched(&mut FailedKeys::default(), Key([1; 32]), 900);
+        assert_eq!(made, [0, 1, 2, 7, 17, 37, 77, 157, 317, 497, 677, 857]);
+    }
+
+    #[test]
+    fn a_key_that_nobody_asks_for_any_more_is_forgotten() {
+        let (mut failed, key) = (FailedKeys::default(), Key([1; 32]));
+        searched(&mut failed, key, 100);
+        assert_eq!(failed.refuses(at(100), &key), Some(58));
+        failed.note(at(157 + 180), key);
+        assert_eq!(failed.refuses(at(157 + 181), &key), None);
     }
 
     #[test]

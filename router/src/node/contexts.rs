@@ -138,14 +138,23 @@ impl Contexts {
             ContextsInput::Open { open, end, isolation, name, port } => {
                 self.open(now, open, end, isolation, name, port);
             }
-            ContextsInput::Access { name, key: Some(key) } => {
-                self.access.insert(name, key);
-            }
-            ContextsInput::Access { name, key: None } => {
-                self.access.remove(&name);
-            }
+            ContextsInput::Access { name, key } => self.admitted(name, key),
             ContextsInput::End { end, event } => self.end_event(now, end, event),
             ContextsInput::Tunnel { end } => self.reached(now.time, end, 0),
+        }
+    }
+
+    /// A private service admits this router from now on, or its line was forgotten: what was found
+    /// the other way is of no use.
+    fn admitted(&mut self, name: Name, key: Option<Arc<AccessKey>>) {
+        match key {
+            Some(key) => self.access.insert(name, key),
+            None => self.access.remove(&name),
+        };
+        for (end, context) in self.contexts.iter_mut().filter(|(_, it)| it.name == name) {
+            context.lookup = None;
+            let input = EndInput::Withdrawn;
+            self.out.push_back(ContextsOutput::End { end: *end, input });
         }
     }
 
