@@ -16,6 +16,7 @@ mod demo;
 mod demo_site;
 mod doctor;
 mod examples;
+mod fence;
 mod fetch;
 mod files;
 mod invite;
@@ -214,7 +215,11 @@ pub fn main() -> ExitCode {
         process::guard_secrets();
     }
     let mut builder = tokio::runtime::Builder::new_multi_thread();
-    if matches!(cli.command, Command::Run(_)) {
+    if let Command::Run(run) = &cli.command {
+        if let Err(failure) = run.fence() {
+            say(format_args!("error: {failure}"));
+            return failure.code();
+        }
         // A router is one task (decision 0001): what wakes it, and what it wakes, costs least beside it.
         builder.worker_threads(1);
     }

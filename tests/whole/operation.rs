@@ -219,6 +219,8 @@ fn limits_of_the_process_are_raised_and_no_core_is_dumped() {
     assert!(status["files_limit"].as_u64().unwrap() > 64, "{status}");
     assert!(status["files_open"].as_u64().unwrap() > 5, "{status}");
     assert_eq!(of("Max core file size"), ("0".into(), "0".into()));
+    let about = fs::read_to_string(format!("/proc/{}/status", child.0.id())).unwrap();
+    assert!(about.contains("NoNewPrivs:\t1"), "{about}");
 }
 
 /// Every command and verb, by its words.

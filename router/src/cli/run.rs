@@ -16,7 +16,9 @@ use warren_overlay::{
     time::Wall,
 };
 
-use super::{Failure, Place, Report, client, invite, log, print, print_json, process, reload, say};
+use super::{
+    Failure, Place, Report, client, fence, invite, log, print, print_json, process, reload, say,
+};
 use crate::{
     config::ConfigFile,
     driver::{self, Handle, Setup, open_files, setup},
@@ -169,6 +171,21 @@ pub(super) fn join(args: &Join) -> Result<(), Failure> {
             ));
             Ok(())
         }
+    }
+}
+
+impl Run {
+    /// Keeps the router out of all folders but its own, from before its first thread on.
+    pub(super) fn fence(&self) -> Result<(), Failure> {
+        let dir = self.place.dir()?;
+        // The folder must be there for that, and must not be another router's.
+        drop(Home::open(&dir)?);
+        match fence::raise(&dir) {
+            Ok(true) => {}
+            Ok(false) => tracing::info!("this kernel cannot keep a router in its folder"),
+            Err(error) => tracing::warn!(%error, "not kept in its folder"),
+        }
+        Ok(())
     }
 }
 
