@@ -167,8 +167,14 @@ pub(crate) async fn start(mut setup: Setup) -> Result<Handle, StartError> {
     let mut tasks = Vec::new();
     let mut secret_text = || Arc::from(data_encoding::HEXLOWER.encode(&rng.bytes::<24>()));
     let (token, cookie) = (secret_text(), secret_text());
-    let page =
-        page::Page { events: events.clone(), history: history::Shared::default(), token, cookie };
+    let page = page::Page {
+        events: events.clone(),
+        history: history::Shared::default(),
+        files: files.clone(),
+        begun: page::files::Begun::default(),
+        token,
+        cookie,
+    };
     if let Some(home) = &setup.home {
         home.write("api.token", page.token.as_bytes())?;
         let socket = home.dir().join("control.sock");

@@ -6,8 +6,10 @@
 //! Anybody on this machine sees the verdict, as at `/readyz`. The rest wants the token of the
 //! router's folder once, in the form or in the link that `warren page` prints; a cookie remembers
 //! it. Cookies go to every port of this machine, so the cookie is not the token: it opens this page
-//! and nothing else, and all that the page changes is the limits (`limits.rs`).
+//! and nothing else: the page changes the limits (`limits.rs`), and puts and gets files (`files.rs`),
+//! as whoever reaches the mixed port can.
 
+pub(super) mod files;
 mod limits;
 
 use std::{
@@ -18,7 +20,7 @@ use std::{
 
 use axum::{
     Router,
-    extract::{Query, Request, State},
+    extract::{DefaultBodyLimit, Query, Request, State},
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
     middleware::Next,
     response::{Html, IntoResponse, Redirect, Response},
@@ -32,6 +34,7 @@ use warren_overlay::crypto::kdf;
 use super::{
     Event,
     control::{self, Ask},
+    files::Files,
     history::{History, Sample, Shared},
 };
 use crate::status::{ServiceStatus, Status};
@@ -49,6 +52,8 @@ const PLOT: (u64, u64) = (1_000, 200);
 pub(super) struct Page {
     pub(super) events: mpsc::Sender<Event>,
     pub(super) history: Shared,
+    pub(super) files: Files,
+    pub(super) begun: files::Begun,
     /// What opens the API, and this page.
     pub(super) token: Arc<str>,
     /// What opens this page alone.
@@ -60,6 +65,9 @@ pub(super) fn routes(page: Page) -> Router {
     Router::new()
         .route("/", get(show))
         .route("/login", post(login))
+        .route("/files", get(files::show))
+        .route("/files/put", post(files::put).layer(DefaultBodyLimit::disable()))
+        .route("/files/get", post(files::get))
         .route("/limits", get(limits::show).post(limits::save))
         .route("/style.css", get(style))
         .with_state(page)
@@ -244,6 +252,8 @@ fn inside(status: &Status, services: &[ServiceStatus], history: &History) -> Mar
         (plot(status, history.samples()))
         h2 { "Services" }
         (list(services, history))
+        h2 { "Files" }
+        p { a href="/files" { "Put and get files" } }
         h2 { "Limits" }
         (limit_table(status))
     }

@@ -26,7 +26,7 @@ use tokio::sync::{mpsc, watch};
 use warren_datastore::uri::Uri;
 
 use super::{
-    FileError, HealNews, Scan, Way,
+    FileError, Files, HealNews, Scan, Way,
     frame::{Failed, FrameSender, Kind, Pieces, json},
     get::{Ended, Get, GetRequest},
     put::{PutNews, PutRequest},
@@ -35,9 +35,9 @@ use super::{
 use crate::driver::control::{Api, failure};
 
 /// Frames that wait for the socket: 4 MiB at most.
-const FRAMES_MAX: usize = 64;
+pub(in crate::driver) const FRAMES_MAX: usize = 64;
 /// Pieces of a spool that wait for the disk.
-const SPOOL_PIECES_MAX: usize = 16;
+pub(in crate::driver) const SPOOL_PIECES_MAX: usize = 16;
 /// Longest request, with 65,536 paths that are there already.
 const REQUEST_MAX: usize = 96 << 20;
 
@@ -148,14 +148,17 @@ async fn cancel(State(api): State<Api>, Path(number): Path<u64>) -> Response {
 }
 
 async fn get(State(api): State<Api>, Json(request): Json<GetRequest>) -> Response {
-    frames(async move |to: FrameSender| {
-        let last = match Get::new(&api.files, &request, &to).run().await {
-            Ok(done) => json(Kind::Done, &done),
-            Err(Ended::Failed(error)) => failed(&error),
-            Err(Ended::Left) => return,
-        };
-        let _ = to.send(Ok(last)).await;
-    })
+    frames(async move |to: FrameSender| get_all(&api.files, &request, &to).await)
+}
+
+/// Gets it, and says how it ended.
+pub(in crate::driver) async fn get_all(files: &Files, request: &GetRequest, to: &FrameSender) {
+    let last = match Get::new(files, request, to).run().await {
+        Ok(done) => json(Kind::Done, &done),
+        Err(Ended::Failed(error)) => failed(&error),
+        Err(Ended::Left) => return,
+    };
+    let _ = to.send(Ok(last)).await;
 }
 
 async fn heal(State(api): State<Api>, Json(request): Json<HealRequest>) -> Response {

@@ -38,6 +38,8 @@ pub(crate) struct PutRequest {
     pub(crate) path: Option<PathBuf>,
     /// A spool that was filled before.
     pub(crate) spool: Option<u64>,
+    /// What the spool's file is called, if anything: its type follows from it.
+    pub(crate) name: String,
     /// `--as NAME`.
     pub(crate) context: Option<String>,
     /// The whole network makes the same blocks of the same content.
@@ -157,7 +159,8 @@ impl Put<'_> {
         if let Some(spool) = self.request.spool {
             let (content, bytes) = self.files.take_spool(spool)?;
             self.total(1, content.len());
-            let cap = self.object(content, bytes, self.options(Meta::default(), None)).await?;
+            let meta = Meta { mime: mime_of(&self.request.name).to_owned(), ..Meta::default() };
+            let cap = self.object(content, bytes, self.options(meta, None)).await?;
             return Ok(Uri::File(cap));
         }
         let path = self.request.path.clone();

@@ -89,7 +89,10 @@ struct Kept {
 
 impl Files {
     /// Begins a put, or joins the one that runs already for the same request.
-    pub(super) fn put(&self, request: PutRequest) -> Result<watch::Receiver<PutNews>, String> {
+    pub(in crate::driver) fn put(
+        &self,
+        request: PutRequest,
+    ) -> Result<watch::Receiver<PutNews>, String> {
         if let Some(news) = self.joined(&request) {
             return Ok(news);
         }

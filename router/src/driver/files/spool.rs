@@ -33,7 +33,10 @@ pub(super) struct Spools(Mutex<(u64, BTreeMap<u64, Spool>)>);
 
 impl Files {
     /// Spools what comes until the sender is dropped; its number for [`super::put::PutRequest`].
-    pub(super) async fn spool(&self, pieces: mpsc::Receiver<Vec<u8>>) -> Result<u64, String> {
+    pub(in crate::driver) async fn spool(
+        &self,
+        pieces: mpsc::Receiver<Vec<u8>>,
+    ) -> Result<u64, String> {
         let home = self.home().ok_or("this router keeps nothing: it cannot spool")?;
         let dir = home.dir().to_owned();
         let fill = tokio::task::spawn_blocking(move || {
