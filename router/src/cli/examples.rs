@@ -47,6 +47,7 @@ const EXAMPLES: &[Example] = &[
     (&["site", "publish"], "warren site publish pages --label first"),
     (&["site", "update"], "warren site update NAME.warren pages"),
     (&["site", "history"], "warren site history NAME.warren"),
+    (&["site", "watch"], "warren site watch NAME.warren --json"),
     (&["site", "fork"], "warren site fork NAME.warren"),
     (&["site", "list"], "warren site list --json"),
     (&["page"], "warren page"),
