@@ -37,6 +37,7 @@ const EXAMPLES: &[Example] = &[
     (&["ls"], "warren ls URI"),
     (&["check"], "warren check URI --sample 32"),
     (&["heal"], "warren heal URI"),
+    (&["verify-key"], "warren verify-key URI"),
     (&["pin"], "warren pin URI"),
     (&["unpin"], "warren unpin URI"),
     (&["pins"], "warren pins --json"),
