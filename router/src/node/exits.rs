@@ -443,3 +443,6 @@ impl Exits {
 
 /// Legs at the same time, both kinds. Each is a lane whose cells count against the quota.
 const LEGS_MAX: usize = 8_192;
+
+#[cfg(test)]
+mod tests;
