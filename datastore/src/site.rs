@@ -1,8 +1,8 @@
 //! Sites: what a signed key points to, and the chain of what it pointed to before.
 //!
 //! Lives here: the version file, the payload of a site's records, where these records are; and in files
-//! of their own the machines that find the newest version (`lookup`), publish the next (`update`) and
-//! announce it again and again (`announce`). Does not live here: pages (`directory/`), records
+//! of their own the machines that find the newest version (`lookup`), publish the next (`update`),
+//! announce it again and again (`announce`) and hear of it (`watch`). Does not live here: pages (`directory/`), records
 //! themselves (`warren_overlay::record`). In words: docs/spec/site.md.
 //!
 //! ```text
@@ -16,6 +16,7 @@
 mod announce;
 mod lookup;
 mod update;
+mod watch;
 
 use std::fmt;
 
@@ -43,6 +44,7 @@ pub use self::{
         Draft, Known, LIFE_MIN, Onto, Published, SignedVersion, SiteUpdate, UpdateInput,
         UpdateOutcome, UpdateOutput,
     },
+    watch::{SiteWatch, WatchInput, WatchOutput},
 };
 use crate::{
     capability::{ReadCap, SiteVerifyCap, SiteWriteCap, VerifyCap},

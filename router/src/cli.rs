@@ -35,6 +35,7 @@ mod shares;
 mod sim;
 mod site;
 mod testnet;
+mod verify_key;
 mod why;
 
 use std::{io::Write, path::PathBuf, process::ExitCode};
@@ -89,6 +90,8 @@ enum Command {
     Check(files::Check),
     /// Put back what is lost of a stored file or folder; reading rights are not needed
     Heal(files::Heal),
+    /// Print a key for who shall check, heal or pin a file or folder and not read it
+    VerifyKey(verify_key::VerifyKey),
     /// Keep every block of a stored file, folder or site here, until it is unpinned
     Pin(pins::Pin),
     /// Keep it no longer
@@ -259,6 +262,7 @@ async fn run_command(command: Command) -> Result<(), Failure> {
         Command::Ls(ls) => files::ls(ls).await,
         Command::Check(check) => files::check(check).await,
         Command::Heal(heal) => files::heal(heal).await,
+        Command::VerifyKey(args) => verify_key::verify_key(&args),
         Command::Pin(pin) => pins::pin(pin).await,
         Command::Unpin(unpin) => pins::unpin(unpin).await,
         Command::Pins(report) => pins::pins(report).await,

@@ -12,11 +12,10 @@ use std::{
 };
 
 use harness::{
-    binary::warren,
-    client::exchange,
+    binary::{run, warren},
     group,
     origin::bytes,
-    runner::{Group, wait_for},
+    runner::{Group, figure, wait_for},
     scratch::Scratch,
     testnet::{Router, Testnet},
 };
@@ -32,7 +31,8 @@ pub(crate) fn group() -> Group {
         a_folder_goes_on_with_the_files_that_are_not_there_yet,
         what_was_fetched_once_is_read_again_without_asking_anybody,
         a_key_that_only_checks_checks_and_heals,
-        a_file_is_put_on_one_routers_page_and_got_on_anothers,
+        with_one_hop_less_than_half_of_the_cells_pass_through_others,
+        durable_stores_twice_the_blocks,
     )
 }
 
@@ -42,6 +42,7 @@ pub(crate) fn outliving() -> Group {
         a_file_is_got_elsewhere_after_its_publisher_was_killed,
         what_nobody_stored_is_not_found_and_says_how_many_were_asked,
         a_put_goes_on_after_its_router_was_killed,
+        who_cannot_read_a_file_restores_it_when_half_of_its_routers_lost_all,
         what_is_pinned_outlives_its_network_and_a_restart_and_comes_back_to_others,
         a_bundle_carries_files_to_a_network_that_never_met_the_first,
         a_put_that_is_cancelled_ends_and_leaves_nothing_to_go_on_with,
@@ -413,88 +414,119 @@ fn a_key_that_only_checks_checks_and_heals() {
     assert_eq!((&news["lost"], &news["missing"]), (&0.into(), &0.into()), "{news}");
 }
 
-/// The page of a router, to somebody who entered with its link.
-struct OwnPage {
-    host: std::net::SocketAddr,
-    cookie: String,
+/// The key of a file or folder for who shall not read it.
+fn verify_key(uri: &str) -> String {
+    let key = run(["verify-key", uri]).success().trim().to_owned();
+    assert!(key.contains("-verify:"), "{key}");
+    key
 }
 
-impl OwnPage {
-    fn of(router: &Router) -> Self {
-        let host = router.metrics;
-        let link = router.command(&["page"]).success();
-        let path = link.trim().strip_prefix(&format!("http://{host}")).unwrap();
-        let enter = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
-        let entered = exchange(host, &enter);
-        let cookie = entered.lines().find_map(|line| line.strip_prefix("set-cookie: ")).unwrap();
-        Self { host, cookie: cookie.split(';').next().unwrap().to_owned() }
-    }
-
-    fn show(&self) -> String {
-        let (host, cookie) = (self.host, &self.cookie);
-        let ask = format!(
-            "GET /files HTTP/1.1\r\nHost: {host}\r\nCookie: {cookie}\r\nConnection: close\r\n\r\n"
-        );
-        exchange(host, &ask)
-    }
-
-    /// Sends a form, with these lines more in its head.
-    fn send(&self, path: &str, head: &str, body: &str) -> String {
-        let (host, len) = (self.host, body.len());
-        exchange(
-            host,
-            &format!(
-                "POST {path} HTTP/1.1\r\nHost: {host}\r\n{head}Content-Length: {len}\r\nConnection: close\r\n\r\n{body}"
-            ),
-        )
-    }
-}
-
-fn a_file_is_put_on_one_routers_page_and_got_on_anothers() {
-    let net = &standard().net;
-    let (here, there) = (OwnPage::of(&net.routers[2]), OwnPage::of(&net.routers[5]));
-    let text = "what somebody wrote\r\n--and more\r\n".repeat(5_000);
-    let body = format!(
-        "--XX\r\nContent-Disposition: form-data; name=\"file\"; filename=\"own page.txt\"\r\n\
-         Content-Type: text/plain\r\n\r\n{text}\r\n--XX--\r\n"
-    );
-    let kind = "Content-Type: multipart/form-data; boundary=XX\r\n";
-    let cookie = |page: &OwnPage| format!("Cookie: {}\r\n", page.cookie);
-    assert!(here.send("/files/put", kind, &body).starts_with("HTTP/1.1 403"), "without the token");
-    let foreign = format!("{kind}{}Origin: http://evil.example\r\n", cookie(&here));
-    assert!(here.send("/files/put", &foreign, &body).starts_with("HTTP/1.1 403"));
-    let begun = here.send("/files/put", &format!("{kind}{}", cookie(&here)), &body);
-    assert!(begun.starts_with("HTTP/1.1 303"), "{begun}");
-    let uri = wait_for(Duration::from_secs(60), "the file to be stored", || {
-        let page = here.show();
-        assert!(page.contains("own page.txt") && !page.contains("<script"), "{page}");
-        let (_, rest) = page.split_once("<code>warren:file:")?;
-        Some(format!("warren:file:{}", rest.split('<').next().unwrap()))
+fn with_one_hop_less_than_half_of_the_cells_pass_through_others() {
+    let standard = standard();
+    let net = &standard.net;
+    let scratch = Scratch::new("hops");
+    let len = 12 << 20;
+    // Two files: what was fetched once is not asked for again.
+    let cells = ["1", "3"].map(|hops| {
+        let file = scratch.write(format!("file{hops}"), &bytes(len + usize::from(hops == "3")));
+        let relayed = || net.cells().iter().sum::<u64>();
+        let before = relayed();
+        let uri = put(&net.routers[2], &file, &["--hops", hops]);
+        let put_cells = relayed() - before;
+        let out = scratch.join(format!("out{hops}"));
+        let words = out.display().to_string();
+        let before = relayed();
+        net.routers[8].command(&["get", &uri, "-o", &words, "--hops", hops]).success();
+        let got_cells = relayed() - before;
+        assert!(fs::read(&out).unwrap() == fs::read(&file).unwrap());
+        [put_cells, got_cells]
     });
+    let [one, three] = cells;
+    figure("cells relayed, put and get of 12 MiB with one hop", one.iter().sum::<u64>());
+    figure("cells relayed, put and get of 12 MiB with three hops", three.iter().sum::<u64>());
+    for (one, three) in one.into_iter().zip(three) {
+        assert!(three > 20_000, "what is carried for others is counted: {three}");
+        assert!(one * 2 < three, "{one} cells with one hop, {three} with three");
+    }
+}
 
-    let form = "Content-Type: application/x-www-form-urlencoded\r\n";
-    let wish = |uri: &str| format!("uri={}", uri.replace(':', "%3A").replace('/', "%2F"));
-    assert!(there.send("/files/get", form, &wish(&uri)).starts_with("HTTP/1.1 403"));
-    let head = format!("{form}{}", cookie(&there));
-    let got = there.send("/files/get", &head, &wish(&uri));
-    let (answer, bytes) = got.split_once("\r\n\r\n").unwrap();
-    assert!(
-        answer.contains("content-disposition: attachment; filename=\"warren-file\""),
-        "{answer}"
-    );
-    assert!(answer.contains("content-type: text/plain") && answer.contains("sandbox"), "{answer}");
-    assert!(bytes == text);
+fn durable_stores_twice_the_blocks() {
+    let standard = standard();
+    let router = &standard.net.routers[2];
+    let scratch = Scratch::new("durable");
+    // Four whole segments of data; tables and roots are few beside them.
+    let file = scratch.write("file", &bytes(16 << 20)).display().to_string();
+    let blocks = |more: &[&str]| {
+        let args = [&["put", &file, "--random-key", "--json"], more].concat();
+        let done = router.command(&args).json();
+        assert_eq!(done["copies_min"].as_u64(), Some(3), "{done}");
+        (done["blocks"].as_u64().unwrap(), done["uri"].as_str().unwrap().to_owned())
+    };
+    let (plain, _) = blocks(&[]);
+    let (durable, uri) = blocks(&["--durable"]);
+    let data = (16 << 20) / (32 << 10);
+    assert!((data * 3 / 2..data * 3 / 2 + 80).contains(&plain), "{plain} blocks");
+    assert!((data * 2..data * 2 + 80).contains(&durable), "{durable} blocks");
+    let out = scratch.join("out");
+    get(&standard.net.routers[9], &uri, &out);
+    assert!(fs::read(&out).unwrap() == bytes(16 << 20));
+}
 
-    // A folder is listed, and each file of it can be had.
-    let scratch = Scratch::new("page-folder");
-    fs::create_dir(scratch.path().join("inner")).unwrap();
-    fs::write(scratch.path().join("inner/note.md"), "# a note").unwrap();
-    let folder = put(&net.routers[2], scratch.path(), &[]);
-    let list = there.send("/files/get", &head, &wish(&folder));
-    let value = format!("value=\"{folder}/inner/note.md\"");
-    assert!(list.contains(&value), "{list}");
-    let got = there.send("/files/get", &head, &wish(&format!("{folder}/inner/note.md")));
-    assert!(got.contains("filename=\"note.md\"") && got.ends_with("\r\n\r\n# a note"), "{got}");
-    let lost = there.send("/files/get", &head, "uri=warren%3Afile%3Aabc");
-    assert!(lost.starts_with("HTTP/1.1 200") && lost.contains("p class=\"verdict\""), "{lost}");
+/// Kills all routers at once, takes the disks of the first `wiped` but for their keys, and starts all again.
+fn lose(net: &mut Testnet, wiped: usize) {
+    for router in &mut net.routers {
+        router.signal("KILL");
+    }
+    for (at, router) in net.routers.iter_mut().enumerate() {
+        wait_for(Duration::from_secs(10), "a router to be gone", || {
+            (!router.is_running()).then_some(())
+        });
+        if at < wiped {
+            fs::remove_dir_all(router.dir.join("blocks")).unwrap();
+        }
+    }
+    let starts: Vec<_> = net.routers.iter_mut().map(Router::start_again).collect();
+    for (router, start) in net.routers.iter().zip(starts) {
+        router.ready_again(Duration::from_mins(2), start);
+    }
+}
+
+fn who_cannot_read_a_file_restores_it_when_half_of_its_routers_lost_all() {
+    let mut net = network();
+    let len = 4 << 20;
+    let file = net.scratch().write("file", &bytes(len));
+    // The last router stores it, so that no copy of what was read or stored stays with those who lose all.
+    let uri = put(&net.routers[11], &file, &["--durable"]);
+    let verify = verify_key(&uri);
+    let words = net.scratch().join("unread").display().to_string();
+    let read = net.routers[0].command(&["get", &verify, "-o", &words]);
+    assert_ne!(read.code(), 0);
+    assert!(read.stderr.contains("only checks and heals"), "{}", read.stderr);
+
+    // Where on the ring routers are is drawn: with six a block may have a copy left at each place.
+    let mut wiped = 6;
+    let missing = loop {
+        lose(&mut net, wiped);
+        let looked =
+            net.routers[0].command(&["check", &verify, "--sample", "512", "--json"]).json();
+        let missing = looked["missing"].as_u64().unwrap();
+        if missing > 0 {
+            break missing;
+        }
+        assert!(wiped < 9, "routers that lost all have all: {looked}");
+        wiped += 1;
+    };
+    figure("routers of 12 that lost all", wiped);
+    figure("blocks of 4 MiB, durable, lost with them", missing);
+    let healed = net.routers[1].command(&["heal", &verify, "--json"]).json();
+    assert_eq!(healed["lost"].as_u64(), Some(0), "{healed}");
+    assert!(healed["missing"].as_u64().unwrap() > 0, "{healed}");
+    assert_eq!(healed["stored"], healed["missing"], "all that was missing is put back: {healed}");
+    let looked = net.routers[2].command(&["check", &verify, "--sample", "512", "--json"]).json();
+    assert_eq!(looked["missing"].as_u64(), Some(0), "{looked}");
+    // And whoever may read it reads it, the publisher gone.
+    net.routers[11].signal("KILL");
+    let out = net.scratch().join("out");
+    get(&net.routers[3], &uri, &out);
+    assert!(fs::read(&out).unwrap() == bytes(len));
 }

@@ -35,6 +35,7 @@ mod layers;
 mod load;
 mod logs;
 mod operation;
+mod own_page;
 mod private;
 mod shared;
 mod sites;
@@ -67,6 +68,7 @@ fn main() {
         isolation::group(),
         load::group(),
         files::group(),
+        own_page::group(),
         hostile::group(),
         by_hand::group(),
         private::group(),

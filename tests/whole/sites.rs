@@ -5,13 +5,15 @@
 
 use std::{
     fs,
+    io::{BufRead, BufReader},
     path::PathBuf,
-    sync::{Mutex, PoisonError},
+    process::{Child, Command, Stdio},
+    sync::{Mutex, PoisonError, mpsc},
     time::{Duration, Instant},
 };
 
 use harness::{
-    binary::Ended,
+    binary::{Ended, warren},
     curl::curl,
     group,
     runner::{Group, figure, wait_for},
@@ -27,6 +29,7 @@ pub(crate) fn group() -> Group {
         an_update_is_seen_and_history_and_fork_show_it,
         a_publisher_from_an_old_backup_takes_nothing_back,
         a_site_opens_without_its_publisher,
+        a_watch_tells_each_version_as_it_comes_though_a_third_of_the_routers_die,
     )
 }
 
@@ -268,4 +271,82 @@ fn a_site_opens_without_its_publisher() {
         assert!(fs::read(&out).unwrap() == film());
     });
     *WORLD.lock().unwrap_or_else(PoisonError::into_inner) = None;
+}
+
+/// `warren site watch` as it runs, and what it printed.
+struct Watching {
+    child: Child,
+    lines: mpsc::Receiver<String>,
+}
+
+impl Watching {
+    fn start(router: &Router, site: &str) -> Self {
+        let mut command = Command::new(warren());
+        command.args(["site", "watch", site, "--json", "--dir"]).arg(&router.dir);
+        let mut child =
+            command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it starts");
+        let printed = BufReader::new(child.stdout.take().expect("a pipe"));
+        let (to, lines) = mpsc::channel();
+        std::thread::spawn(move || {
+            printed.lines().map_while(Result::ok).try_for_each(|line| to.send(line))
+        });
+        Self { child, lines }
+    }
+
+    /// The number and label of the next version that it prints, within a minute.
+    fn next(&self) -> (u64, String) {
+        let line = self.lines.recv_timeout(Duration::from_mins(1)).expect("a version in time");
+        let version: serde_json::Value = serde_json::from_str(&line).expect("an object a line");
+        let label = version["label"].as_str().unwrap().to_owned();
+        (version["number"].as_u64().unwrap(), label)
+    }
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// It asks by itself once in ten minutes only, so what comes within one was said unasked.
+fn a_watch_tells_each_version_as_it_comes_though_a_third_of_the_routers_die() {
+    let mut net = Testnet::up(12, &[]);
+    let scratch = Scratch::new("watch");
+    let pages = scratch.join("pages").display().to_string();
+    let write = |word: &str| scratch.write("pages/index.html", word.as_bytes());
+    write("1");
+    let made = net.routers[1].command(&["site", "publish", &pages, "--label", "one"]).success();
+    let site = made.trim().to_owned();
+    let update = |net: &Testnet, label: &str| {
+        write(label);
+        net.routers[1].command(&["site", "update", &site, &pages, "--label", label]).success();
+        Instant::now()
+    };
+    let watching = Watching::start(&net.routers[0], &site);
+    assert_eq!(watching.next(), (1, "one".into()));
+    let done = update(&net, "two");
+    assert_eq!(watching.next(), (2, "two".into()));
+    figure(
+        "a watcher knows a version after it was published, seconds",
+        done.elapsed().as_secs_f32(),
+    );
+
+    let more: Vec<Watching> = (0..7).map(|_| Watching::start(&net.routers[0], &site)).collect();
+    assert!(more.iter().all(|it| it.next() == (2, "two".into())));
+    let refused = net.routers[0].command(&["site", "watch", &site]);
+    assert_eq!(refused.code(), 6, "{}", refused.stderr);
+    assert!(refused.stderr.contains("8 sites are watched here"), "{}", refused.stderr);
+    drop(more);
+
+    for at in 4..8 {
+        net.routers[at].signal("KILL");
+    }
+    let done = update(&net, "three");
+    assert_eq!(watching.next(), (3, "three".into()));
+    let name = "the same right after a third of the routers died, seconds";
+    figure(name, done.elapsed().as_secs_f32());
+    // Who ended his watch makes room for another.
+    let again = Watching::start(&net.routers[0], &site);
+    assert_eq!(again.next(), (3, "three".into()));
 }

@@ -1,5 +1,7 @@
 //! Finding, publishing and announcing, in a ring of three places that one can spoil.
 
+mod watch;
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;

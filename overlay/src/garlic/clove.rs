@@ -9,7 +9,7 @@ use crate::{
     answer::Answer,
     block::{BLOCK_LEN, Block, BlockAddress},
     id::{Key, SpliceId},
-    ring::Class,
+    ring::{Class, Watch},
     wire::{Contact, Reader, SEALED_LEASE_LEN, WireError, Writer},
 };
 
@@ -158,6 +158,14 @@ pub enum Clove {
         /// Which request.
         request: u32,
     },
+    /// Kind 9, owner to end hop: tell of a record's next version; the answer takes up to
+    /// [`WATCH_LEASE`](crate::ring::WATCH_LEASE). Body: request 4, key 32, version known 8.
+    RecordWatch {
+        /// Chosen by the owner; unique among its open requests.
+        request: u32,
+        /// Of which record, above which version.
+        watch: Watch,
+    },
     /// Kind 16, owner to end hop: join this tunnel to a gateway. Body: splice 4, contact 87,
     /// sealed lease 76.
     SpliceOpen {
@@ -235,6 +243,7 @@ pub(crate) mod kind {
     pub(super) const BLOCK_ANSWER: u8 = 6;
     pub(super) const PROBE: u8 = 7;
     pub(super) const PROBED: u8 = 8;
+    pub(super) const RECORD_WATCH: u8 = 9;
     pub(super) const SPLICE_OPEN: u8 = 16;
     pub(super) const SPLICE_OPENED: u8 = 17;
     pub(super) const SPLICE_CLOSED: u8 = 18;
@@ -257,6 +266,7 @@ pub(crate) fn check_head(kind: u8, len: usize) -> Result<(), WireError> {
         kind::RECORD_GET | kind::LEASE_GRANTED => len == 36,
         kind::RECORD_PUT => len == 4 + small || len == 4 + large,
         kind::RECORD_ANSWER => (6..=8).contains(&len) || len == 6 + small || len == 6 + large,
+        kind::RECORD_WATCH => len == 44,
         kind::BLOCK_GET => len == 37,
         kind::BLOCK_PUT => len == 5 + BLOCK_LEN,
         kind::BLOCK_ANSWER => (6..=8).contains(&len) || len == 6 + BLOCK_LEN,
@@ -282,6 +292,7 @@ impl Clove {
         match self {
             Self::RecordGet { request, key } => w.u32(*request).bytes(key.as_bytes()),
             Self::RecordPut { request, record } => w.u32(*request).bytes(record.as_bytes()),
+            Self::RecordWatch { request, watch } => watch.encode(w.u32(*request)),
             Self::RecordAnswer { request, asked, answer } => {
                 answer.encode(w.u32(*request).u8(*asked), |record, w| {
                     w.bytes(record.as_bytes());
@@ -340,6 +351,9 @@ impl Clove {
             }
             kind::RECORD_PUT => {
                 Self::RecordPut { request: r.u32("request")?, record: record(&mut r)? }
+            }
+            kind::RECORD_WATCH => {
+                Self::RecordWatch { request: r.u32("request")?, watch: Watch::decode(&mut r)? }
             }
             kind::RECORD_ANSWER => Self::RecordAnswer {
                 request: r.u32("request")?,
@@ -400,6 +414,7 @@ impl Clove {
         match self {
             Self::RecordGet { .. } => kind::RECORD_GET,
             Self::RecordPut { .. } => kind::RECORD_PUT,
+            Self::RecordWatch { .. } => kind::RECORD_WATCH,
             Self::RecordAnswer { .. } => kind::RECORD_ANSWER,
             Self::BlockGet { .. } => kind::BLOCK_GET,
             Self::BlockPut { .. } => kind::BLOCK_PUT,
@@ -423,6 +438,7 @@ impl Clove {
         let len = match self {
             Self::RecordGet { .. } | Self::LeaseGranted { .. } => 36,
             Self::RecordPut { record, .. } => 4 + record.0.len(),
+            Self::RecordWatch { .. } => 44,
             Self::RecordAnswer { answer, .. } => 5 + answer.encoded_len(|record| record.0.len()),
             Self::BlockGet { .. } => 37,
             Self::BlockPut { .. } => 5 + BLOCK_LEN,
@@ -446,6 +462,7 @@ impl Clove {
         match self {
             Self::RecordGet { request, .. }
             | Self::RecordPut { request, .. }
+            | Self::RecordWatch { request, .. }
             | Self::RecordAnswer { request, .. }
             | Self::BlockGet { request, .. }
             | Self::BlockPut { request, .. }
@@ -465,6 +482,7 @@ impl Clove {
             self,
             Self::RecordGet { .. }
                 | Self::RecordPut { .. }
+                | Self::RecordWatch { .. }
                 | Self::Probe { .. }
                 | Self::LeaseRequest { .. }
         ) || self.is_block()
@@ -523,6 +541,7 @@ impl fmt::Debug for Clove {
         let name = match self {
             Self::RecordGet { .. } => "RecordGet",
             Self::RecordPut { .. } => "RecordPut",
+            Self::RecordWatch { .. } => "RecordWatch",
             Self::RecordAnswer { .. } => "RecordAnswer",
             Self::BlockGet { .. } => "BlockGet",
             Self::BlockPut { .. } => "BlockPut",

@@ -67,6 +67,9 @@ pub(crate) fn any_clove() -> impl Strategy<Value = Clove> {
             .prop_map(|(request, key)| Clove::RecordGet { request, key: Key(key) }),
         (any::<u32>(), any_record())
             .prop_map(|(request, record)| Clove::RecordPut { request, record }),
+        (any::<u32>(), any::<[u8; 32]>(), any::<u64>()).prop_map(|(request, key, above)| {
+            Clove::RecordWatch { request, watch: Watch { key: Key(key), above } }
+        }),
         (any::<u32>(), any::<u8>(), any_answer()).prop_map(|(request, asked, answer)| {
             Clove::RecordAnswer { request, asked, answer }
         }),
@@ -206,6 +209,9 @@ fn longer_cloves_have_the_documented_bytes() {
     let with = |head: &[u8], rest: &[u8]| [head, &[10, 11, 12, 13], rest].concat();
     let get = Clove::RecordGet { request, key: Key([5; 32]) };
     assert_eq!(encoded(&get), with(&[1, 0, 36], &[5; 32]));
+    let watch = Clove::RecordWatch { request, watch: Watch { key: Key([5; 32]), above: 258 } };
+    let above = [0, 0, 0, 0, 0, 0, 1, 2];
+    assert_eq!(encoded(&watch), with(&[9, 0, 44], &[&[5; 32][..], &above].concat()));
     let record = RecordBytes::new(vec![6; 2_048]).unwrap();
     let put = Clove::RecordPut { request, record: record.clone() };
     assert_eq!(encoded(&put), with(&[2, 8, 4], &[6; 2_048]));

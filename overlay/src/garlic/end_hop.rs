@@ -147,6 +147,7 @@ impl EndHop {
         match clove {
             Clove::RecordGet { request, .. }
             | Clove::RecordPut { request, .. }
+            | Clove::RecordWatch { request, .. }
             | Clove::BlockGet { request, .. }
             | Clove::BlockPut { request, .. }
             | Clove::LeaseRequest { request, .. } => {

@@ -31,7 +31,7 @@ pub enum EndHopError {
 /// What an end hop tells Node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EndHopEvent {
-    /// `RecordGet`, `RecordPut`, `BlockGet`, `BlockPut`, `LeaseRequest`: answer with
+    /// `RecordGet`, `RecordPut`, `RecordWatch`, `BlockGet`, `BlockPut`, `LeaseRequest`: answer with
     /// [`EndHopCommand::Answer`], once. `SpliceOpen`: answer with `Attach` or `CloseSplice`.
     Request(Clove),
     /// The owner closed the splice, or it stalled, or its leg misbehaved: close its leg, or stop

@@ -261,6 +261,7 @@ impl OwnTunnel {
             Clove::Probe { .. }
             | Clove::RecordGet { .. }
             | Clove::RecordPut { .. }
+            | Clove::RecordWatch { .. }
             | Clove::BlockGet { .. }
             | Clove::BlockPut { .. }
             | Clove::SpliceOpen { .. }

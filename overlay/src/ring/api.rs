@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::{
     admission::Network,
+    watch::Watch,
     wire::{Class, RingMessage},
 };
 use crate::{
@@ -37,6 +38,9 @@ pub enum Request {
     Get(UnitKey),
     /// Keep it on the routers closest to its key.
     Put(Unit),
+    /// Tell of a record's next version: the answer comes when there is one, or after [`super::WATCH_LEASE`] as
+    /// `NotFound`.
+    Watch(Watch),
 }
 
 /// What happened.

@@ -85,10 +85,12 @@ impl Requests {
             (Body::Put(_), 0) => Answer::Busy { retry_s: RETRY_MAX_S },
             (Body::Put(_), copies) => Answer::Stored { copies },
             // Only who could ask all that are closer may say that there is nothing.
-            (Body::Get(_) | Body::Find(_), _) if around.is_cut_off(now, job.body.location()) => {
+            (Body::Get(_) | Body::Find(_) | Body::Watch(_), _)
+                if around.is_cut_off(now, job.body.location()) =>
+            {
                 Answer::NoRoute { left: job.left() }
             }
-            (Body::Get(_) | Body::Find(_), _) => Answer::NotFound,
+            (Body::Get(_) | Body::Find(_) | Body::Watch(_), _) => Answer::NotFound,
         };
         self.finish(now, around, number, answer);
     }

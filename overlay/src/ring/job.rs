@@ -52,12 +52,14 @@ pub(super) enum Phase {
     Forward(Wait),
     /// The other holders are asked; `copies` of a put are confirmed.
     Siblings { waits: Vec<Wait>, copies: u8 },
+    /// At the end of the way, until what is watched for comes.
+    Parked,
 }
 
 impl Phase {
     pub(super) fn waits(&self) -> &[Wait] {
         match self {
-            Self::Local { .. } => &[],
+            Self::Local { .. } | Self::Parked => &[],
             Self::Forward(wait) => std::slice::from_ref(wait),
             Self::Siblings { waits, .. } => waits,
         }
@@ -65,7 +67,7 @@ impl Phase {
 
     pub(super) fn wait_mut(&mut self, link: LinkNo, id: u32) -> Option<&mut Wait> {
         let waits = match self {
-            Self::Local { .. } => return None,
+            Self::Local { .. } | Self::Parked => return None,
             Self::Forward(wait) => std::slice::from_mut(wait),
             Self::Siblings { waits, .. } => waits.as_mut_slice(),
         };
@@ -151,6 +153,7 @@ impl Job {
             Phase::Local { until } => Some(*until),
             Phase::Forward(wait) => Some(wait.until),
             Phase::Siblings { waits, .. } => waits.iter().map(|wait| wait.until).min(),
+            Phase::Parked => None,
         };
         phase.map_or(self.give_up, |at| at.min(self.give_up))
     }

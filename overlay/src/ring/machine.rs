@@ -138,6 +138,7 @@ impl Ring {
                 let body = match request {
                     Request::Get(key) => Body::Get(key),
                     Request::Put(unit) => Body::Put(unit),
+                    Request::Watch(watch) => Body::Watch(watch),
                 };
                 let class = if body.is_block() { class } else { Class::Interactive };
                 let number = self.keep.number(Purpose::Owner(query));
@@ -383,6 +384,7 @@ impl Ring {
             RingMessage::Replicate(record) => {
                 if neighbour {
                     self.requests.heard_of(&record.key());
+                    self.requests.came_by(now.time, &mut self.neighbours, &record);
                     let op = StoreOp::Put { unit: record.into(), from: Some(link) };
                     self.outputs.push_back(Output::Store { ticket: None, op });
                 }

@@ -29,6 +29,7 @@ mod tests;
 mod view;
 mod visited;
 mod waits;
+mod watch;
 mod window;
 mod wire;
 
@@ -37,6 +38,7 @@ pub use machine::Ring;
 pub use neighbours::{DEGREE_RANGE, NEAR, REPLICAS};
 pub use view::VIEW_MAX;
 pub use visited::Visited;
+pub use watch::{WATCH_LEASE, Watch};
 pub use wire::{
     BUDGET_MAX, Body, Class, DESCRIPTORS_MAX, Found, OFFER_MAX, Reach, RingMessage, WINDOW_MAX,
 };

@@ -13,6 +13,7 @@ use super::{
     neighbours::Neighbours,
     request::{BUSY_RETRY_S, RequestOutput, Requests},
     visited::Visited,
+    watch::WATCH_QUERIES_MAX,
     wire::{BUDGET_MAX, Body, Class, Found},
 };
 use crate::{answer::Answer, id::LinkNo, time::Time};
@@ -57,9 +58,11 @@ impl Requests {
         (body, class): (Body, Class),
         via: Option<LinkNo>,
     ) {
-        let blocks = || self.queries.values().filter(|it| it.body.is_block()).count();
+        let count =
+            |alike: fn(&Body) -> bool| self.queries.values().filter(|it| alike(&it.body)).count();
         if self.queries.len() >= QUERIES_MAX
-            || body.is_block() && blocks() >= BLOCK_QUERIES_MAX
+            || body.is_block() && count(Body::is_block) >= BLOCK_QUERIES_MAX
+            || body.is_watch() && count(Body::is_watch) >= WATCH_QUERIES_MAX
             || self.queries.contains_key(&query)
         {
             let answer = Answer::Busy { retry_s: BUSY_RETRY_S };
@@ -75,7 +78,7 @@ impl Requests {
                 }
             }
             Body::Put(unit) => self.failed.forget(&unit.key().key()),
-            Body::Find(_) => {}
+            Body::Find(_) | Body::Watch(_) => {}
         }
         let failure = Answer::NoRoute { left: 0 };
         let pinned = via.is_some();
@@ -99,7 +102,8 @@ impl Requests {
         let Some(it) = self.queries.get_mut(&query) else { return };
         it.tries += 1;
         it.live += 1;
-        if it.tries < TRIES_MAX && !it.pinned {
+        // A watch takes as long as it takes.
+        if it.tries < TRIES_MAX && !it.pinned && !it.body.is_watch() {
             let hedge = match (it.body.is_block(), it.class) {
                 (false, _) => HEDGE,
                 (true, Class::Interactive) => HEDGE_BLOCK,
@@ -158,7 +162,7 @@ impl Requests {
             Answer::Found(_) | Answer::Stored { .. } | Answer::Stale => true,
             Answer::NotFound => {
                 it.misses += 1;
-                here || it.misses >= MISSES_WANTED
+                here || it.misses >= MISSES_WANTED || it.body.is_watch()
             }
             Answer::NoRoute { .. } | Answer::Busy { .. } | Answer::RecentlyFailed { .. } => false,
         };

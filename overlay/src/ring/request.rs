@@ -2,7 +2,7 @@
 //!
 //! Lives here: the requests this router originates and those it passes on, per-link ids,
 //! backtracking, back-pressure. Does not live here: time limits (`waits.rs`), asking the holders
-//! (`holders.rs`), several who ask for one block (`share.rs`), disjoint tries (`question.rs`), all more methods of this same engine; one
+//! (`holders.rs`), several who ask for one block (`share.rs`), who waits for a record (`watch.rs`), disjoint tries (`question.rs`), all more methods of this same engine; one
 //! request's state (`job.rs`), windows (`window.rs`), the neighbour table (`neighbours.rs`), the store.
 //!
 //! ```text
@@ -35,6 +35,7 @@ use super::{
     question::Query,
     visited::Visited,
     waits::{answer_wait, ask_wait},
+    watch::{WATCHES_MAX, WATCHES_PER_LINK_MAX, is_kept},
     window::Windows,
     wire::{Body, Class, DESCRIPTORS_MAX, Found, RETRY_MAX_S, RingMessage},
 };
@@ -102,6 +103,8 @@ pub(super) struct Requests {
     pub(super) windows: Windows,
     /// Which job asks for a block.
     pub(super) gets: BTreeMap<UnitKey, u32>,
+    /// Jobs that wait here for a record, by its key.
+    pub(super) parked: BTreeSet<(Key, u32)>,
     pub(super) queries: BTreeMap<u32, Query>,
     pub(super) hedges: BTreeSet<(Time, u32)>,
     pub(super) failed: FailedKeys,
@@ -120,6 +123,7 @@ impl Requests {
             timers: BTreeSet::new(),
             windows: Windows::default(),
             gets: BTreeMap::new(),
+            parked: BTreeSet::new(),
             queries: BTreeMap::new(),
             hedges: BTreeSet::new(),
             failed: FailedKeys::default(),
@@ -156,7 +160,7 @@ impl Requests {
                 }
             }
             Body::Put(unit) => self.failed.forget(&unit.key().key()),
-            Body::Get(_) | Body::Find(_) => {}
+            Body::Get(_) | Body::Find(_) | Body::Watch(_) => {}
         }
         visited.insert(self.marks);
         visited.insert(Visited::marks(peer));
@@ -166,21 +170,26 @@ impl Requests {
 
     /// Whether there is no room for a request; if so, after how many seconds there may be.
     fn crowded(&self, from: From, class: Class, body: &Body) -> Option<u16> {
-        let (mut of_link, mut blocks, mut of_window) = (0, 0, 0);
+        let (mut all, mut of_link, mut blocks, mut of_window) = (0, 0, 0, 0);
         for job in self.jobs.values() {
             let is_block = job.body.is_block();
+            let alike = job.body.is_watch() == body.is_watch();
+            all += usize::from(alike);
             blocks += usize::from(is_block);
             for other in std::iter::once(&job.from).chain(&job.followers) {
                 if *other == from {
                     return Some(BUSY_RETRY_S);
                 }
                 if other.link() == from.link() {
-                    of_link += 1;
+                    of_link += usize::from(alike);
                     of_window += usize::from(is_block && job.class == class);
                 }
             }
         }
-        if self.jobs.len() >= JOBS_MAX || of_link >= JOBS_PER_LINK_MAX {
+        if body.is_watch() {
+            return (all >= WATCHES_MAX || of_link >= WATCHES_PER_LINK_MAX).then_some(RETRY_MAX_S);
+        }
+        if all >= JOBS_MAX || of_link >= JOBS_PER_LINK_MAX {
             return Some(BUSY_RETRY_S);
         }
         let granted = from.link().map_or(0, |link| self.windows.granted(link, class));
@@ -223,13 +232,10 @@ impl Requests {
     /// First the own store, where there is something to look up.
     pub(super) fn begin(&mut self, now: Time, around: &mut Neighbours, number: u32) {
         let Some(job) = self.jobs.get(&number) else { return };
-        match &job.body {
-            Body::Get(key) => {
-                let op = StoreOp::Get(*key);
-                self.ask_store(now, number, op);
-            }
-            Body::Put(_) if job.is_leaf() => self.put_here(now, number),
-            Body::Find(_) | Body::Put(_) => self.route(now, around, number),
+        match (&job.body, job.body.sought()) {
+            (_, Some(key)) => self.ask_store(now, number, StoreOp::Get(key)),
+            (Body::Put(_), None) if job.is_leaf() => self.put_here(now, number),
+            (_, None) => self.route(now, around, number),
         }
     }
 
@@ -257,15 +263,26 @@ impl Requests {
         }
         let leaf = job.is_leaf();
         match (&job.body, held) {
-            (Body::Get(key), Held::Found(unit)) if unit.key() == *key => {
+            (body @ (Body::Get(_) | Body::Watch(_)), Held::Found(unit))
+                if body.is_met_by(&unit) =>
+            {
                 self.finish(now, around, number, Answer::Found(Found::Unit(unit)));
             }
-            (Body::Get(_), _) if leaf => self.finish(now, around, number, Answer::NotFound),
-            (Body::Get(_) | Body::Find(_), _) => self.route(now, around, number),
-            (Body::Put(_), Held::Stored) if leaf => {
-                self.finish(now, around, number, Answer::Stored { copies: 1 });
+            (Body::Get(_) | Body::Watch(_), _) if leaf => {
+                self.finish(now, around, number, Answer::NotFound);
             }
-            (Body::Put(_), Held::Stored) => self.siblings(now, around, number, 1),
+            (Body::Get(_) | Body::Find(_) | Body::Watch(_), _) => self.route(now, around, number),
+            (Body::Put(unit), Held::Stored) => {
+                if let Unit::Record(record) = unit {
+                    let record = record.clone();
+                    self.came_by(now, around, &record);
+                }
+                if leaf {
+                    self.finish(now, around, number, Answer::Stored { copies: 1 });
+                } else {
+                    self.siblings(now, around, number, 1);
+                }
+            }
             (Body::Put(_), Held::Stale) => self.finish(now, around, number, Answer::Stale),
             (Body::Put(_), _) if leaf => {
                 let answer = Answer::Busy { retry_s: RETRY_MAX_S };
@@ -315,7 +332,11 @@ impl Requests {
             }
             Body::Get(_) if holder => self.siblings(now, around, number, 0),
             Body::Put(_) if holder => self.put_here(now, number),
-            Body::Get(_) | Body::Put(_) => {
+            Body::Watch(watch) if holder => {
+                let key = watch.key;
+                self.park(number, key);
+            }
+            Body::Get(_) | Body::Put(_) | Body::Watch(_) => {
                 let answer = match job.busy_s {
                     0 => Answer::NoRoute { left: job.left() },
                     retry_s => Answer::Busy { retry_s },
@@ -363,7 +384,7 @@ impl Requests {
     }
 
     /// Whoever asked this router hears that it is busy with it.
-    fn say_accepted(&mut self, number: u32) {
+    pub(super) fn say_accepted(&mut self, number: u32) {
         let Some(job) = self.jobs.get_mut(&number) else { return };
         if let From::Link { link, id } = job.from
             && !std::mem::replace(&mut job.said_accepted, true)
@@ -397,8 +418,8 @@ impl Requests {
         let Some(job) = self.jobs.get_mut(&number) else { return };
         around.trust(peer);
         job.count_asked(asked);
-        if let (Body::Get(key), Answer::Found(Found::Unit(unit))) = (&job.body, &answer)
-            && unit.key() == *key
+        if let Answer::Found(Found::Unit(unit)) = &answer
+            && job.body.is_met_by(unit)
         {
             if let Unit::Block(block) = unit {
                 let block = block.clone();
@@ -417,7 +438,7 @@ impl Requests {
                         *copies = copies.saturating_add(1);
                         self.settle_siblings(now, around, number);
                     }
-                    (Body::Get(_) | Body::Put(_) | Body::Find(_), _) => {
+                    (Body::Get(_) | Body::Put(_) | Body::Find(_) | Body::Watch(_), _) => {
                         self.settle_siblings(now, around, number);
                     }
                 }
@@ -425,7 +446,7 @@ impl Requests {
             Phase::Forward(_) => {
                 self.forward_answered(now, around, number, (link, peer), answer);
             }
-            Phase::Local { .. } => {}
+            Phase::Local { .. } | Phase::Parked => {}
         }
     }
 
@@ -444,6 +465,9 @@ impl Requests {
             | (Body::Get(_), answer @ (Answer::NotFound | Answer::RecentlyFailed { .. })) => {
                 self.finish(now, around, number, answer);
             }
+            (Body::Watch(_), Answer::NotFound) if is_kept(now, job) => {
+                self.finish(now, around, number, Answer::NotFound);
+            }
             (_, Answer::NoRoute { left }) => {
                 job.budget = job.budget.min(left);
                 self.route(now, around, number);
@@ -454,7 +478,8 @@ impl Requests {
                     // Records still go there.
                     let until = now + Duration::from_secs(retry_s.into());
                     self.windows.close(link, job.class, until);
-                } else {
+                } else if !job.body.is_watch() {
+                    // Who has no room for watches may have some for all else.
                     around.back_off(now, peer, retry_s);
                 }
                 self.route(now, around, number);
@@ -525,6 +550,9 @@ impl Requests {
             && self.gets.get(key) == Some(&number)
         {
             self.gets.remove(key);
+        }
+        if let Body::Watch(watch) = &job.body {
+            self.parked.remove(&(watch.key, number));
         }
         for wait in job.phase.waits() {
             self.end_wait(now, wait.link, wait.id);

@@ -3,6 +3,7 @@
 mod blocks;
 mod hostile;
 mod net;
+mod watch;
 
 use std::{collections::BTreeSet, time::Duration};
 

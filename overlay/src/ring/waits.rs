@@ -10,6 +10,7 @@ use super::{
     job::{From, Job, Phase},
     neighbours::Neighbours,
     request::{RequestOutput, Requests},
+    watch::WATCH_LEASE,
     wire::Class,
 };
 use crate::{answer::Answer, id::LinkNo, time::Time};
@@ -27,6 +28,8 @@ const ANSWER_WAIT: [Duration; 2] = [Duration::from_secs(2), Duration::from_milli
 const ANSWER_WAIT_INTERACTIVE: [Duration; 2] =
     [Duration::from_secs(6), Duration::from_millis(1_500)];
 const ANSWER_WAIT_BULK: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(3)];
+/// The same for a watch: each hop waits longer than the next one.
+const ANSWER_WAIT_WATCH: [Duration; 2] = [WATCH_LEASE, Duration::from_millis(500)];
 /// An honest hop gives up before its asker does: half a hop's wait is for the way.
 const ANSWER_WAIT_MARGIN: Duration = Duration::from_millis(250);
 /// How long a request for a block may wait for a window before another way is tried.
@@ -42,6 +45,7 @@ const fn by_class(class: Class, [interactive, bulk]: [Duration; 2]) -> Duration 
 /// How long a job may take in all, from what it may still do.
 pub(super) fn answer_wait(job: &Job) -> Duration {
     let [base, per_hop] = match (job.body.is_block(), job.class) {
+        (false, _) if job.body.is_watch() => ANSWER_WAIT_WATCH,
         (false, _) => ANSWER_WAIT,
         (true, Class::Interactive) => ANSWER_WAIT_INTERACTIVE,
         (true, Class::Bulk) => ANSWER_WAIT_BULK,
@@ -143,7 +147,7 @@ impl Requests {
                 self.settle_siblings(now, around, number);
             }
             Phase::Forward(_) => self.route(now, around, number),
-            Phase::Local { .. } => {}
+            Phase::Local { .. } | Phase::Parked => {}
         }
     }
 
@@ -162,6 +166,9 @@ impl Requests {
         if now >= job.give_up {
             let answer = match &job.phase {
                 Phase::Siblings { copies: copies @ 1.., .. } => Answer::Stored { copies: *copies },
+                // The lease is over.
+                Phase::Parked => Answer::NotFound,
+                Phase::Forward(wait) if job.body.is_watch() && wait.accepted => Answer::NotFound,
                 Phase::Siblings { .. } | Phase::Local { .. } | Phase::Forward(_) => {
                     Answer::NoRoute { left: job.left() }
                 }

@@ -15,7 +15,7 @@ use crate::{
     block::{BLOCK_LEN, Block, BlockAddress},
     id::{Key, Location, NetworkId},
     record::Record,
-    ring::visited::Visited,
+    ring::{visited::Visited, watch::Watch},
     unit::{Unit, UnitKey},
     wire::{Reader, RouterDescriptor, WireError, Writer},
 };
@@ -63,6 +63,8 @@ pub enum Body {
     Get(UnitKey),
     /// Keep this on the routers closest to its key.
     Put(Unit),
+    /// A record, once there is a version above the known one.
+    Watch(Watch),
 }
 
 impl Body {
@@ -72,6 +74,7 @@ impl Body {
             Self::Find(location) => *location,
             Self::Get(key) => key.location(),
             Self::Put(unit) => unit.key().location(),
+            Self::Watch(watch) => watch.key.location(),
         }
     }
 
@@ -187,6 +190,7 @@ impl RingMessage {
                     Body::Put(Unit::Record(record)) => w.u8(2).bytes(record.encode()),
                     Body::Get(UnitKey::Block(address)) => w.u8(3).bytes(address.as_bytes()),
                     Body::Put(Unit::Block(block)) => w.u8(4).bytes(block.as_bytes()),
+                    Body::Watch(watch) => watch.encode(w.u8(5)),
                 }
             }
             Self::Accepted { id } => w.u8(5).u32(*id),
@@ -251,6 +255,7 @@ impl RingMessage {
                     2 => Body::Put(Unit::Record(Record::decode(r.rest(), network)?)),
                     3 => Body::Get(UnitKey::Block(BlockAddress(r.array("ring address")?))),
                     4 => Body::Put(Unit::Block(block(r)?)),
+                    5 => Body::Watch(Watch::decode(r)?),
                     _ => return Err(WireError::Bad("ring request body")),
                 };
                 // Records have no classes: one spelling.
@@ -440,6 +445,8 @@ pub(super) mod tests {
             any_record().prop_map(|record| Body::Put(record.into())),
             any::<[u8; 32]>().prop_map(|key| Body::Get(UnitKey::Block(BlockAddress(key)))),
             any::<u8>().prop_map(|fill| Body::Put(block_of(fill).into())),
+            (any::<[u8; 32]>(), any::<u64>())
+                .prop_map(|(key, above)| Body::Watch(Watch { key: Key(key), above })),
         ]
     }
 
@@ -535,7 +542,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_find_request_has_the_documented_bytes() {
+    fn requests_have_the_documented_bytes() {
         let mut visited = Visited::default();
         visited.insert([0, 1, 8, 255]);
         let body = Body::Find(Location(0x0102_0304_0506_0708));

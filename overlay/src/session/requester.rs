@@ -69,9 +69,9 @@ impl Requester {
 
     fn request(&mut self, tunnel: Option<OwnTunnelName>, clove: &Clove) {
         let (request, ask) = match clove {
-            Clove::RecordGet { request, .. } | Clove::RecordPut { request, .. } => {
-                (*request, Ask::Record)
-            }
+            Clove::RecordGet { request, .. }
+            | Clove::RecordPut { request, .. }
+            | Clove::RecordWatch { request, .. } => (*request, Ask::Record),
             Clove::BlockGet { request, .. } => (*request, Ask::Block),
             Clove::BlockPut { request, .. } => (*request, Ask::PutBlock),
             _ => return,

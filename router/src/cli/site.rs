@@ -1,4 +1,4 @@
-//! `warren site publish`, `update`, `history`, `fork`, `list`.
+//! `warren site publish`, `update`, `history`, `watch`, `fork`, `list`.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,10 @@ use clap::{Args, Subcommand};
 use hyper::Method;
 
 use super::{Failure, Report, client, files, print, print_json};
-use crate::driver::sites::{PublishRequest, SiteDone, SiteStatus, VersionStatus, api::SiteRequest};
+use crate::driver::{
+    files::frame,
+    sites::{PublishRequest, SiteDone, SiteStatus, VersionStatus, WatchNews, api::SiteRequest},
+};
 
 /// `warren site`
 #[derive(Args, Debug)]
@@ -23,6 +26,8 @@ enum Verb {
     Update(Update),
     /// List the versions of any site, newest first
     History(Which),
+    /// Print the newest version of any site, and each further one as it is published; runs until Ctrl-C
+    Watch(Which),
     /// Begin a site of your own with the pages that another one has now
     Fork(Fork),
     /// List the sites whose keys are here
@@ -88,6 +93,7 @@ pub(super) async fn site(args: Site) -> Result<(), Failure> {
             publish(report, PublishRequest { path, label, site, onto_newest }).await
         }
         Verb::History(Which { site, report }) => history(report, site).await,
+        Verb::Watch(Which { site, report }) => watch(report, site).await,
         Verb::Fork(Fork { uri, label, report }) => fork(report, uri, label).await,
         Verb::List(report) => list(report).await,
     }
@@ -133,11 +139,27 @@ async fn history(report: Report, site: String) -> Result<(), Failure> {
             fork.number
         ));
     }
-    for VersionStatus { number, published, label, uri, branch } in versions {
-        let branch = if branch > 0 { format!("/{branch}") } else { String::new() };
-        print(format_args!("{number}{branch}  {}  {uri}  {label}", date(published)))?;
+    versions.iter().try_for_each(version)
+}
+
+fn version(it: &VersionStatus) -> Result<(), Failure> {
+    let VersionStatus { number, published, label, uri, branch } = it;
+    let branch = if *branch > 0 { format!("/{branch}") } else { String::new() };
+    print(format_args!("{number}{branch}  {}  {uri}  {label}", date(*published)))
+}
+
+async fn watch(report: Report, site: String) -> Result<(), Failure> {
+    let body = serde_json::to_string(&SiteRequest { site, label: String::new() })?;
+    let dir = report.place.dir()?;
+    let mut answer = client::Answer::of(&dir, "/v1/sites/watch", body).await?;
+    loop {
+        let (_, news) = answer.next().await?;
+        match frame::read(&news).map_err(Failure::Other)? {
+            WatchNews::Version(it) if report.json => print_json(&it)?,
+            WatchNews::Version(it) => version(&it)?,
+            WatchNews::Not(why) => super::say(format_args!("note: {why}; watching on")),
+        }
     }
-    Ok(())
 }
 
 async fn list(report: Report) -> Result<(), Failure> {

@@ -8,7 +8,7 @@
 //!  whoever ── fetch ──> Fetching ── next ──> bytes        each on a thread of its own,
 //!          ── store ──> Storing ── finish ──> ReadCap     so that coding never holds the
 //!          ── heal ───> Healing                           router's task up
-//!          ── record_get, record_put ──> answer
+//!          ── record_get, record_put, record_watch ──> answer
 //! ```
 //!
 //! What waits is bounded: a fetch holds two segments and [`DATA_MAX`] pieces, a store one segment and
@@ -46,6 +46,7 @@ use warren_datastore::{
 use warren_overlay::{
     garlic::{RecordAnswer, RecordBytes},
     id::{Key, NetworkId},
+    ring::Watch,
 };
 
 pub(crate) use self::{
@@ -214,6 +215,12 @@ impl Files {
         record: RecordBytes,
     ) -> Result<(u8, RecordAnswer), FileError> {
         record::ask(self.link(None), crate::node::JobRequest::PutRecord(record)).await
+    }
+
+    /// Waits for a record's next version through a tunnel of its own; `NotFound` when there was none in
+    /// [`WATCH_LEASE`](warren_overlay::ring::WATCH_LEASE).
+    pub(crate) async fn record_watch(&self, watch: Watch) -> Result<RecordAnswer, FileError> {
+        record::watch(self.link(None), watch).await.map(|(_, answer)| answer)
     }
 
     fn link(&self, hops: Option<u8>) -> Link {

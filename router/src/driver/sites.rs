@@ -9,6 +9,7 @@
 //!                                              │ SiteLookup      └─ Files::fetch
 //!  control API ─ publish, update, fork ─> Keeper ─ SiteUpdate ─> Files::store, record_put
 //!                                              └─ Announcer, every 5 to 7 h
+//!              ─ watch ─────────────────> SiteWatch ─────> Files::record_watch, look_up
 //! ```
 
 pub(crate) mod api;
@@ -18,13 +19,15 @@ mod reader;
 mod run;
 mod saved;
 mod serve;
+mod watch;
 
 use std::sync::Arc;
 
 pub(crate) use self::keeper::{PublishRequest, SiteDone, SiteStatus, VersionStatus};
 pub(super) use self::keeper::{name_of, other};
 pub(super) use self::serve::Connection;
-use self::{keeper::Keeper, reader::Readers};
+pub(crate) use self::watch::WatchNews;
+use self::{keeper::Keeper, reader::Readers, watch::Watched};
 use super::{clock::Clock, files::Files, pins::Pins};
 
 /// The handle. Clones share everything.
@@ -38,12 +41,14 @@ struct Shared {
     readers: Readers,
     keeper: Keeper,
     pins: Pins,
+    watched: Watched,
 }
 
 impl Sites {
     pub(super) fn new(files: Files, clock: Clock) -> Self {
         let (readers, keeper) = (Readers::default(), Keeper::default());
-        Self(Arc::new(Shared { files, clock, readers, keeper, pins: Pins::default() }))
+        let (pins, watched) = (Pins::default(), Watched::default());
+        Self(Arc::new(Shared { files, clock, readers, keeper, pins, watched }))
     }
 
     /// What is pinned here.

@@ -35,6 +35,10 @@ use warren_overlay::{
 const OPENING_MAX: usize = 1_024;
 /// Requests under way for all tunnels that end here.
 const QUERIES_MAX: usize = 1_024;
+/// Of these, watches, which stay open for minutes.
+const WATCHES_MAX: usize = 256;
+/// Watches of one tunnel.
+const WATCHES_PER_TUNNEL_MAX: usize = 4;
 /// Found blocks that wait to be read, in all tunnels that end here: 32 MiB. Owners that do not read
 /// lose their tunnels after a minute (the link's doing).
 const UNREAD_MAX: u64 = 1_024;
@@ -42,6 +46,8 @@ const UNREAD_MAX: u64 = 1_024;
 const SHOWN: (u32, u32) = (100, 400);
 /// What those are told for whom there is no room, in seconds.
 const BUSY_RETRY_S: u16 = 5;
+/// The same for a watch.
+const BUSY_WATCH_RETRY_S: u16 = 60;
 
 /// A lane: a link, and its number there.
 type Side = (LinkNo, TunnelId);
@@ -80,6 +86,24 @@ pub(super) enum ExitsOutput {
     Check { query: u64, record: RecordBytes },
 }
 
+/// What a request is about, as far as its bounds and its answer go by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum About {
+    Record,
+    Watch,
+    Block,
+}
+
+impl About {
+    const fn of(request: &Request) -> Self {
+        match request {
+            Request::Watch(_) => Self::Watch,
+            Request::Get(UnitKey::Block(_)) | Request::Put(Unit::Block(_)) => Self::Block,
+            Request::Get(UnitKey::Record(_)) | Request::Put(Unit::Record(_)) => Self::Record,
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Leg {
     tunnel: Side,
@@ -92,8 +116,8 @@ pub(super) struct Exits {
     leases: LeaseBook,
     next: u64,
     dialling: BTreeMap<u64, (Side, SpliceId, [u8; SEALED_LEASE_LEN])>,
-    /// Who asked what: the tunnel, its request's number, and whether it is about a block.
-    queries: BTreeMap<u64, (Side, u32, bool)>,
+    /// Who asked what: the tunnel, its request's number, and what it is about.
+    queries: BTreeMap<u64, (Side, u32, About)>,
     /// Found blocks that owners have not read, by tunnel.
     unread: BTreeMap<Side, u64>,
     /// Leases that each link may show.
@@ -136,8 +160,8 @@ impl Exits {
             ExitsInput::LaneClosed(side) => self.lane_closed(side),
             ExitsInput::LinkDown(link) => self.link_down(link),
             ExitsInput::Answer { query, asked, answer } => {
-                if let Some((at, request, is_block)) = self.queries.remove(&query) {
-                    self.answer(at, (request, is_block), asked, answer);
+                if let Some((at, request, about)) = self.queries.remove(&query) {
+                    self.answer(at, (request, about), asked, answer);
                 }
             }
         }
@@ -147,11 +171,11 @@ impl Exits {
     fn answer(
         &mut self,
         at: Side,
-        (request, is_block): (u32, bool),
+        (request, about): (u32, About),
         asked: u8,
         answer: Answer<Unit>,
     ) {
-        let clove = if is_block {
+        let clove = if about == About::Block {
             let answer = answer.map(|unit| match unit {
                 Unit::Block(block) => Some(block),
                 Unit::Record(_) => None,
@@ -237,9 +261,12 @@ impl Exits {
                 self.ask(at, request, Class::Interactive, Request::Get(UnitKey::Record(key)));
             }
             Clove::RecordPut { request, record } => {
-                if let Some(query) = self.query(at, request, false) {
+                if let Some(query) = self.query(at, request, About::Record) {
                     self.out.push_back(ExitsOutput::Check { query, record });
                 }
+            }
+            Clove::RecordWatch { request, watch } => {
+                self.ask(at, request, Class::Interactive, Request::Watch(watch));
             }
             Clove::BlockGet { request, class, address } => {
                 self.ask(at, request, class, Request::Get(UnitKey::Block(address)));
@@ -268,27 +295,36 @@ impl Exits {
     }
 
     fn ask(&mut self, at: Side, number: u32, class: Class, request: Request) {
-        let is_block = match &request {
-            Request::Get(key) => key.is_block(),
-            Request::Put(unit) => unit.is_block(),
-        };
-        if let Some(query) = self.query(at, number, is_block) {
+        if let Some(query) = self.query(at, number, About::of(&request)) {
             self.out.push_back(ExitsOutput::Query { query, request, class });
         }
     }
 
     /// Remembers who asked; answers `Busy` itself when too many are under way, or too many found
     /// blocks wait to be read.
-    fn query(&mut self, at: Side, request: u32, is_block: bool) -> Option<u64> {
-        let unread: u64 = self.unread.values().sum();
-        if self.queries.len() >= QUERIES_MAX || is_block && unread >= UNREAD_MAX {
-            let answer = Answer::Busy { retry_s: BUSY_RETRY_S };
-            self.answer(at, (request, is_block), 0, answer);
+    fn query(&mut self, at: Side, request: u32, about: About) -> Option<u64> {
+        if let Some(retry_s) = self.crowded(at, about) {
+            self.answer(at, (request, about), 0, Answer::Busy { retry_s });
             return None;
         }
         let query = self.number();
-        self.queries.insert(query, (at, request, is_block));
+        self.queries.insert(query, (at, request, about));
         Some(query)
+    }
+
+    /// Whether there is no room for a request; if so, after how many seconds there may be.
+    fn crowded(&self, at: Side, about: About) -> Option<u16> {
+        let watches = || self.queries.values().filter(|(_, _, about)| *about == About::Watch);
+        let of_tunnel = || watches().filter(|(tunnel, ..)| *tunnel == at).count();
+        if about == About::Watch
+            && (watches().count() >= WATCHES_MAX || of_tunnel() >= WATCHES_PER_TUNNEL_MAX)
+        {
+            return Some(BUSY_WATCH_RETRY_S);
+        }
+        let unread: u64 = self.unread.values().sum();
+        let full =
+            self.queries.len() >= QUERIES_MAX || about == About::Block && unread >= UNREAD_MAX;
+        full.then_some(BUSY_RETRY_S)
     }
 
     fn connected(&mut self, ask: u64, lane: Side) {
@@ -407,3 +443,6 @@ impl Exits {
 
 /// Legs at the same time, both kinds. Each is a lane whose cells count against the quota.
 const LEGS_MAX: usize = 8_192;
+
+#[cfg(test)]
+mod tests;

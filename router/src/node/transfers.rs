@@ -28,7 +28,7 @@ use warren_overlay::{
     block::{Block, BlockAddress},
     garlic::{BlockAnswer, Clove, OwnTunnelName, RecordAnswer, RecordBytes},
     id::{EndNo, Key, RouterId},
-    ring::Class,
+    ring::{Class, Watch},
     session::{EndEvent, EndInput, Requester},
     time::{Now, Time},
 };
@@ -53,6 +53,8 @@ pub enum JobRequest {
     GetRecord(Key),
     /// Store a record.
     PutRecord(RecordBytes),
+    /// Tell of a record's next version; the answer may take [`WATCH_LEASE`](warren_overlay::ring::WATCH_LEASE).
+    WatchRecord(Watch),
 }
 
 /// What came of it.
@@ -470,6 +472,7 @@ fn clove(request: u32, what: JobRequest) -> Clove {
         JobRequest::PutBlock(block, class) => Clove::BlockPut { request, class, block },
         JobRequest::GetRecord(key) => Clove::RecordGet { request, key },
         JobRequest::PutRecord(record) => Clove::RecordPut { request, record },
+        JobRequest::WatchRecord(watch) => Clove::RecordWatch { request, watch },
     }
 }
 

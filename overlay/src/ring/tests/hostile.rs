@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::super::{
     Body, Class, Found, Held, Input, Output, Reach, Request, Ring, RingConfig, RingMessage,
-    StoreOp, VIEW_MAX, Visited,
+    StoreOp, VIEW_MAX, Visited, WATCH_LEASE, Watch,
     testing::{NETWORK, WALL, descriptor, key, member, network, signed},
     wire::tests::any_message,
 };
@@ -14,7 +14,7 @@ use crate::{
     answer::Answer,
     crypto::puzzle::Difficulty,
     id::{Key, LinkNo, Location},
-    record::{RecordSize, tests::record_in},
+    record::{Record, RecordSize, tests::record_in},
     ring::admission::Network,
     rng::Rng,
     time::{Now, Time},
@@ -72,6 +72,7 @@ enum Act {
     Held(u32, bool),
     Wait(u64),
     Ask(Key),
+    Watch(Key, u64),
 }
 
 fn any_act() -> impl Strategy<Value = Act> {
@@ -82,6 +83,7 @@ fn any_act() -> impl Strategy<Value = Act> {
         2 => (0u32..8, any::<bool>()).prop_map(|(ticket, found)| Act::Held(ticket, found)),
         2 => (0u64..20_000).prop_map(Act::Wait),
         1 => any::<[u8; 32]>().prop_map(|key| Act::Ask(Key(key))),
+        1 => (any::<[u8; 32]>(), 0u64..3).prop_map(|(key, above)| Act::Watch(Key(key), above)),
     ]
 }
 
@@ -114,10 +116,13 @@ proptest! {
                 }
                 Act::Ask(key) => {
                     asked += 1;
-                    {
-                        let request = Request::Get(UnitKey::Record(key));
-                        Input::Query { query: asked, request, class: Class::Interactive }
-                    }
+                    let request = Request::Get(UnitKey::Record(key));
+                    Input::Query { query: asked, request, class: Class::Interactive }
+                }
+                Act::Watch(key, above) => {
+                    asked += 1;
+                    let request = Request::Watch(Watch { key, above });
+                    Input::Query { query: asked, request, class: Class::Interactive }
                 }
             };
             ring.handle_input(at(ms), input);
@@ -235,6 +240,95 @@ fn a_neighbour_that_floods_is_told_to_come_back_and_costs_bounded_memory() {
     };
     ring.handle_input(at(0), Input::Message { link: LinkNo(2), message });
     assert_eq!(ring.status().requests, own + 65);
+}
+
+#[test]
+fn a_neighbour_that_watches_without_end_is_told_to_come_back_and_takes_nobodys_place() {
+    let mut ring = among(3);
+    let own = ring.status().requests;
+    let say = |ring: &mut Ring, link, id, body| {
+        let (visited, class) = (Visited::default(), Class::Interactive);
+        let message = RingMessage::Request { id, budget: 20, class, visited, body };
+        ring.handle_input(at(0), Input::Message { link: LinkNo(link), message });
+        let busy = |it: &(LinkNo, RingMessage)| {
+            matches!(it.1, RingMessage::Answer { answer: Answer::Busy { retry_s: 1.. }, .. })
+        };
+        sent(&outputs(ring)).iter().any(busy)
+    };
+    let watch = |n: u8| Body::Watch(Watch { key: Key([n; 32]), above: 0 });
+    let refused = (0..200).filter(|id| say(&mut ring, 1, *id, watch(7))).count();
+    assert_eq!(refused, 200 - 64);
+    assert_eq!(ring.status().requests, own + 64);
+    assert!(!say(&mut ring, 2, 1, watch(8)), "others may watch");
+    let get = Body::Get(UnitKey::Record(Key([1; 32])));
+    assert!(!say(&mut ring, 1, 999, get), "and it may ask for all else");
+}
+
+/// Asks the only neighbour to watch a record that is closer to it, and returns the number of that.
+fn watch_far(ring: &mut Ring, key: Key) -> u32 {
+    let request = Request::Watch(Watch { key, above: 4 });
+    ring.handle_input(at(0), Input::Query { query: 7, request, class: Class::Interactive });
+    let ticket = outputs(ring).into_iter().find_map(|it| match it {
+        Output::Store { ticket, op: StoreOp::Get(_) } => ticket,
+        _ => None,
+    });
+    ring.handle_input(at(0), Input::Held { ticket: ticket.unwrap(), held: Held::Missing });
+    let id = sent(&outputs(ring)).into_iter().find_map(|(_, it)| match it {
+        RingMessage::Request { id, .. } => Some(id),
+        _ => None,
+    });
+    id.unwrap()
+}
+
+/// A record that is closer to the only neighbour of a ring than to the ring itself, in this version.
+fn closer(ring: &Ring, version: u64) -> Record {
+    let (own, peer) = (member(&network(0), 0).location(), ring.neighbours().next().unwrap());
+    let record = |seed| record_in(network(0).id(), seed, version, 2_000, b"x", RecordSize::Small);
+    let is_closer = |it: &Record| {
+        let place = it.key().location();
+        place.distance(peer.location()) < place.distance(own)
+    };
+    (0..=255).map(record).find(is_closer).unwrap()
+}
+
+#[test]
+fn who_ends_a_watch_early_or_with_what_is_known_is_not_believed() {
+    for wrong in [None, Some(4)] {
+        let mut ring = among(1);
+        let known = closer(&ring, wrong.unwrap_or(4));
+        let id = watch_far(&mut ring, known.key());
+        let answer = match wrong {
+            None => Answer::NotFound,
+            Some(_) => Answer::Found(Found::Unit(known.clone().into())),
+        };
+        let message = RingMessage::Answer { id, class: Class::Interactive, asked: 1, answer };
+        ring.handle_input(at(1_000), Input::Message { link: LinkNo(1), message });
+        assert_eq!(answers(&outputs(&mut ring)), [], "it waits on, here");
+        // What is new then comes, though not from there.
+        let message = RingMessage::Replicate(closer(&ring, 5));
+        ring.handle_input(at(2_000), Input::Message { link: LinkNo(1), message });
+        assert_eq!(answers(&outputs(&mut ring)), [Answer::Found(closer(&ring, 5).into())]);
+    }
+}
+
+#[test]
+fn a_watch_that_was_kept_to_its_end_ends() {
+    let mut ring = among(1);
+    let record = closer(&ring, 1);
+    let id = watch_far(&mut ring, record.key());
+    ring.handle_input(
+        at(100),
+        Input::Message { link: LinkNo(1), message: RingMessage::Accepted { id } },
+    );
+    let end = u64::try_from(WATCH_LEASE.as_millis()).unwrap();
+    for ms in (0..end).step_by(1_000) {
+        ring.handle_timeout(at(ms));
+        assert_eq!(answers(&outputs(&mut ring)), []);
+    }
+    let answer = Answer::NotFound;
+    let message = RingMessage::Answer { id, class: Class::Interactive, asked: 3, answer };
+    ring.handle_input(at(end + 100), Input::Message { link: LinkNo(1), message });
+    assert_eq!(answers(&outputs(&mut ring)), [Answer::NotFound]);
 }
 
 #[test]

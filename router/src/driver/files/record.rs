@@ -1,9 +1,12 @@
-//! One record, found or stored through tunnels of its own.
+//! One record, found, stored or watched through tunnels of its own.
 
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
-use warren_overlay::garlic::RecordAnswer;
+use warren_overlay::{
+    garlic::RecordAnswer,
+    ring::{WATCH_LEASE, Watch},
+};
 
 use super::{FileError, link::Link};
 use crate::node::{JobAnswer, JobEvent, JobInput, JobRequest};
@@ -14,13 +17,24 @@ const LIMIT: Duration = Duration::from_secs(30);
 const EXITS: usize = 2;
 
 /// Asks once; through another exit where one goes before it has answered.
-pub(super) async fn ask(
+pub(super) async fn ask(link: Link, request: JobRequest) -> Result<(u8, RecordAnswer), FileError> {
+    ask_within(link, request, LIMIT, EXITS).await
+}
+
+/// Waits for a record's next version, through one tunnel: when it goes there will be another.
+pub(super) async fn watch(link: Link, watch: Watch) -> Result<(u8, RecordAnswer), FileError> {
+    ask_within(link, JobRequest::WatchRecord(watch), WATCH_LEASE + LIMIT, 1).await
+}
+
+async fn ask_within(
     mut link: Link,
     request: JobRequest,
+    limit: Duration,
+    exits: usize,
 ) -> Result<(u8, RecordAnswer), FileError> {
     let run = async {
         link.begin(false).await?;
-        link.say(JobInput::Exits { want: EXITS }).await?;
+        link.say(JobInput::Exits { want: exits }).await?;
         let (mut through, mut asks) = (None, 0);
         let mut spare = Vec::new();
         loop {
@@ -46,5 +60,5 @@ pub(super) async fn ask(
             }
         }
     };
-    timeout_at(Instant::now() + LIMIT, run).await.unwrap_or(Err(FileError::NoRoute { routers: 0 }))
+    timeout_at(Instant::now() + limit, run).await.unwrap_or(Err(FileError::NoRoute { routers: 0 }))
 }

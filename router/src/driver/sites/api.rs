@@ -6,6 +6,7 @@
 //! | `POST /v1/sites/publish` `PublishRequest` | frames: news of the storing, then done with `SiteDone` |
 //! | `POST /v1/sites/fork` `{"site", "label"}` | `SiteDone` |
 //! | `POST /v1/sites/history` `{"site"}` | list of `VersionStatus` |
+//! | `POST /v1/sites/watch` `{"site"}` | frames: news with `WatchNews`, without an end |
 
 use axum::{
     Json, Router,
@@ -47,6 +48,7 @@ pub(in crate::driver) fn routes() -> Router<Api> {
         .route("/v1/sites/publish", post(publish))
         .route("/v1/sites/fork", post(fork))
         .route("/v1/sites/history", post(history))
+        .route("/v1/sites/watch", post(watch_site))
 }
 
 async fn list(State(api): State<Api>) -> Json<Vec<SiteStatus>> {
@@ -88,6 +90,15 @@ async fn history(State(api): State<Api>, Json(request): Json<SiteRequest>) -> Re
     answer(versions)
 }
 
+async fn watch_site(State(api): State<Api>, Json(request): Json<SiteRequest>) -> Response {
+    frames(async move |to: FrameSender| {
+        if let Err(error) = api.sites.watch(&request.site, &to).await {
+            let failed = Failed { error: error.to_string(), code: code(&error) };
+            let _ = to.send(Ok(json(Kind::Failed, &failed))).await;
+        }
+    })
+}
+
 fn answer<T: Serialize>(result: Result<T, SiteError>) -> Response {
     match result {
         Ok(value) => Json(value).into_response(),
@@ -113,6 +124,7 @@ pub(in crate::driver) fn code(error: &SiteError) -> u8 {
         SiteError::Conflict { .. }
         | SiteError::Forked { .. }
         | SiteError::NotYours
+        | SiteError::TooManyWatched(_)
         | SiteError::File(FileError::TooMany | FileError::NotPinned) => 6,
         SiteError::File(FileError::Broken(_)) | SiteError::Damaged => 7,
         SiteError::File(_) | SiteError::Other(_) => 1,

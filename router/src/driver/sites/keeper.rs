@@ -109,6 +109,14 @@ pub(crate) struct VersionStatus {
     pub(crate) branch: usize,
 }
 
+impl VersionStatus {
+    pub(super) fn of(version: SiteVersion, branch: usize) -> Self {
+        let SiteVersion { number, published, label, directory, .. } = version;
+        let uri = Uri::Directory(directory).to_string();
+        Self { number, published: published.minutes(), label, uri, branch }
+    }
+}
+
 /// Why a site was not published, or not found.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum SiteError {
@@ -151,6 +159,9 @@ pub(crate) enum SiteError {
         /// The version.
         number: u64,
     },
+    /// No more at a time.
+    #[error("{0} sites are watched here already: end one of these watches first")]
+    TooManyWatched(usize),
     /// No answer.
     #[error("the places where the site would be did not answer: try again")]
     Unreachable,
@@ -232,17 +243,12 @@ impl Sites {
                     Err(_) if !is_newest || is_fork => continue, // what was found is still true
                     Ok(_) | Err(_) => return Err(SiteError::Damaged),
                 };
-                versions.push(VersionStatus {
-                    number,
-                    published: version.published.minutes(),
-                    label: version.label,
-                    uri: Uri::Directory(version.directory).to_string(),
-                    branch: if is_fork { branch } else { 0 },
-                });
-                let is_new = |file: &ReadCap| {
+                let is_new = |file: &&ReadCap| {
                     before.iter().all(|other| other.verify().roots() != file.verify().roots())
                 };
-                before.extend(version.previous.filter(is_new));
+                let previous = version.previous.as_ref().filter(is_new).map(ReadCap::duplicate);
+                before.extend(previous);
+                versions.push(VersionStatus::of(version, if is_fork { branch } else { 0 }));
             }
             (number, files) = (number.saturating_sub(1), before);
         }

@@ -130,7 +130,7 @@ async fn put_record(files: Files, put: Put) -> PutAnswer {
     PutAnswer { at: put.at, answer }
 }
 
-async fn until(clock: Clock, at: Option<Time>) {
+pub(super) async fn until(clock: Clock, at: Option<Time>) {
     match at {
         Some(at) => sleep_until(clock.instant(at)).await,
         None => std::future::pending().await,
