@@ -29,7 +29,7 @@ const SHARES: u32 = 100;
 
 const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;\
 color:#222;background:#fff}table{border-collapse:collapse;font-size:14px}th,td{padding:.15rem .7rem;text-align:right;\
-border-bottom:1px solid #ddd}th:first-child,td:first-child,td.words{text-align:left}pre{background:#f4f4f4;\
+border-bottom:1px solid #ddd;white-space:nowrap}td.words{white-space:normal}th:first-child,td:first-child,td.words{text-align:left}pre{background:#f4f4f4;\
 padding:.7rem;overflow:auto}figure{display:inline-block;width:min(100%,30rem);margin:0 0 1rem}figcaption{font-weight:600}\
 svg{width:100%}svg text{font-size:13px;fill:#444}text.x{text-anchor:middle}text.y{text-anchor:end}\
 .grid{stroke:#e4e4e4}.line{fill:none;stroke-width:2}.theory{fill:none;stroke-width:1.5;stroke-dasharray:6 4}\
@@ -88,9 +88,9 @@ impl Study {
     }
 
     /// The commands that give the same bytes again.
-    fn commands(&self, folder: &Path) -> String {
+    fn commands(&self, verb: &str, folder: &Path) -> String {
         let path = quoted(&folder.join("scenario.toml").display().to_string());
-        let again = |seeds| format!("warren sim run {path} --seeds {seeds} --out again\n");
+        let again = |seeds| format!("warren sim {verb} {path} --seeds {seeds} --out again\n");
         self.seeds().into_iter().map(again).collect()
     }
 }
@@ -134,7 +134,7 @@ fn run(folder: &Path) -> Result<Markup, PageError> {
     Ok(html! {
         p { (summary.seeds) " seeds, " (ENGINE) ", run id " code { (study.id) } "." }
         h2 { "Again" }
-        pre { (study.commands(folder)) }
+        pre { (study.commands("run", folder)) }
         h2 { "Metrics" }
         (metrics(summary))
         (verdict(summary))
@@ -251,7 +251,7 @@ fn sweep(folder: &Path, swept: &Swept) -> Result<Markup, PageError> {
     Ok(html! {
         p { (done.len()) " points over " (swept.keys.join(", ")) ", " (swept.engine) "." }
         h2 { "Again" }
-        pre { @for (point, study) in &done { (study.commands(&folder.join(&point.folder))) } }
+        @if let Some((_, study)) = done.first() { pre { (study.commands("sweep", folder)) } }
         h2 { "Plots" }
         p.legend { "Lines: means over seeds. Bands: 95 % intervals (Student's t)." }
         @for plot in plots.filter(|it| !it.is_empty()) { (plot.draw()) }

@@ -90,6 +90,17 @@ impl Sweep {
         self.axes.iter().map(|it| it.0.as_str())
     }
 
+    /// The whole sweep as a scenario: with a table `sweep`, and whatever came from a command line in it.
+    ///
+    /// # Errors
+    /// When it cannot be written as TOML.
+    pub fn text(&self) -> Result<String, ScenarioError> {
+        let form = |error: toml::ser::Error| ScenarioError::Form(error.to_string());
+        let axes = self.axes.iter().map(|(key, it)| (key.clone(), toml::Value::Array(it.clone())));
+        let sweep = toml::Table::from_iter([("sweep".into(), toml::Value::Table(axes.collect()))]);
+        Ok(format!("{}\n{}", self.base, toml::to_string(&sweep).map_err(form)?))
+    }
+
     /// All combinations, each with its scenario and text.
     ///
     /// # Errors

@@ -67,6 +67,7 @@ impl Sweep {
         let table = sweep::table(&keys, &done);
         fs::write(self.out.join("sweep.csv"), &table)?;
         let points = done.into_iter().map(|it| it.0).collect();
+        fs::write(self.out.join("scenario.toml"), sweep.text()?)?;
         let swept = Swept { engine: ENGINE.into(), keys, points };
         fs::write(self.out.join("sweep.json"), serde_json::to_string_pretty(&swept)? + "\n")?;
         print(format_args!("{}", table.trim_end()))?;
