@@ -1,13 +1,16 @@
 //! Many seeds of one scenario, side by side, and the files that come of them.
 //!
 //! Lives here: sharing seeds among threads, comparing with what is expected, results as text. Does
-//! not live here: one run (`run.rs`), the terminal (`cli.rs`).
+//! not live here: one run (`run.rs`), seeds that are kept as they come (`batch/kept.rs`), the terminal
+//! (`cli.rs`).
 //!
 //! Each seed is a run of its own on one thread; what comes out does not depend on how many run at
 //! once, nor on how fast: no clock has touched it.
 
+mod kept;
+
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
     fs, io,
     path::Path,
@@ -19,11 +22,14 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+pub use self::kept::KeptError;
 use crate::{
+    curve::{Curve, Curves, Distribution, Trend, Trends},
     metric::Metric,
     oracle::Violation,
-    run::{Part, ROWS_HEADING, Report, STORE_ROWS_HEADING, Watcher},
+    run::{Outcomes, Part, ROWS_HEADING, Report, STORE_ROWS_HEADING, Watcher},
     scenario::{Condition, Scenario, ScenarioError},
+    statistics::Interval,
 };
 
 /// How runs ended, the worst of them.
@@ -93,16 +99,34 @@ impl Batch<'_> {
         jobs: usize,
         watcher: impl Fn(u64) -> W + Sync,
     ) -> Result<Vec<Report>, ScenarioError> {
+        self.run_each(seeds, jobs, watcher, |_| Ok(()))
+    }
+
+    /// The same; `each` is given every report as it comes. An error of its ends the batch.
+    ///
+    /// # Errors
+    /// As [`Batch::run`], and those of `each`.
+    pub fn run_each<W: Watcher, E: From<ScenarioError> + Send>(
+        self,
+        seeds: &[u64],
+        jobs: usize,
+        watcher: impl Fn(u64) -> W + Sync,
+        each: impl Fn(&Report) -> Result<(), E> + Sync,
+    ) -> Result<Vec<Report>, E> {
         let next = AtomicUsize::new(0);
         let done = Mutex::new((Vec::new(), None));
         let work = || {
             while let Some(seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let result =
+                let run =
                     self.scenario.run(self.folder, *seed, Part::default(), &mut watcher(*seed));
+                let result = match run {
+                    Ok(Some(report)) => each(&report).map(|()| report),
+                    Ok(None) => return,
+                    Err(error) => Err(error.into()),
+                };
                 let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
                 match result {
-                    Ok(Some(report)) => done.0.push(report),
-                    Ok(None) => return,
+                    Ok(report) => done.0.push(report),
                     Err(error) => {
                         done.1 = Some(error);
                         return;
@@ -134,13 +158,7 @@ impl Batch<'_> {
     /// # Errors
     /// When it holds results of another scenario, or cannot be written.
     pub fn write(self, folder: &Path, wanted: usize, reports: &[Report]) -> io::Result<()> {
-        fs::create_dir_all(folder)?;
-        if let Ok(text) = fs::read_to_string(folder.join("manifest.json"))
-            && serde_json::from_str::<Manifest>(&text).is_ok_and(|it| it.run_id != self.id())
-        {
-            let words = format!("{} holds another scenario's results", folder.display());
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, words));
-        }
+        self.claim(folder)?;
         for file in self.scenario.files() {
             fs::create_dir_all(folder.join(file).parent().unwrap_or(folder))?;
             fs::copy(self.folder.join(file), folder.join(file))?;
@@ -206,7 +224,7 @@ fn seeds_csv(reports: &[Report]) -> String {
     let metrics: Vec<Metric> = reports
         .iter()
         .flat_map(|report| report.metrics.keys().copied())
-        .collect::<std::collections::BTreeSet<_>>()
+        .collect::<BTreeSet<_>>()
         .into_iter()
         .collect();
     let mut text = String::from("seed,hash,events,end_s");
@@ -239,10 +257,91 @@ pub struct Summary {
     pub seeds: usize,
     /// Each metric over the seeds.
     pub metrics: BTreeMap<Metric, Interval>,
+    /// What a closed form says of it, where there is one.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub theory: BTreeMap<Metric, f64>,
+    /// Why an interval says less than it seems to.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub doubts: BTreeMap<Metric, String>,
+    /// How often what ended how, all seeds together.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub outcomes: Outcomes,
+    /// Distributions, all seeds together.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub curves: BTreeMap<Curve, Spread>,
+    /// What changed with time.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub trends: BTreeMap<Trend, Vec<Point>>,
     /// Each expectation, and the seeds that do not meet it.
     pub expect: BTreeMap<Metric, Expected>,
     /// What must never happen and did, by seed.
     pub violations: BTreeMap<u64, Vec<Violation>>,
+}
+
+/// A distribution in a few numbers: seconds, or counts.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Spread {
+    /// How many values.
+    pub count: u64,
+    /// 5 % are lower.
+    pub p5: f64,
+    /// Half are lower.
+    pub p50: f64,
+    /// 95 % are lower.
+    pub p95: f64,
+    /// 99 % are lower.
+    pub p99: f64,
+    /// The highest.
+    pub most: f64,
+}
+
+impl Spread {
+    fn of(curve: Curve, all: &Distribution) -> Self {
+        let at = |share| curve.shown(all.quantile(share));
+        let [p5, p50, p95, p99, most] = [0.05, 0.5, 0.95, 0.99, 1.0].map(at);
+        Self { count: all.len(), p5, p50, p95, p99, most }
+    }
+}
+
+/// A moment of what changes.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Point {
+    /// When.
+    pub x: f64,
+    /// Over the seeds.
+    #[serde(flatten)]
+    pub y: Interval,
+    /// What a closed form says of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub theory: Option<f64>,
+}
+
+/// The distributions of all reports, added up.
+pub fn merged(reports: &[Report]) -> Curves {
+    let mut all = Curves::new();
+    for (curve, one) in reports.iter().flat_map(|report| &report.curves) {
+        all.entry(*curve).or_default().add(one);
+    }
+    all
+}
+
+/// Each trend over the seeds. Its moments are the scenario's and so the same with all.
+fn trends(reports: &[Report]) -> BTreeMap<Trend, Vec<Point>> {
+    let names: BTreeSet<Trend> = reports.iter().flat_map(|it| it.trends.keys().copied()).collect();
+    let at = |of: fn(&Report) -> &Trends, trend: Trend, at: usize| -> Vec<(f64, f64)> {
+        let points = reports.iter().filter_map(|report| of(report).get(&trend)?.get(at));
+        points.copied().collect()
+    };
+    let points = |trend: Trend| {
+        (0..).map_while(move |no| {
+            let seen = at(|it| &it.trends, trend, no);
+            let theory = at(|it| &it.theory_trends, trend, no);
+            let values = |points: &[(f64, f64)]| points.iter().map(|it| it.1).collect::<Vec<_>>();
+            let theory = (!theory.is_empty()).then(|| Interval::of(&values(&theory)).mean);
+            Some(Point { x: seen.first()?.0, y: Interval::of(&values(&seen)), theory })
+        })
+    };
+    names.into_iter().map(|trend| (trend, points(trend).collect())).collect()
 }
 
 /// An expectation.
@@ -254,52 +353,22 @@ pub struct Expected {
     pub failed_seeds: Vec<u64>,
 }
 
-/// A metric over the seeds that gave it.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Interval {
-    /// How many.
-    pub seeds: u32,
-    /// Their mean.
-    pub mean: f64,
-    /// Half the width of the interval that holds the true mean with 95 % (Student's t); missing for
-    /// one seed.
-    pub half_width_95: Option<f64>,
-    /// The lowest.
-    pub least: f64,
-    /// The highest.
-    pub most: f64,
-}
-
-/// 97.5 % of Student's t for 1 to 30 degrees of freedom.
-const STUDENT: [f64; 30] = [
-    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160,
-    2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056,
-    2.052, 2.048, 2.045, 2.042,
-];
-
-impl Interval {
-    fn of(values: &[f64]) -> Self {
-        let seeds = u32::try_from(values.len()).unwrap_or(u32::MAX);
-        let n = f64::from(seeds);
-        let mean = values.iter().sum::<f64>() / n;
-        let squares: f64 = values.iter().map(|it| (it - mean) * (it - mean)).sum();
-        let t = values.len().checked_sub(2).map(|at| STUDENT.get(at).copied().unwrap_or(1.96));
-        Self {
-            seeds,
-            mean,
-            half_width_95: t.map(|t| t * libm::sqrt(squares / (n - 1.0) / n)),
-            least: values.iter().copied().fold(f64::INFINITY, f64::min),
-            most: values.iter().copied().fold(f64::NEG_INFINITY, f64::max),
-        }
-    }
-}
-
 impl Summary {
     /// Of these reports.
     pub fn of(scenario: &Scenario, reports: &[Report]) -> Self {
         let mut values: BTreeMap<Metric, Vec<f64>> = BTreeMap::new();
         for (metric, value) in reports.iter().flat_map(|report| &report.metrics) {
             values.entry(*metric).or_default().push(*value);
+        }
+        let metrics: BTreeMap<Metric, Interval> =
+            values.iter().map(|(metric, it)| (*metric, Interval::of(it))).collect();
+        let mut theory: BTreeMap<Metric, Vec<f64>> = BTreeMap::new();
+        for (metric, value) in reports.iter().flat_map(|report| &report.theory) {
+            theory.entry(*metric).or_default().push(*value);
+        }
+        let mut outcomes = Outcomes::new();
+        for (name, count) in reports.iter().flat_map(|report| &report.outcomes) {
+            *outcomes.entry(name.clone()).or_default() += count;
         }
         let expected = |(metric, condition): (&Metric, &Condition)| {
             let failed = |report: &&Report| !condition.holds(report.metrics.get(metric).copied());
@@ -310,23 +379,14 @@ impl Summary {
         Self {
             verdict: reports.iter().map(|report| report.verdict(scenario)).max(),
             seeds: reports.len(),
-            metrics: values.iter().map(|(metric, it)| (*metric, Interval::of(it))).collect(),
+            doubts: metrics.iter().filter_map(|(it, of)| Some((*it, of.doubt()?))).collect(),
+            metrics,
+            theory: theory.iter().map(|(metric, it)| (*metric, Interval::of(it).mean)).collect(),
+            outcomes,
+            curves: merged(reports).iter().map(|(it, all)| (*it, Spread::of(*it, all))).collect(),
+            trends: trends(reports),
             expect: scenario.expect().iter().map(expected).collect(),
             violations: violations.map(|it| (it.seed, it.violations.clone())).collect(),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_interval_is_students() {
-        let interval = Interval::of(&[1.0, 2.0, 3.0, 4.0]);
-        assert_eq!((interval.mean, interval.least, interval.most), (2.5, 1.0, 4.0));
-        let half = interval.half_width_95.unwrap();
-        assert!((half - 2.054).abs() < 0.001, "{half}");
-        assert_eq!(Interval::of(&[1.0]).half_width_95, None);
     }
 }

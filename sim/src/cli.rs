@@ -5,6 +5,7 @@
 //! Results go to standard output and files, words for people to standard error.
 
 mod progress;
+mod study;
 
 use std::{
     fs,
@@ -24,7 +25,7 @@ use warren_overlay::time::Time;
 
 use self::progress::Show;
 use crate::{
-    batch::{Batch, Manifest, Summary, Verdict},
+    batch::{Batch, KeptError, Manifest, Summary, Verdict},
     net::{HostNo, Line},
     run::{Part, Report, Watcher, seconds},
     scenario::{Scenario, ScenarioError, Span},
@@ -63,6 +64,14 @@ enum Verb {
     Swarm(Swarm),
     /// Print the JSON schema of scenario files
     Schema,
+    /// Run a scenario at all combinations of values of some keys
+    Sweep(study::Sweep),
+    /// Compare two folders of results, seed by seed: B minus A
+    Compare(study::Compare),
+    /// Make one page of a folder of results: tables, plots, the command that gives them again
+    Report(study::Report),
+    /// Begin a scenario of one's own from one that is shipped
+    New(study::New),
 }
 
 #[derive(Args, Debug)]
@@ -122,6 +131,14 @@ struct Swarm {
 #[derive(Clone, Copy, Debug)]
 struct Seeds(u64, u64);
 
+impl Seeds {
+    /// Whether one of them was not run.
+    fn is_missing(self, reports: &[Report]) -> bool {
+        let there = |seed: u64| reports.iter().any(|report| report.seed == seed);
+        (self.0..=self.1).any(|seed| !there(seed))
+    }
+}
+
 impl FromStr for Seeds {
     type Err = &'static str;
 
@@ -170,6 +187,16 @@ impl From<ScenarioError> for Failure {
     }
 }
 
+impl From<KeptError> for Failure {
+    fn from(error: KeptError) -> Self {
+        match error {
+            KeptError::Scenario(error) => error.into(),
+            KeptError::Io(error) => error.into(),
+            KeptError::Form { .. } => Self::Io(io::Error::other(error.to_string())),
+        }
+    }
+}
+
 impl Failure {
     fn code(&self) -> u8 {
         match self {
@@ -201,6 +228,10 @@ pub fn main() -> ExitCode {
         Verb::Validate { quick, json } => checks(quick, json),
         Verb::Swarm(swarm) => swarm.run(&stop),
         Verb::Schema => schema(),
+        Verb::Sweep(sweep) => sweep.run(&stop),
+        Verb::Compare(compare) => compare.run(),
+        Verb::Report(report) => report.run(),
+        Verb::New(new) => new.run(),
     };
     match done {
         Ok(verdict) => ExitCode::from(verdict.code()),
@@ -244,13 +275,7 @@ impl Run {
         let (scenario, text) = Scenario::read(&text, &self.sets).map_err(named)?;
         let folder = folder(&self.scenario);
         let batch = Batch { scenario: &scenario, text: &text, folder };
-        let seeds: Vec<_> = (self.seeds.0..=self.seeds.1).collect();
-        let show = Show::new(scenario.end(), seeds.len(), stop);
-        let reports = batch.run(&seeds, self.jobs.into(), |seed| show.watcher(seed))?;
-        show.finish();
-        if let Some(out) = &self.out {
-            batch.write(out, seeds.len(), &reports)?;
-        }
+        let reports = run_seeds(batch, self.seeds, self.jobs, self.out.as_deref(), stop)?;
         let summary = Summary::of(&scenario, &reports);
         if self.json {
             print(format_args!("{}", serde_json::to_string_pretty(&summary)?))?;
@@ -261,26 +286,55 @@ impl Run {
         for report in reports.iter().filter(|it| it.verdict(&scenario) != Verdict::Passed) {
             failed(report, dir, &self.scenario);
         }
-        if reports.len() < seeds.len() {
+        if self.seeds.is_missing(&reports) {
             return Err(Failure::Interrupted);
         }
         Ok(summary.verdict.unwrap_or(Verdict::Passed))
     }
 }
 
+/// Runs the seeds that `out` does not have yet, and gives all that it has then.
+fn run_seeds(
+    batch: Batch<'_>,
+    seeds: Seeds,
+    jobs: u16,
+    out: Option<&Path>,
+    stop: &Arc<AtomicBool>,
+) -> Result<Vec<Report>, Failure> {
+    let kept = out.map(|out| batch.kept(out)).transpose()?.unwrap_or_default();
+    let seeds: Vec<u64> = (seeds.0..=seeds.1).collect();
+    let missing = seeds.iter().filter(|seed| !kept.contains_key(seed)).count();
+    if missing < seeds.len() {
+        say(format_args!("{} of {} seeds are there already", seeds.len() - missing, seeds.len()));
+    }
+    let show = Show::new(batch.scenario.end(), missing, stop);
+    let watcher = |seed| show.watcher(seed);
+    let reports = match out {
+        Some(out) => batch.run_into(out, kept, &seeds, jobs.into(), watcher)?,
+        None => batch.run(&seeds, jobs.into(), watcher)?,
+    };
+    show.finish();
+    Ok(reports)
+}
+
 /// A summary as a table.
 fn tell(summary: &Summary) -> Result<(), Failure> {
     print(format_args!(
-        "{:<14} {:>12} {:>10} {:>12} {:>12}",
-        "metric", "mean", "+-95 %", "least", "most"
+        "{:<16} {:>12} {:>10} {:>12} {:>12} {:>12}",
+        "metric", "mean", "+-95 %", "least", "most", "theory"
     ))?;
     for (metric, it) in &summary.metrics {
         let half = it.half_width_95.map(|it| format!("{it:.4}")).unwrap_or_default();
         let name = metric.to_string();
-        print(format_args!(
-            "{name:<14} {:>12.4} {half:>10} {:>12.4} {:>12.4}",
+        let theory = summary.theory.get(metric).map(|it| format!("{it:.4}")).unwrap_or_default();
+        let line = format!(
+            "{name:<16} {:>12.4} {half:>10} {:>12.4} {:>12.4} {theory:>12}",
             it.mean, it.least, it.most
-        ))?;
+        );
+        print(format_args!("{}", line.trim_end()))?;
+    }
+    for (name, count) in &summary.outcomes {
+        print(format_args!("{name}: {count}"))?;
     }
     for (metric, it) in &summary.expect {
         let condition = String::from(it.condition);
@@ -298,7 +352,7 @@ fn tell(summary: &Summary) -> Result<(), Failure> {
 fn failed(report: &Report, out: Option<&Path>, scenario: &Path) {
     let seed = report.seed;
     for it in &report.violations {
-        let (oracle, router, what) = (it.oracle, it.router, &it.what);
+        let (oracle, router, what) = (&it.oracle, it.router, &it.what);
         let at = seconds(Time::from_micros(it.at_us));
         say(format_args!("seed {seed}: {oracle}: at {at} s, router {router}: {what}"));
     }
@@ -362,7 +416,7 @@ impl Replay {
         let report = scenario.run(&self.dir, self.seed, part, &mut printer)?;
         let Some(report) = report else { return Err(Failure::Interrupted) };
         for it in &report.violations {
-            let (oracle, router, what) = (it.oracle, it.router, &it.what);
+            let (oracle, router, what) = (&it.oracle, it.router, &it.what);
             let at = seconds(Time::from_micros(it.at_us));
             say(format_args!("{oracle}: at {at} s, router {router}: {what}"));
         }
@@ -423,7 +477,7 @@ impl Swarm {
         let mut worst = Verdict::Passed;
         for failure in &failures {
             worst = worst.max(failure.verdict());
-            let first = failure.violations.first().map_or("", |it| it.oracle);
+            let first = failure.violations.first().map_or("", |it| &it.oracle);
             let seed = failure.seed;
             say(format_args!("seed {seed} failed ({first}); looking for less that still fails"));
             let quiet = || Quiet(Arc::clone(stop));
@@ -433,7 +487,7 @@ impl Swarm {
             let path = self.out.join(&name);
             fs::write(&path, &small.text)?;
             for it in &small.violations {
-                let (oracle, router, what) = (it.oracle, it.router, &it.what);
+                let (oracle, router, what) = (&it.oracle, it.router, &it.what);
                 let at = Duration::from_micros(it.at_us).as_secs_f64();
                 say(format_args!("  {oracle}: at {at} s, router {router}: {what}"));
             }

@@ -3,13 +3,16 @@
 //! Lives here: the event loop that drives whole networks of `warren_router::host::Host`, seeded and
 //! without sleeping. Does not live here: any protocol logic.
 
+pub mod adversary;
 mod apps;
 mod asker;
 pub mod batch;
 mod chance;
 mod churn;
 pub mod cli;
+pub mod compare;
 mod conn;
+pub mod curve;
 mod disk;
 mod files;
 pub mod graph;
@@ -18,14 +21,18 @@ mod latency;
 pub mod metric;
 mod net;
 mod oracle;
+pub mod page;
 mod queue;
 mod replicas;
 pub mod run;
 pub mod scenario;
 mod stand_in;
+pub mod statistics;
 mod stock;
 mod streams;
 pub mod swarm;
+pub mod sweep;
+pub mod template;
 pub mod validate;
 pub mod world;
 

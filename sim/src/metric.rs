@@ -91,6 +91,36 @@ pub enum Metric {
     BlocksRepaired,
     /// Addresses of blocks that neighbours offered each other, 32 bytes each.
     AddressesOffered,
+    /// How unevenly the load lies, 0 to 1: cells moved for others; of graphs, lookups that came by.
+    Gini,
+    /// Share of tunnels whose owner the adversary names, hostile at both ends.
+    BothEnds,
+    /// Share of users or initiators whom the adversary has named rightly by the end.
+    Exposed,
+    /// Share of users that have had a hostile guard by the end.
+    GuardHostile,
+    /// Share of tunnels, or of initiators, for whom the adversary names somebody else.
+    NamedWrongly,
+    /// Share of paths of which the adversary sees what tells him something.
+    Sightings,
+    /// Share of those that show the initiator.
+    Named,
+    /// What one of those leaves open about the initiator: Shannon's, in bits.
+    Entropy,
+    /// The same: minus the logarithm of the best guess.
+    MinEntropy,
+    /// Degree of anonymity: entropy over that of all honest members.
+    Anonymity,
+    /// Share of keys whose holders are all hostile.
+    Captured,
+    /// Share of keys of whose holders one is hostile, or more.
+    Touched,
+    /// Share of holders that are hostile.
+    HostileHolders,
+    /// Proofs that the adversary makes for one key.
+    Proofs,
+    /// Tries of a lookup that were swallowed, on average.
+    Swallowed,
 }
 
 impl Metric {
@@ -112,6 +142,21 @@ impl Metric {
                 | Self::Online
                 | Self::BlocksRepaired
                 | Self::AddressesOffered
+                | Self::Gini
+                | Self::BothEnds
+                | Self::Exposed
+                | Self::GuardHostile
+                | Self::NamedWrongly
+                | Self::Sightings
+                | Self::Named
+                | Self::Entropy
+                | Self::MinEntropy
+                | Self::Anonymity
+                | Self::Captured
+                | Self::Touched
+                | Self::HostileHolders
+                | Self::Proofs
+                | Self::Swallowed
         )
     }
 }

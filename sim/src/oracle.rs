@@ -23,6 +23,7 @@
 mod leaks;
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
@@ -58,10 +59,10 @@ const PARTS: usize = 20;
 const VIOLATIONS_MAX: usize = 16;
 
 /// Something that must never happen.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 pub struct Violation {
     /// Which oracle spoke.
-    pub oracle: &'static str,
+    pub oracle: Cow<'static, str>,
     /// Whether something bad happened, rather than something good not.
     pub safety: bool,
     /// When, in microseconds.
@@ -132,6 +133,7 @@ impl Oracle {
         what: String,
     ) {
         if self.violations.len() < VIOLATIONS_MAX && self.told.insert((oracle, router)) {
+            let oracle = oracle.into();
             self.violations.push(Violation { oracle, safety, at_us: at.as_micros(), router, what });
         }
     }

@@ -8,23 +8,29 @@ mod measure;
 mod store;
 mod wire;
 
-use std::{fmt::Write as _, time::Duration};
+use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 
+use serde::{Deserialize, Serialize};
 use warren_overlay::{crypto::suite::Suite, time::Time};
 
 use crate::{
-    graph::Lookups,
+    adversary::Outcome,
+    curve::{Curves, Trends},
+    graph::Graph,
     metric::{Metric, Metrics},
     net::{HostNo, Line},
     oracle::Violation,
-    scenario::{Routing, Scenario, ScenarioError},
+    scenario::{Routing, RoutingNetwork, Scenario, ScenarioError},
     streams::Streams,
 };
 
 pub(crate) use wire::Plan;
 
+/// How often something ended how, by its name: adds up exactly over seeds.
+pub type Outcomes = BTreeMap<String, u64>;
+
 /// What came of one seed. No clock but the virtual one has touched it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct Report {
     /// The seed.
     pub seed: u64,
@@ -33,9 +39,20 @@ pub struct Report {
     /// Events handled; of graphs, lookups walked.
     pub events: u64,
     /// When it ended.
+    #[serde(with = "micros")]
     pub end: Time,
     /// What was measured.
     pub metrics: Metrics,
+    /// What a closed form says of the same, where there is one.
+    pub theory: Metrics,
+    /// Distributions.
+    pub curves: Curves,
+    /// What changed with time.
+    pub trends: Trends,
+    /// What a closed form says of the same.
+    pub theory_trends: Trends,
+    /// How wishes, errands to the store and lookups ended.
+    pub outcomes: Outcomes,
     /// One line per wish, for people and their tools; without a heading.
     pub rows: String,
     /// The same for errands to the store.
@@ -107,37 +124,89 @@ impl Scenario {
 impl Routing {
     fn run(&self, seed: u64, watcher: &mut dyn Watcher) -> Result<Option<Report>, ScenarioError> {
         let streams = Streams::new(seed);
-        let network = self.network;
-        let graph =
-            network.rule.graph(network.routers, network.degree, &mut streams.of("links", 0));
-        let mut graph = graph.map_err(|error| ScenarioError::Form(error.to_string()))?;
+        if let Some(attack) = &self.adversary {
+            let outcome = attack.run(self, streams, watcher)?;
+            return Ok(outcome.map(|outcome| attacked(seed, outcome)));
+        }
+        let mut graph = self.graph(streams)?;
         graph.kill(self.dead, &mut streams.of("dead", 0));
         if !watcher.progress(Time::ZERO, 0) {
             return Ok(None);
         }
-        let lookups = Lookups {
-            count: self.lookups.count,
-            budget: self.lookups.budget,
-            holders: self.lookups.holders as usize,
-            backtrack: true,
-        };
-        let tally = graph.look_up(lookups, &mut streams.of("lookups", 0));
+        let tally = graph.look_up(self.lookups(), &mut streams.of("lookups", 0));
         let mut hasher = blake3::Hasher::new();
         for count in [&[tally.lookups, tally.found], &tally.hops[..]].concat() {
             hasher.update(&count.to_le_bytes());
         }
         let mut metrics = measure::lookups(&graph, &tally);
         metrics.insert(Metric::Success, tally.success());
+        let failed = tally.lookups - tally.found;
         Ok(Some(Report {
             seed,
             hash: *hasher.finalize().as_bytes(),
             events: tally.lookups,
             end: Time::ZERO,
             metrics,
-            rows: String::new(),
-            store_rows: String::new(),
-            violations: Vec::new(),
+            curves: measure::lookup_curves(&tally),
+            outcomes: counted([
+                ("found", tally.found),
+                ("hops spent", tally.spent),
+                ("nowhere left to go", failed - tally.spent),
+            ]),
+            ..Report::default()
         }))
+    }
+
+    /// The graph of one seed: the same whoever is hostile on it.
+    pub(crate) fn graph(&self, streams: Streams) -> Result<Graph, ScenarioError> {
+        let RoutingNetwork { routers, degree, rule } = self.network;
+        let graph = rule.graph(routers, degree, &mut streams.of("links", 0));
+        graph.map_err(|error| ScenarioError::Form(error.to_string()))
+    }
+}
+
+/// What an adversary's run gives.
+fn attacked(seed: u64, outcome: Outcome) -> Report {
+    let Outcome { events, metrics, theory, curves, trends, theory_trends, outcomes } = outcome;
+    let mut hasher = blake3::Hasher::new();
+    for value in metrics.values() {
+        hasher.update(&value.to_bits().to_le_bytes());
+    }
+    for (x, y) in trends.values().flatten() {
+        hasher.update(&x.to_bits().to_le_bytes()).update(&y.to_bits().to_le_bytes());
+    }
+    let hash = *hasher.finalize().as_bytes();
+    Report {
+        seed,
+        hash,
+        events,
+        metrics,
+        theory,
+        curves,
+        trends,
+        theory_trends,
+        outcomes,
+        ..Report::default()
+    }
+}
+
+/// Names and counts, without those of nothing.
+pub(crate) fn counted<const N: usize>(counts: [(&str, u64); N]) -> Outcomes {
+    let some = counts.into_iter().filter(|it| it.1 > 0);
+    some.map(|(name, count)| (name.to_owned(), count)).collect()
+}
+
+/// Times as microseconds.
+mod micros {
+    use serde::{Deserialize, Deserializer, Serializer};
+    use warren_overlay::time::Time;
+
+    pub(super) fn serialize<S: Serializer>(time: &Time, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(time.as_micros())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Time, D::Error> {
+        u64::deserialize(from).map(Time::from_micros)
     }
 }
 

@@ -22,8 +22,9 @@ pub use self::{
     units::{Condition, Size, Span, UnitError},
 };
 use crate::{
+    adversary::Attack,
     chance::Times,
-    graph::Rule,
+    graph::{Lookups, Rule},
     latency::{Latency, Matrix},
     metric::Metric,
 };
@@ -51,7 +52,7 @@ pub enum ScenarioError {
     },
 }
 
-fn value(key: &'static str, why: impl Into<String>) -> ScenarioError {
+pub(crate) fn value(key: &'static str, why: impl Into<String>) -> ScenarioError {
     ScenarioError::Value { key, why: why.into() }
 }
 
@@ -364,9 +365,19 @@ pub struct Routing {
     pub dead: f64,
     /// Holders, disks and members that come and go, for weeks, instead of lookups that happen at once.
     pub keep: Option<Keep>,
+    /// Who watches or meddles, instead of lookups that nobody disturbs.
+    pub adversary: Option<Attack>,
     /// What every seed's metrics must be.
     #[serde(default)]
     pub expect: BTreeMap<Metric, Condition>,
+}
+
+impl Routing {
+    /// The walks.
+    pub(crate) const fn lookups(&self) -> Lookups {
+        let LookupKeys { count, budget, holders } = self.lookups;
+        Lookups { count, budget, holders: holders as usize, backtrack: true }
+    }
 }
 
 /// Nodes and links.
@@ -383,12 +394,15 @@ pub struct RoutingNetwork {
     pub rule: Rule,
 }
 
+/// Links where nothing is said of them.
+pub(crate) const DEGREE: u32 = 20;
+
 fn default_degree() -> u32 {
-    20
+    DEGREE
 }
 
 /// Walks.
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LookupKeys {
     /// How many.
@@ -419,6 +433,9 @@ impl Scenario {
     pub fn read(text: &str, sets: &[String]) -> Result<(Self, String), ScenarioError> {
         let form = |error: toml::de::Error| ScenarioError::Form(error.to_string());
         let mut table: toml::Table = text.parse().map_err(form)?;
+        if table.contains_key("sweep") {
+            return Err(value("sweep", "is for `warren sim sweep`, which runs all its points"));
+        }
         let text = if sets.is_empty() {
             text.to_owned()
         } else {
@@ -479,7 +496,7 @@ impl Scenario {
 }
 
 /// Puts one `key=value` into a table. A value that is no TOML is taken as text.
-fn apply(table: &mut toml::Table, set: &str) -> Result<(), ScenarioError> {
+pub(crate) fn apply(table: &mut toml::Table, set: &str) -> Result<(), ScenarioError> {
     let bad = |why: &str| ScenarioError::Form(format!("--set {set}: {why}"));
     let (key, text) = set.split_once('=').ok_or_else(|| bad("say key=value"))?;
     let parsed = format!("v = {text}").parse::<toml::Table>().ok();

@@ -227,8 +227,8 @@ impl Failure {
     }
 
     /// The oracle that spoke first.
-    fn oracle(&self) -> &'static str {
-        self.violations.first().map_or("", |it| it.oracle)
+    fn oracle(&self) -> &str {
+        self.violations.first().map_or("", |it| &it.oracle)
     }
 
     /// The smallest scenario found that still makes the same oracle speak: shorter, with fewer

@@ -1,11 +1,13 @@
 //! Does the simulator reproduce what is known? Closed forms, exact values, published tables.
 //!
-//! Lives here: the list of checks. Does not live here: how each is simulated (`checks.rs`).
+//! Lives here: the list of checks. Does not live here: how each is simulated (`checks.rs`,
+//! `attacks.rs`, `fidelities.rs`).
 //!
 //! An *exact* check has a value that theory gives: what is simulated must lie within three standard
 //! errors *and* within 1 % of it. A *table* check compares with a table that another program made,
 //! which has an error of its own: both count, and twice its own on top of the 1 %. A *bound* is what this project promises.
 
+mod attacks;
 mod checks;
 mod fidelities;
 

@@ -6,6 +6,8 @@ use warren_sim::{
     batch::{Batch, Verdict},
     scenario::Scenario,
     swarm::{self, Blind},
+    sweep::Sweep,
+    template::TEMPLATES,
 };
 
 const SMALL: &str = include_str!("../scenarios/small.toml");
@@ -103,9 +105,18 @@ fn shipped_scenarios_can_be_read() {
     for (name, bytes) in files(&folder) {
         count += 1;
         let text = String::from_utf8(bytes).unwrap();
-        read(&text, &[]).unwrap_or_else(|error| panic!("{name}: {error}"));
+        match Sweep::read(&text, &[], &[]).and_then(|sweep| sweep.points()) {
+            Ok(points) => assert!(points.len() > 1, "{name}"),
+            Err(_) if !text.contains("[sweep]") => {
+                _ = read(&text, &[]).unwrap_or_else(|error| panic!("{name}: {error}"))
+            }
+            Err(error) => panic!("{name}: {error}"),
+        }
+        let template = TEMPLATES.iter().find(|it| format!("{}.toml", it.name) == name);
+        assert_eq!(template.map(|it| it.text), Some(&*text), "{name} is a template");
+        assert!(text.starts_with("# "), "{name} says first what it is");
     }
-    assert!(count >= 5, "{count}");
+    assert_eq!(count, TEMPLATES.len());
 }
 
 // Healing is demanded by `warren sim swarm` and not here: about one seed in twenty-five still finds

@@ -6,6 +6,7 @@
 use warren_overlay::{id::Location, rng::Rng};
 
 use super::Graph;
+use crate::curve::Distribution;
 
 /// Nodes already asked by a walk; emptied in no time.
 #[derive(Debug)]
@@ -63,10 +64,14 @@ pub struct Tally {
     pub found: u64,
     /// Of those found: how many took so many hops.
     pub hops: Vec<u64>,
+    /// How many gave up after as many hops as they may take; others had nowhere left to go.
+    pub spent: u64,
+    /// How many came by each node, those that ended there included, and not its own.
+    pub load: Vec<u64>,
 }
 
 impl Tally {
-    fn note(&mut self, hops: Option<u32>) {
+    pub(crate) fn note(&mut self, hops: Option<u32>) {
         self.lookups += 1;
         if let Some(hops) = hops {
             self.found += 1;
@@ -86,6 +91,11 @@ impl Tally {
         self.found += other.found;
         self.hops.resize(self.hops.len().max(other.hops.len()), 0);
         for (count, more) in self.hops.iter_mut().zip(&other.hops) {
+            *count += more;
+        }
+        self.spent += other.spent;
+        self.load.resize(self.load.len().max(other.load.len()), 0);
+        for (count, more) in self.load.iter_mut().zip(&other.load) {
             *count += more;
         }
     }
@@ -109,6 +119,12 @@ impl Tally {
         (mean, libm::sqrt(variance.max(0.0) / n))
     }
 
+    /// Hops of those found.
+    pub(crate) fn distribution(&self) -> Distribution {
+        let hops = (0u64..).zip(&self.hops).map(|(hops, count)| (hops, *count));
+        Distribution::of_counts(hops.filter(|it| it.1 > 0))
+    }
+
     /// Hops within which this share of those found stayed.
     #[expect(
         clippy::cast_precision_loss,
@@ -127,16 +143,31 @@ impl Tally {
     }
 }
 
+/// Who looks for what, and who has it.
+#[derive(Clone, Debug)]
+pub(crate) struct Errand {
+    pub(crate) from: u32,
+    pub(crate) key: Location,
+    /// Those of the closest that live.
+    pub(crate) holders: Vec<u32>,
+}
+
 /// Room that walks of one graph share.
 #[derive(Debug)]
 pub(crate) struct Walker {
     marks: Marks,
     back: Vec<u32>,
+    trail: Vec<u32>,
 }
 
 impl Walker {
     pub(crate) fn new(graph: &Graph) -> Self {
-        Self { marks: Marks::new(graph.len() as usize), back: Vec::new() }
+        Self { marks: Marks::new(graph.len() as usize), back: Vec::new(), trail: Vec::new() }
+    }
+
+    /// The nodes that the last walk came to, in order and none twice, without the one it began at.
+    pub(crate) fn trail(&self) -> &[u32] {
+        &self.trail
     }
 
     /// Walks from `from` until one of `holders` is reached; `far` says how far a node is.
@@ -150,8 +181,22 @@ impl Walker {
         holders: &[u32],
         far: impl Fn(u32) -> u64,
     ) -> Option<u32> {
+        self.walk_around(graph, from, lookups, (holders, &[]), far)
+    }
+
+    /// The same, without coming to any of `around`.
+    pub(crate) fn walk_around(
+        &mut self,
+        graph: &Graph,
+        from: u32,
+        lookups: Lookups,
+        (holders, around): (&[u32], &[u32]),
+        far: impl Fn(u32) -> u64,
+    ) -> Option<u32> {
         self.marks.clear();
         self.back.clear();
+        self.trail.clear();
+        around.iter().for_each(|node| self.marks.add(*node));
         let mut here = from;
         let mut hops = 0;
         loop {
@@ -168,6 +213,7 @@ impl Walker {
                     }
                     hops += 1;
                     self.back.push(here);
+                    self.trail.push(next);
                     here = next;
                 }
                 _ if lookups.backtrack => here = self.back.pop()?,
@@ -181,24 +227,39 @@ impl Graph {
     /// Looks up keys of chance from living nodes of chance. Keys whose holders are all dead count as
     /// not found: that is what a reader sees.
     pub fn look_up(&self, lookups: Lookups, rng: &mut Rng) -> Tally {
-        let mut tally = Tally::default();
+        let mut tally = Tally { load: vec![0; self.places.len()], ..Tally::default() };
         let mut walker = Walker::new(self);
         if self.dead.iter().all(|dead| *dead) {
             return tally;
         }
         for _ in 0..lookups.count {
-            let from = loop {
-                let from = u32::try_from(rng.below(self.len().into())).unwrap_or(0);
-                if !self.is_dead(from) {
-                    break from;
-                }
-            };
-            let key = Location(rng.below(u64::MAX));
-            let mut holders = self.closest(key, lookups.holders);
-            holders.retain(|node| !self.is_dead(*node));
+            let Errand { from, key, holders } = self.errand(lookups, rng);
             let far = |node| self.place(node).distance(key);
-            tally.note(walker.walk(self, from, lookups, &holders, far));
+            let hops = walker.walk(self, from, lookups, &holders, far);
+            // Going back costs nothing, so a walk that spent its hops came to as many nodes.
+            tally.spent +=
+                u64::from(hops.is_none() && walker.trail().len() as u64 >= lookups.budget.into());
+            for node in walker.trail() {
+                if let Some(load) = tally.load.get_mut(*node as usize) {
+                    *load += 1;
+                }
+            }
+            tally.note(hops);
         }
         tally
+    }
+
+    /// A lookup of chance, from a living node; there must be one.
+    pub(crate) fn errand(&self, lookups: Lookups, rng: &mut Rng) -> Errand {
+        let from = loop {
+            let from = u32::try_from(rng.below(self.len().into())).unwrap_or(0);
+            if !self.is_dead(from) {
+                break from;
+            }
+        };
+        let key = Location(rng.below(u64::MAX));
+        let mut holders = self.closest(key, lookups.holders);
+        holders.retain(|node| !self.is_dead(*node));
+        Errand { from, key, holders }
     }
 }

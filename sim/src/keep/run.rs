@@ -16,9 +16,10 @@ use super::{
     ring::Seat,
 };
 use crate::{
+    curve::{Trend, Trends},
     metric::{Metric, Metrics},
     queue::Queue,
-    run::{Report, Watcher, seconds},
+    run::{Outcomes, Report, Watcher, counted, seconds},
     scenario::{Keep, Routing},
     streams::Streams,
 };
@@ -107,9 +108,10 @@ pub(crate) fn run(
         events,
         end,
         metrics: days.metrics(),
-        rows: String::new(),
+        trends: Trends::from([(Trend::Retention, days.retention())]),
+        outcomes: days.outcomes(),
         store_rows: days.rows,
-        violations: Vec::new(),
+        ..Report::default()
     })
 }
 
@@ -232,6 +234,28 @@ impl Days<'_> {
         }
         let items = u32::try_from(self.addresses.len()).unwrap_or(u32::MAX);
         self.sweeps.push((found, there, items));
+    }
+
+    /// Found of what was stored, by days.
+    fn retention(&self) -> Vec<(f64, f64)> {
+        let sweeps = self.keep.sweeps.iter().zip(&self.sweeps);
+        let mut points: Vec<_> = sweeps
+            .map(|(at, (found, _, items))| {
+                (at.0.as_secs_f64() / 86_400.0, f64::from(*found) / f64::from((*items).max(1)))
+            })
+            .collect();
+        points.sort_by(|a, b| a.0.total_cmp(&b.0));
+        points
+    }
+
+    /// How the lookups of all sweeps ended.
+    fn outcomes(&self) -> Outcomes {
+        let sum = |of: fn(&(u32, u32, u32)) -> u32| self.sweeps.iter().map(of).map(u64::from).sum();
+        counted([
+            ("found", sum(|it| it.0)),
+            ("there but not found", sum(|it| it.1.saturating_sub(it.0))),
+            ("lost", sum(|it| it.2 - it.1)),
+        ])
     }
 
     #[expect(clippy::cast_precision_loss, reason = "counts below 2^52")]

@@ -4,11 +4,13 @@ use std::{fmt::Write as _, time::Duration};
 
 use warren_overlay::time::Time;
 
-use super::seconds;
+use super::{Outcomes, seconds};
 use crate::{
     apps::{Fetch, Outcome},
+    curve::{Curve, Curves, Distribution},
     graph::{Graph, Lookups, Tally},
     metric::{Metric, Metrics, quantile},
+    statistics::gini,
     stock::{Ended, Errand, Trip},
     world::World,
 };
@@ -17,6 +19,7 @@ use crate::{
 pub(super) fn lookups(graph: &Graph, tally: &Tally) -> Metrics {
     let mut metrics =
         Metrics::from([(Metric::Found, tally.success()), (Metric::Degree, graph.mean_degree())]);
+    metrics.extend(gini(tally.load.iter().copied()).map(|it| (Metric::Gini, it)));
     if tally.found > 0 {
         metrics.insert(Metric::Hops, tally.mean_hops().0);
         metrics.insert(Metric::HopsP99, tally.hops_quantile(0.99).into());
@@ -24,8 +27,17 @@ pub(super) fn lookups(graph: &Graph, tally: &Tally) -> Metrics {
     metrics
 }
 
+/// The distributions of lookups over a graph.
+pub(super) fn lookup_curves(tally: &Tally) -> Curves {
+    let mut curves = Curves::from([(Curve::Load, Distribution::of(tally.load.iter().copied()))]);
+    if tally.found > 0 {
+        curves.insert(Curve::Hops, tally.distribution());
+    }
+    curves
+}
+
 /// The metrics of a run that is over; `waits` are the seconds that routers took to be ready.
-pub(super) fn metrics(world: &mut World, waits: Vec<f64>) -> Metrics {
+pub(super) fn metrics(world: &mut World, waits: &[f64]) -> Metrics {
     let padding = world.padding();
     let world = &*world;
     let graph = world.ring();
@@ -49,20 +61,18 @@ pub(super) fn metrics(world: &mut World, waits: Vec<f64>) -> Metrics {
     metrics.insert(Metric::Fetches, number(over.len()));
     #[expect(clippy::cast_precision_loss, reason = "a count of cells is below 2^52")]
     metrics.insert(Metric::CellsRelayed, relayed as f64);
+    // Of cells, and not of lookups over the graph.
+    metrics.remove(&Metric::Gini);
+    metrics.extend(gini(loads(world)).map(|it| (Metric::Gini, it)));
     if living > 0 {
         metrics.insert(Metric::Ready, f64::from(world.ready()) / number(living));
     }
     if !over.is_empty() {
         metrics.insert(Metric::Success, number(done.len()) / number(over.len()));
     }
-    let times = |of: fn(&Fetch) -> Option<Duration>| -> Vec<f64> {
-        done.iter().filter_map(|fetch| Some(of(fetch)?.as_secs_f64())).collect()
-    };
-    let first = times(|fetch| Some(fetch.first?.since(fetch.asked)));
-    let last = times(|fetch| Some(fetch.last.since(fetch.asked)));
-    let stall = times(|fetch| Some(fetch.stall));
+    let [first, last, stall] = waited(world);
     let quantiles = [
-        (waits, &[(Metric::ReadyP50, 0.5), (Metric::ReadyP95, 0.95)][..]),
+        (waits.to_vec(), &[(Metric::ReadyP50, 0.5), (Metric::ReadyP95, 0.95)][..]),
         (first, &[(Metric::FirstP50, 0.5), (Metric::FirstP95, 0.95), (Metric::FirstP99, 0.99)]),
         (last, &[(Metric::DoneP50, 0.5), (Metric::DoneP95, 0.95), (Metric::DoneP99, 0.99)]),
         (stall, &[(Metric::StallP99, 0.99), (Metric::StallMax, 1.0)]),
@@ -75,6 +85,85 @@ pub(super) fn metrics(world: &mut World, waits: Vec<f64>) -> Metrics {
     }
     metrics.extend(store(world));
     metrics
+}
+
+/// Seconds of the wishes that were fulfilled: to the first byte, to the last, and the longest wait.
+fn waited(world: &World) -> [Vec<f64>; 3] {
+    let done = || world.fetches().iter().filter(|fetch| fetch.done());
+    let times = |of: fn(&Fetch) -> Option<Duration>| -> Vec<f64> {
+        done().filter_map(|fetch| Some(of(fetch)?.as_secs_f64())).collect()
+    };
+    [
+        times(|fetch| Some(fetch.first?.since(fetch.asked))),
+        times(|fetch| Some(fetch.last.since(fetch.asked))),
+        times(|fetch| Some(fetch.stall)),
+    ]
+}
+
+/// Cells that each living router moved for others.
+fn loads(world: &World) -> impl Iterator<Item = u64> {
+    world.net.hosts().map(|(_, host)| host.cells_relayed())
+}
+
+/// Distributions of a run that is over; `waits` as for [`metrics`].
+pub(super) fn curves(world: &World, waits: &[f64]) -> Curves {
+    let [first, last, stall] = waited(world);
+    let store = |wanted: fn(Errand) -> bool| -> Vec<f64> {
+        let done = world.stock().trips().iter();
+        let done = done.filter(|trip| wanted(trip.errand) && trip.how == Ended::Done);
+        done.map(|trip| trip.ended.since(trip.asked).as_secs_f64()).collect()
+    };
+    let puts = store(|errand| errand == Errand::Put);
+    let gets = store(|errand| errand == Errand::Get);
+    let times = [
+        (Curve::Ready, waits),
+        (Curve::First, &first),
+        (Curve::Done, &last),
+        (Curve::Stall, &stall),
+        (Curve::Put, &puts),
+        (Curve::Get, &gets),
+    ];
+    let some = times.into_iter().filter(|it| !it.1.is_empty());
+    let mut curves: Curves =
+        some.map(|(curve, times)| (curve, Distribution::of_seconds(times))).collect();
+    curves.insert(Curve::Load, Distribution::of(loads(world)));
+    curves
+}
+
+/// How often wishes and errands to the store ended how.
+pub(super) fn outcomes(world: &World) -> Outcomes {
+    let mut outcomes = Outcomes::new();
+    let mut count = |name: String| *outcomes.entry(name).or_default() += 1;
+    for fetch in world.fetches() {
+        count(format!("{}: {}", fetch.purpose.kind, outcome(fetch.outcome)));
+    }
+    for trip in world.stock().trips() {
+        count(format!("{}: {}", errand(trip.errand), ended(trip.how)));
+    }
+    outcomes
+}
+
+/// The names that rows and counts have.
+fn outcome(outcome: Outcome) -> String {
+    match outcome {
+        Outcome::Pending => "pending".into(),
+        Outcome::Done => "done".into(),
+        Outcome::Wrong => "wrong".into(),
+        Outcome::Cut => "cut".into(),
+        Outcome::Failed(failure) => format!("{failure:?}").to_lowercase(),
+    }
+}
+
+fn errand(errand: Errand) -> String {
+    match errand {
+        Errand::Put => "put".into(),
+        Errand::Get => "get".into(),
+        Errand::Sweep(no) => format!("sweep-{no}"),
+    }
+}
+
+fn ended(how: Ended) -> String {
+    format!("{how:?}").to_lowercase()
 }
 
 /// What came of errands to the store: nothing where there were none.
@@ -149,11 +238,7 @@ pub(super) fn store_rows(world: &World) -> String {
     let mut text = String::new();
     let seed = world.setup().seed;
     for (no, trip) in world.stock().trips().iter().enumerate() {
-        let kind = match trip.errand {
-            Errand::Put => "put".into(),
-            Errand::Get => "get".into(),
-            Errand::Sweep(no) => format!("sweep-{no}"),
-        };
+        let kind = errand(trip.errand);
         // Writing to text cannot fail.
         let _ = writeln!(
             text,
@@ -166,7 +251,7 @@ pub(super) fn store_rows(world: &World) -> String {
             trip.asks.0,
             trip.asks.1,
             trip.copies,
-            format!("{:?}", trip.how).to_lowercase(),
+            ended(trip.how),
         );
     }
     text
@@ -178,13 +263,7 @@ pub(super) fn rows(world: &World) -> String {
     let seed = world.setup().seed;
     for (no, fetch) in world.fetches().iter().enumerate() {
         let first = fetch.first.map(seconds).unwrap_or_default();
-        let outcome = match fetch.outcome {
-            Outcome::Pending => "pending".into(),
-            Outcome::Done => "done".into(),
-            Outcome::Wrong => "wrong".into(),
-            Outcome::Cut => "cut".into(),
-            Outcome::Failed(failure) => format!("{failure:?}").to_lowercase(),
-        };
+        let outcome = outcome(fetch.outcome);
         // Writing to text cannot fail.
         let _ = writeln!(
             text,

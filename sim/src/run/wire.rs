@@ -514,16 +514,19 @@ impl<'a> Run<'a> {
         let waited = |(start, ready): (&Option<Time>, &Option<Time>)| {
             Some((*ready)?.since((*start)?).as_secs_f64())
         };
-        let waits = self.started.iter().zip(&self.ready).filter_map(waited).collect();
+        let waits: Vec<f64> = self.started.iter().zip(&self.ready).filter_map(waited).collect();
         Report {
             seed: world.setup().seed,
             hash: world.net.hash(),
             events: world.net.events(),
             end: world.net.time(),
-            metrics: measure::metrics(world, waits),
+            metrics: measure::metrics(world, &waits),
+            curves: measure::curves(world, &waits),
+            outcomes: measure::outcomes(world),
             rows: measure::rows(world),
             store_rows: measure::store_rows(world),
             violations: self.oracle.take(),
+            ..Report::default()
         }
     }
 }

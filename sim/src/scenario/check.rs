@@ -145,6 +145,9 @@ impl Routing {
         if let Some(keep) = &self.keep {
             keep.check(routers, self.network.rule, self.dead)?;
         }
+        if let Some(attack) = &self.adversary {
+            attack.check(self)?;
+        }
         match self.expect.keys().find(|metric| !metric.is_of_routing()) {
             Some(metric) => {
                 Err(value("expect", format!("`{metric}` is no metric of this fidelity")))

@@ -15,7 +15,7 @@ use crate::{
     queue::Queue,
 };
 
-type Make = Box<dyn Fn() -> Vec<Check>>;
+pub(super) type Make = Box<dyn Fn() -> Vec<Check>>;
 
 /// Every check of this depth, in the order of showing.
 pub(super) fn all(depth: Depth) -> Vec<Make> {
@@ -39,6 +39,7 @@ pub(super) fn all(depth: Depth) -> Vec<Make> {
         checks.push(Box::new(move || vec![loss(row)]));
     }
     checks.push(Box::new(|| vec![terminus()]));
+    checks.extend(super::attacks::all());
     checks.push(Box::new(|| ours(10_000, 5.6, 4)));
     if full {
         checks.push(Box::new(|| ours(100_000, 8.3, 4)));

@@ -1,0 +1,184 @@
+//! Adversaries: who watches or meddles, from a position of his own.
+//!
+//! Lives here: the list of them, and what they have in common. One file each:
+//!
+//! | part | what |
+//! |---|---|
+//! | keys | what a scenario says of it, `[adversary]` with its `kind` |
+//! | [`Adversary::Sight`] | everything that its position shows, and nothing else reaches it |
+//! | the adversary | what it makes of what it sees: a guess, or what it does |
+//! | the stage | who is who; makes sights, and judges guesses |
+//! | theory | what a closed form says of the same, where there is one |
+//!
+//! The stage knows the truth and the adversary does not: a guess is made from sights alone. Numbers of
+//! routers, users and tunnels in sights are names; nothing follows from their order.
+
+mod droppers;
+mod ends;
+mod predecessor;
+mod sybil;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use self::{
+    droppers::Droppers,
+    ends::Ends,
+    predecessor::{Paths, Predecessor},
+    sybil::Sybil,
+};
+use crate::{
+    curve::{Curves, Trends},
+    graph::Rule,
+    metric::{Metric, Metrics},
+    run::{Outcomes, Watcher},
+    scenario::{LookupKeys, Routing, ScenarioError, value},
+    streams::Streams,
+};
+
+/// Who watches or meddles.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, Serialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Attack {
+    /// Hostile routers at both ends of tunnels compare times.
+    Ends(Ends),
+    /// Hostile routers note who was before them, round after round.
+    Predecessor(Predecessor),
+    /// Identities near one key.
+    Sybil(Sybil),
+    /// Hostile routers swallow requests.
+    Droppers(Droppers),
+}
+
+/// Somebody who is told what his position shows.
+trait Adversary {
+    /// What it shows.
+    type Sight;
+    /// What is made of it.
+    type Guess;
+
+    /// Something is seen.
+    fn see(&mut self, sight: Self::Sight);
+
+    /// Whether all that was seen says something.
+    fn guess(&self) -> Option<Self::Guess>;
+}
+
+/// What came of one seed.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Outcome {
+    pub(crate) events: u64,
+    pub(crate) metrics: Metrics,
+    pub(crate) theory: Metrics,
+    pub(crate) curves: Curves,
+    pub(crate) trends: Trends,
+    pub(crate) theory_trends: Trends,
+    pub(crate) outcomes: Outcomes,
+}
+
+impl Attack {
+    /// Whether its keys make sense in a network of so many routers, and the others are of use.
+    pub(crate) fn check(&self, routing: &Routing) -> Result<(), ScenarioError> {
+        let routers = routing.network.routers;
+        if routing.keep.is_some() || routing.dead > 0.0 {
+            return Err(value("adversary", "goes without `keep` and `dead`"));
+        }
+        if let Self::Droppers(it) = self {
+            return it.check(routers);
+        }
+        let plain = routing.network.degree == crate::scenario::DEGREE
+            && routing.network.rule == Rule::default()
+            && routing.lookups == LookupKeys::default();
+        if !plain {
+            let why = "this adversary looks at no links: degree, rule and lookups are of no use";
+            return Err(value("adversary", why));
+        }
+        match self {
+            Self::Ends(it) => it.check(routers),
+            Self::Predecessor(it) => it.check(routers),
+            Self::Sybil(it) => it.check(routers),
+            Self::Droppers(_) => Ok(()),
+        }
+    }
+
+    /// Runs one seed; `None` if the watcher ended it.
+    ///
+    /// # Errors
+    /// When there is no such graph.
+    pub(crate) fn run(
+        &self,
+        routing: &Routing,
+        streams: Streams,
+        watcher: &mut dyn Watcher,
+    ) -> Result<Option<Outcome>, ScenarioError> {
+        let routers = routing.network.routers;
+        Ok(match self {
+            Self::Ends(it) => it.run(routers, streams, watcher),
+            Self::Predecessor(it) => it.run(routers, streams, watcher),
+            Self::Sybil(it) => it.run(routers, streams, watcher),
+            Self::Droppers(it) => it.run(routing, &routing.graph(streams)?, streams, watcher),
+        })
+    }
+}
+
+/// How many of `routers` are hostile; refuses shares that leave nobody honest, or nobody hostile.
+fn hostile(share: f64, routers: u32) -> Result<u32, ScenarioError> {
+    let count = libm::round(share * f64::from(routers));
+    if (1.0..f64::from(routers)).contains(&count) {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "below routers"
+        )]
+        Ok(count as u32)
+    } else {
+        let why =
+            format!("{share} of {routers} routers: at least one hostile, and one that is not");
+        Err(value("adversary.hostile", why))
+    }
+}
+
+/// A number from 0 to `bound`, without it.
+fn below(rng: &mut warren_overlay::rng::Rng, bound: u32) -> u32 {
+    u32::try_from(rng.below(bound.into())).unwrap_or(0)
+}
+
+/// Uncertainty of a choice with these chances, in bits: Shannon's and the least.
+///
+/// Degree of anonymity is the first over the logarithm of how many there are (Diaz et al. 2002).
+fn entropy(chances: impl Iterator<Item = f64>) -> (f64, f64) {
+    let (mut shannon, mut most) = (0.0, 0.0f64);
+    for chance in chances.filter(|it| *it > 0.0) {
+        shannon -= chance * libm::log2(chance);
+        most = most.max(chance);
+    }
+    (shannon, -libm::log2(most))
+}
+
+/// Entropies and the degree of anonymity among `honest`.
+fn anonymity(chances: impl Iterator<Item = f64>, honest: u32) -> [(Metric, f64); 3] {
+    let (shannon, least) = entropy(chances);
+    let degree = shannon / libm::log2(f64::from(honest.max(2)));
+    [(Metric::Entropy, shannon), (Metric::MinEntropy, least), (Metric::Anonymity, degree)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entropy_of_what_everybody_knows() {
+        assert_eq!(entropy([0.5, 0.5].into_iter()), (1.0, 1.0));
+        assert_eq!(entropy([1.0, 0.0].into_iter()).0, 0.0);
+        let (shannon, least) = entropy([0.5, 0.25, 0.25].into_iter());
+        assert!((shannon - 1.5).abs() < 1e-12 && (least - 1.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_share_needs_somebody_hostile_and_somebody_who_is_not() {
+        assert_eq!(hostile(0.1, 50).unwrap(), 5);
+        for share in [0.0, 1.0, -1.0, 2.0, f64::NAN] {
+            assert!(hostile(share, 50).is_err(), "{share}");
+        }
+    }
+}

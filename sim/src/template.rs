@@ -1,0 +1,69 @@
+//! The scenarios that are shipped: to run as they are, or to begin with.
+//!
+//! Lives here: their names. They are the files in `sim/scenarios`; the first line of each says what it
+//! is.
+
+use std::str::FromStr;
+
+/// A scenario that is shipped.
+#[derive(Clone, Copy, Debug)]
+pub struct Template {
+    /// The file's, without its ending.
+    pub name: &'static str,
+    /// All of it.
+    pub text: &'static str,
+}
+
+macro_rules! templates {
+    ($($name:literal),* $(,)?) => {
+        /// All of them, by name.
+        pub const TEMPLATES: &[Template] = &[$(Template {
+            name: $name,
+            text: include_str!(concat!("../scenarios/", $name, ".toml")),
+        }),*];
+    };
+}
+
+templates![
+    "churn",
+    "crowds",
+    "droppers",
+    "ends",
+    "fifth-killed",
+    "five-hundred",
+    "guards",
+    "link-rules",
+    "loss",
+    "month",
+    "predecessor",
+    "small",
+    "store",
+    "store-churn",
+    "store-killed",
+    "sybil",
+    "sybil-ground",
+    "thin-lines",
+];
+
+impl Template {
+    /// What it is.
+    pub fn first_line(self) -> &'static str {
+        self.text.lines().next().unwrap_or_default().trim_start_matches("# ")
+    }
+
+    /// The verb that runs it.
+    pub fn verb(self) -> &'static str {
+        if self.text.lines().any(|line| line.trim() == "[sweep]") { "sweep" } else { "run" }
+    }
+}
+
+impl FromStr for Template {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        TEMPLATES.iter().copied().find(|it| it.name == name).ok_or_else(|| {
+            let names: Vec<_> = TEMPLATES.iter().map(|it| it.name).collect();
+            format!("none of {}", names.join(", "))
+        })
+    }
+}

@@ -1,0 +1,249 @@
+//! Studies as people make them: the program, from a template to a page, and results for Python.
+
+#![expect(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "test code: it fails by panicking"
+)]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use warren_sim::template::TEMPLATES;
+
+/// A folder of one test, gone with it.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("warren-study-{name}-{}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    /// Runs the program here; its exit code, what it printed and what it said.
+    fn program(&self, words: &str) -> (Option<i32>, String, String) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_warren-sim"));
+        let output = command.args(words.split(' ')).current_dir(&self.0).output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    }
+
+    fn passes(&self, words: &str) -> (String, String) {
+        let (code, printed, said) = self.program(words);
+        assert_eq!(code, Some(0), "{words}: {printed}{said}");
+        (printed, said)
+    }
+
+    fn read(&self, file: &str) -> String {
+        fs::read_to_string(self.0.join(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Every file below a folder, with what it holds.
+fn tree(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut found = Vec::new();
+    let mut open = vec![folder.to_owned()];
+    while let Some(next) = open.pop() {
+        for entry in fs::read_dir(next).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                open.push(path);
+            } else {
+                let name = path.strip_prefix(folder).unwrap().to_owned();
+                found.push((name, fs::read(&path).unwrap()));
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn a_study_that_was_stopped_goes_on_and_gives_the_same_bytes() {
+    let scratch = Scratch::new("kept");
+    scratch.passes("new --template crowds s.toml");
+    scratch.passes("run s.toml --seeds 1..6 --jobs 2 --out whole");
+    scratch.passes("run s.toml --seeds 4..6 --out parts");
+    let (_, said) = scratch.passes("run s.toml --seeds 1..6 --out parts");
+    assert!(said.contains("3 of 6 seeds are there already"), "{said}");
+    assert_eq!(tree(&scratch.0.join("whole")), tree(&scratch.0.join("parts")));
+    // What is kept is what is used: a seed's file that says something else changes the results.
+    let file = scratch.0.join("parts/seeds/4.json");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, text.replace("\"seed\":4", "\"seed\":400")).unwrap();
+    scratch.passes("run s.toml --seeds 5 --out parts");
+    assert!(scratch.read("parts/seeds.csv").contains("\n400,"));
+    // A file that is cut short is named, and nothing is made of it.
+    fs::write(&file, &text[..text.len() / 2]).unwrap();
+    let (code, _, said) = scratch.program("run s.toml --seeds 5 --out parts");
+    assert_eq!(code, Some(1));
+    assert!(said.contains("4.json") && said.contains("delete it"), "{said}");
+    // And another scenario's seeds are not mixed in, though its manifest is gone.
+    fs::remove_file(&file).unwrap();
+    fs::remove_file(scratch.0.join("parts/manifest.json")).unwrap();
+    let (code, _, said) =
+        scratch.program("run s.toml --seeds 5 --out parts --set adversary.hostile=0.2");
+    assert_eq!(code, Some(1));
+    assert!(said.contains("another scenario's results"), "{said}");
+}
+
+#[test]
+fn a_sweep_runs_every_point_once_and_its_page_can_be_made_again() {
+    let scratch = Scratch::new("sweep");
+    scratch.passes("new --template sybil s.toml");
+    let sweep =
+        "sweep s.toml --set adversary.keys=200 --vary adversary.holders=1..3/1 --seeds 1..3";
+    let (printed, _) = scratch.passes(&format!("{sweep} --out one"));
+    // Five numbers of identities, three of holders, four metrics; and the heading.
+    assert_eq!(printed.lines().count(), 1 + 5 * 3 * 4);
+    assert_eq!(printed, scratch.read("one/sweep.csv"));
+    let (_, said) = scratch.passes(&format!("{sweep} --out one"));
+    assert_eq!(said.matches("3 of 3 seeds are there already").count(), 15, "{said}");
+    let (printed, _) = scratch.passes("report one");
+    assert_eq!(printed.trim(), "one/report.html");
+    let page = scratch.read("one/report.html");
+    // The command on the page gives the same bytes.
+    let command = page.split("<pre>warren sim ").nth(1).unwrap().split('\n').next().unwrap();
+    assert_eq!(command, "sweep one/scenario.toml --seeds 1..3 --out again");
+    scratch.passes(command);
+    fs::remove_file(scratch.0.join("one/report.html")).unwrap();
+    assert_eq!(tree(&scratch.0.join("one")), tree(&scratch.0.join("again")));
+}
+
+#[test]
+fn a_page_stands_alone_and_shows_theory_beside_what_was_found() {
+    let scratch = Scratch::new("page");
+    scratch.passes("new --template ends s.toml");
+    let one =
+        "--set adversary.users=50 --vary adversary.hostile=[0.05] --vary adversary.guards=[2]";
+    scratch.passes(&format!("sweep s.toml {one} --seeds 1..3 --out swept"));
+    scratch.passes("report swept/adversary.guards=2,adversary.hostile=0.05 --out run.html");
+    let page = scratch.read("run.html");
+    for wanted in ["<svg", "dashed: theory", "class=\"band\"", "exposed", "--seeds 1..3", "run id"]
+    {
+        assert!(page.contains(wanted), "{wanted}");
+    }
+    for link in ["http", "src=", "<script", "url(", "@import", "<link"] {
+        assert!(!page.contains(link), "{link}");
+    }
+    // Text from files is text: no scenario writes into the page.
+    let file = scratch.0.join("s.toml");
+    let text = fs::read_to_string(&file)
+        .unwrap()
+        .replace("[sweep]", "# <script>alert()</script>\n[sweep]");
+    fs::write(&file, text.split("[sweep]").next().unwrap()).unwrap();
+    scratch.passes("run s.toml --set adversary.users=5 --seeds 1..2 --out plain");
+    scratch.passes("run s.toml --seeds 1 --out commented");
+    scratch.passes("report commented");
+    assert!(scratch.read("commented/report.html").contains("&lt;script&gt;"));
+    assert_eq!(scratch.program("report nowhere").0, Some(1));
+}
+
+#[test]
+fn a_comparison_finds_what_differs_and_says_when_it_cannot_know() {
+    let scratch = Scratch::new("compare");
+    scratch.passes("new --template crowds s.toml");
+    scratch.passes("run s.toml --seeds 1..10 --out a");
+    scratch.passes("run s.toml --seeds 1..12 --set adversary.forward=0.9 --out b");
+    let (printed, said) = scratch.passes("compare a b");
+    let line = |metric: &str| {
+        let mut lines = printed.lines().filter(|it| it.starts_with(metric));
+        lines.next().unwrap_or_else(|| panic!("{metric}: {printed}")).to_owned()
+    };
+    // Longer paths show the initiator less often, and leave more open.
+    assert!(line("named ").ends_with("B is lower"), "{printed}");
+    assert!(line("entropy").ends_with("B is higher"), "{printed}");
+    assert!(said.contains("10 seeds in common"), "{said}");
+    let (printed, _) = scratch.passes("compare a a");
+    assert!(printed.lines().skip(1).all(|line| line.ends_with("the same")), "{printed}");
+    scratch.passes("run s.toml --seeds 1..2 --set adversary.forward=0.76 --out c");
+    let (printed, _) = scratch.passes("compare a c");
+    assert!(printed.contains("2 seeds in common are few") || printed.contains("under-powered"));
+    scratch.passes("run s.toml --seeds 20 --out d");
+    assert_eq!(scratch.program("compare a d").0, Some(2), "no seed in common");
+    assert_eq!(scratch.program("compare a nowhere").0, Some(1));
+}
+
+#[test]
+fn what_is_new_is_never_written_over_what_is_there() {
+    let scratch = Scratch::new("new");
+    let (printed, _) = scratch.passes("new");
+    assert_eq!(printed.lines().count(), TEMPLATES.len());
+    let (_, said) = scratch.passes("new --template ends mine.toml");
+    assert!(said.contains("warren sim sweep mine.toml"), "{said}");
+    assert_eq!(scratch.program("new --template small mine.toml").0, Some(1));
+    assert!(scratch.read("mine.toml").contains("\"ends\""));
+    assert_eq!(scratch.program("new --template nothing").0, Some(2));
+}
+
+#[test]
+fn adversaries_refuse_keys_that_mean_nothing_to_them() {
+    let scratch = Scratch::new("refuse");
+    scratch.passes("new --template crowds s.toml");
+    for (set, wanted) in [
+        ("adversary.hostile=0", "at least one hostile"),
+        ("adversary.forward=1.5", "adversary.forward"),
+        ("adversary.guards=2", "unknown field `guards`"),
+        ("adversary.kind=dragon", "unknown variant `dragon`"),
+        ("network.degree=8", "looks at no links"),
+        ("dead=0.1", "goes without"),
+        ("expect.first_p50=<= 1", "no metric of this fidelity"),
+    ] {
+        let words: Vec<&str> = "run s.toml --seeds 1 --set".split(' ').chain([set]).collect();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_warren-sim"));
+        let output = command.args(words).current_dir(&scratch.0).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{set}: {said}");
+        assert!(said.contains(wanted), "{set}: {said}");
+    }
+}
+
+#[test]
+fn shipped_adversaries_end_where_theory_says() {
+    let scratch = Scratch::new("shipped");
+    for name in ["crowds", "droppers", "ends", "guards", "predecessor", "sybil", "sybil-ground"] {
+        let template = TEMPLATES.iter().find(|it| it.name == name).unwrap();
+        scratch.passes(&format!("new --template {name} {name}.toml"));
+        let verb = template.verb();
+        scratch.passes(&format!("{verb} {name}.toml --seeds 1..2 --out {name}"));
+        scratch.passes(&format!("report {name}"));
+        assert!(scratch.read(&format!("{name}/report.html")).contains("<svg"), "{name}");
+    }
+}
+
+#[test]
+fn python_reads_what_runs_and_sweeps_leave() {
+    let scratch = Scratch::new("python");
+    scratch.passes("new --template crowds s.toml");
+    scratch.passes("run s.toml --seeds 1..3 --out run");
+    scratch.passes("sweep s.toml --vary adversary.hostile=[0.05,0.1] --seeds 1..2 --out sweep");
+    let script = "
+import simload
+run = simload.load('run')
+assert run.column('seed') == [1, 2, 3], run.rows
+assert all(0 < it < 1 for it in run.column('named')), run.rows
+assert sum(run.curves['rounds'].values()) == 3 * 200, run.curves
+assert run.about['complete'] is True
+sweep = simload.load('sweep')
+named = [row for row in sweep.rows if row['metric'] == 'named']
+assert [row['adversary.hostile'] for row in named] == [0.05, 0.1], named
+assert all(abs(row['mean'] - row['theory']) < 0.02 for row in named), named
+";
+    let loader = Path::new(env!("CARGO_MANIFEST_DIR")).join("python");
+    let mut python = Command::new("python3");
+    python.args(["-B", "-c", script]).env("PYTHONPATH", loader).current_dir(&scratch.0);
+    let output = python.output().expect("python3, which the tests need");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let lines = include_str!("../python/simload.py").lines().count();
+    assert!(lines <= 40, "a loader that is read in a minute, not {lines} lines");
+}
