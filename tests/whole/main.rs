@@ -36,6 +36,7 @@ mod load;
 mod logs;
 mod operation;
 mod private;
+mod reach;
 mod shared;
 mod sites;
 mod sleep;
@@ -70,6 +71,7 @@ fn main() {
         hostile::group(),
         by_hand::group(),
         private::group(),
+        reach::group(),
         sleep::group(),
         why::group(),
         operation::group(),
