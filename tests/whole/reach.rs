@@ -1,9 +1,15 @@
 //! Routers that nobody can dial: they use and offer everything, and carry nothing.
 //!
-//! Lives here: real processes that do not listen, or where nobody gets through. Does not live here: many of them on a virtual clock
-//! (`sim/tests/guests.rs`).
+//! Lives here: real processes that do not listen, or where nobody gets through. Does
+//! not live here: many of them on a virtual clock (`sim/tests/guests.rs`).
 
-use std::{fs, path::Path, time::Duration};
+use std::{
+    fs, io,
+    net::{SocketAddr, TcpListener, TcpStream},
+    path::Path,
+    thread,
+    time::Duration,
+};
 
 use harness::{
     binary::run,

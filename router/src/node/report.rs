@@ -38,6 +38,11 @@ impl Node {
             .list()
             .iter()
             .any(|guard| self.pools.guards().verdict(guard.id) != Verdict::Well);
+        let alone = match (self.descriptor.address(), self.descriptor.carries()) {
+            (None, _) => GUEST,
+            (Some(_), false) => CLIENT_ONLY,
+            (Some(_), true) => "",
+        };
         let verdict = if ring.known == 0 {
             "Alone: no other router is known. `warren invite` prints a line for the next router, \
              `warren join LINE` uses one."
@@ -51,13 +56,11 @@ impl Node {
                 others_needed + 1
             )
         } else if ready && self.relaxed {
-            format!("Ready, but the anonymity set is too small: {} routers known.", ring.known)
+            format!(
+                "Ready, but the anonymity set is too small: {} routers known.{alone}",
+                ring.known
+            )
         } else if ready {
-            let alone = match (self.descriptor.address(), self.descriptor.carries()) {
-                (None, _) => GUEST,
-                (Some(_), false) => CLIENT_ONLY,
-                (Some(_), true) => "",
-            };
             format!("Ready: {} neighbours, {} tunnels.{alone}", ring.neighbours, pools.stock)
         } else if !ring.joined {
             "Joining the ring.".to_owned()
