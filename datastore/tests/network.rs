@@ -243,7 +243,7 @@ impl Net {
             self.routers[to].links.insert(far, (from, near));
             for (number, link, other) in [(from, near, to), (to, far, from)] {
                 let peer = Arc::clone(&self.routers[other].descriptor);
-                let remote = peer.address();
+                let remote = peer.address().unwrap();
                 self.input(number, Input::LinkUp { link, peer, remote });
             }
         }

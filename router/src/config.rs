@@ -4,6 +4,7 @@
 //! test compares them), and the checked `Config` that all other code takes. Does not live here:
 //! what is made once and kept (identity, network, services: `driver/home.rs`).
 
+mod announce;
 mod ban;
 mod edit;
 mod outbound;
@@ -13,6 +14,7 @@ use std::net::SocketAddr;
 use serde::Deserialize;
 
 pub use self::{
+    announce::Announce,
     ban::{Ban, BanError},
     edit::with_limits,
     outbound::{Outbound, OutboundError, OutboundKind},
@@ -44,7 +46,7 @@ pub struct ConfigFile {
 pub struct LinkFile {
     /// Address and TCP port; port 0 is drawn once per installation.
     pub listen: SocketAddr,
-    /// The address to tell others; empty means what `listen` says.
+    /// The address to tell others; empty means what `listen` says, "none" that there is none.
     pub announce: String,
     /// A proxy through which links leave; empty for none.
     pub proxy: String,
@@ -223,7 +225,10 @@ pub enum ConfigError {
     #[error("api.listen = {0} can be reached by others: use a loopback address")]
     ApiExposed(SocketAddr),
     /// Not an address.
-    #[error("link.announce = \"{0}\" is no address: write it like 203.0.113.7:40001")]
+    #[error(
+        "link.announce = \"{0}\" is no address: write it like 203.0.113.7:40001, or \"none\" if \
+         nobody can dial this router"
+    )]
     Announce(String),
     /// No proxy.
     #[error("link.proxy = \"{0}\" is no proxy: {1}")]
@@ -238,8 +243,8 @@ pub enum ConfigError {
 pub struct Config {
     /// Where other routers reach this one.
     pub link: SocketAddr,
-    /// The address to tell others, when it is not `link`.
-    pub announce: Option<SocketAddr>,
+    /// The address to tell others.
+    pub announce: Announce,
     /// The proxy through which links leave.
     pub outbound: Option<Outbound>,
     /// With whom there are no links.
@@ -322,12 +327,8 @@ impl ConfigFile {
         if !self.api.listen.ip().is_loopback() {
             return Err(ConfigError::ApiExposed(self.api.listen));
         }
-        let announce = match self.link.announce.as_str() {
-            "" => None,
-            text => {
-                Some(text.parse().map_err(|_| ConfigError::Announce(self.link.announce.clone()))?)
-            }
-        };
+        let announce = self.link.announce.as_str();
+        let announce = announce.parse().map_err(|_| ConfigError::Announce(announce.to_owned()))?;
         let outbound = match self.link.proxy.as_str() {
             "" => None,
             text => {

@@ -54,7 +54,7 @@ use warren_proxy::{Destination, IsolationKey, IsolationSecret, Listener, Virtual
 use self::{clock::Clock, control::Ask, files::Files, sites::Sites, streams::StreamHandle};
 pub(crate) use self::{control::ExposeRequest, setup::Setup};
 use crate::{
-    config::LimitsFile,
+    config::{Announce, LimitsFile},
     entropy,
     home::HomeError,
     node::{JobEvent, JobInput, JobNo},
@@ -154,12 +154,19 @@ async fn listen(
 pub(crate) async fn start(mut setup: Setup) -> Result<Handle, StartError> {
     let clock = Clock::start();
     let mut rng = entropy::generator();
-    let link_socket = listen(setup.config.link, "links", "--link ADDRESS:PORT").await?;
+    let link_socket = match setup.config.announce {
+        Announce::Nothing => None,
+        Announce::Found | Announce::At(_) => {
+            Some(listen(setup.config.link, "links", "--link ADDRESS:PORT").await?)
+        }
+    };
     let proxy_socket = listen(setup.config.proxy, "the proxy", "--proxy ADDRESS:PORT").await?;
     let api_socket = listen(setup.config.api, "the router's page", "--api ADDRESS:PORT").await?;
-    let (link, proxy, api) =
-        (link_socket.local_addr()?, proxy_socket.local_addr()?, api_socket.local_addr()?);
-    setup.listening(link)?;
+    let (proxy, api) = (proxy_socket.local_addr()?, api_socket.local_addr()?);
+    let link = link_socket.as_ref().map(TcpListener::local_addr).transpose()?;
+    if let Some(link) = link {
+        setup.listening(link)?;
+    }
 
     let (events, inbox) = mpsc::channel(EVENTS_MAX);
     let files = Files::new(events.clone(), clock, setup.home.clone(), setup.network.id());
@@ -195,8 +202,9 @@ pub(crate) async fn start(mut setup: Setup) -> Result<Handle, StartError> {
         sites: sites.clone(),
     };
     tasks.push(tokio::spawn(front::serve(proxy_socket, front)));
-    tasks.push(tokio::spawn(accept(link_socket, events.clone())));
-    let addresses = [link, proxy, api].map(|address| address.to_string());
+    tasks.extend(link_socket.map(|socket| tokio::spawn(accept(socket, events.clone()))));
+    let addresses = [link, Some(proxy), Some(api)];
+    let addresses = addresses.map(|it| it.map(|it| it.to_string()).unwrap_or_default());
     let task = task::Task::new(clock, setup, rng, addresses, events.clone(), inbox)?;
     let main = tokio::spawn(task.run());
     if let Err(error) = files.resume_puts() {

@@ -6,9 +6,12 @@
 
 mod change;
 mod contexts;
+mod dial_back;
+mod door;
 mod exits;
 mod links;
 mod probes;
+mod reach;
 mod report;
 mod services;
 mod transfers;
@@ -37,15 +40,16 @@ use warren_overlay::{
         pools::{Pools, PoolsConfig},
         transit::{Transit, TransitConfig, TransitInput},
     },
-    wire::{Address, Admission, Contact, DescriptorFields, NO_TRANSIT, RouterDescriptor},
+    wire::{Admission, Contact, DescriptorFields, NO_TRANSIT, RouterDescriptor},
 };
 use warren_proxy::{Failure, IsolationKey};
 
 use self::{
-    contexts::Contexts, exits::Exits, links::Links, probes::Probes, services::Services,
-    transfers::Transfers,
+    contexts::Contexts, dial_back::DialBacks, exits::Exits, links::Links, probes::Probes,
+    reach::Reach, services::Services, transfers::Transfers,
 };
 pub use self::{
+    door::Door,
     report::service_status,
     services::{Clients, ServiceSettings},
     transfers::{JobAnswer, JobEvent, JobInput, JobNo, JobRequest},
@@ -75,7 +79,7 @@ pub struct NodeSettings {
     /// The public half of its link key.
     pub link_key: [u8; 32],
     /// Where others reach it.
-    pub address: Address,
+    pub door: Door,
     /// Its place's work.
     pub admission: Admission,
     /// Hops per own tunnel, 1 to 4.
@@ -202,7 +206,7 @@ pub enum NodeInput {
     /// The machine slept, or its network is another one: no link of before leads anywhere.
     Moved {
         /// Where others reach it now; none if as before.
-        address: Option<Address>,
+        door: Option<Door>,
     },
     /// Whether the router has no room for more tunnels of others (processor, memory).
     Loaded(bool),
@@ -297,6 +301,8 @@ pub struct Node {
     hops: u8,
     started: Time,
     links: Links,
+    reach: Reach,
+    dial_backs: DialBacks,
     ring: Ring,
     holder: Holder,
     transit: Transit,
@@ -337,7 +343,7 @@ impl Node {
             link_key: settings.link_key,
             tunnel_dh: keys.dh_public(),
             tunnel_kem: Box::new(*keys.kem_public()),
-            addresses: vec![settings.address],
+            addresses: settings.door.address().into_iter().collect(),
             capabilities: if settings.transit { 0 } else { NO_TRANSIT },
             bandwidth_kbps: settings.bandwidth_kbps,
             family: None,
@@ -347,7 +353,7 @@ impl Node {
         };
         let descriptor = Arc::new(
             RouterDescriptor::sign(fields.clone(), &settings.identity)
-                .expect("one address and a day's lifetime are within bounds"),
+                .expect("an address and a day's lifetime are within bounds"),
         );
         let config = RingConfig {
             network: settings.network.clone(),
@@ -379,6 +385,8 @@ impl Node {
             services: Services::new(network_id, memory, rng.fork()),
             probes: Probes::new(network_id, rng.fork()),
             transfers: Transfers::default(),
+            reach: Reach::new(now.time, settings.door, settings.network.local, rng.fork()),
+            dial_backs: DialBacks::new(now.time),
             network: settings.network,
             identity: settings.identity,
             fields,
@@ -466,6 +474,7 @@ impl Node {
             self.save_at = now.time + SAVE_EVERY;
             self.save();
         }
+        self.reach_timeout(now);
         self.ring.handle_timeout(now);
         self.holder.handle_timeout(now);
         self.transit.handle_timeout(now);
@@ -496,6 +505,7 @@ impl Node {
             self.probes.poll_timeout(),
             self.transfers.poll_timeout(),
             self.links.poll_timeout(),
+            self.reach.poll_timeout(),
         ];
         let own = [self.renew_at, self.awake_at, self.save_at];
         children.into_iter().flatten().chain(own).min()
@@ -581,8 +591,9 @@ impl Node {
 
     /// A line for the next router: this network, this router and a few neighbours.
     pub fn invite(&self) -> crate::invite::Invite {
-        let own = std::iter::once(&self.descriptor);
-        let routers = own.chain(self.ring.neighbours()).take(crate::invite::ROUTERS_MAX);
+        let own = Some(&self.descriptor).filter(|own| own.address().is_some());
+        let routers =
+            own.into_iter().chain(self.ring.neighbours()).take(crate::invite::ROUTERS_MAX);
         crate::invite::Invite { network: self.network.clone(), routers: routers.cloned().collect() }
     }
 }

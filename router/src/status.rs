@@ -72,12 +72,23 @@ pub struct Status {
     /// Whether one guard fails builds, or loses tunnels, far more often than the other: it may choose
     /// which. Under 30 % success the other alone is used, and it is replaced, once in 30 days.
     pub guard_fails: bool,
-    /// Where other routers reach it.
+    /// Where it listens for other routers; empty where it does not.
     pub link: String,
+    /// What it tells other routers of where it is; empty for a guest, that nobody can dial.
+    pub address: String,
     /// Its mixed port.
     pub proxy: String,
     /// Its page, health and metrics.
     pub api: String,
+    /// Whether others can dial it: `reachable`, `unreachable`, `unknown`; `told` where that cannot be
+    /// asked, `shut` where nobody shall.
+    pub reach: String,
+    /// The same in words, with what it rests on.
+    pub reach_words: String,
+    /// Places (in a local network: routers) that dialled it of late.
+    pub reach_came: u32,
+    /// Places that tried and could not.
+    pub reach_failed: u32,
     /// Network name.
     pub network: String,
     /// Program version.

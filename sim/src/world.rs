@@ -35,7 +35,7 @@ use warren_overlay::{
 };
 use warren_router::{
     host::{Host, HostOutput},
-    node::{JobNo, NodeInput, NodeSettings, Saved},
+    node::{Door, JobNo, NodeInput, NodeSettings, Saved},
 };
 
 use crate::{
@@ -249,6 +249,10 @@ impl World {
     pub fn start_router(&mut self, no: HostNo) {
         let streams = self.net.streams();
         let now = self.net.now(no);
+        let door = match self.seat(no) {
+            Seat { reachable: true, address, .. } => Door::At(address.into()),
+            Seat { address, .. } => Door::Behind(address.port()),
+        };
         let Some(disk) = self.disks.get_mut(no as usize) else { return };
         if self.net.host(no).is_some() {
             return;
@@ -276,7 +280,7 @@ impl World {
             network: self.network.clone(),
             identity,
             link_key: link_secret.public(),
-            address: address(no).into(),
+            door,
             admission,
             hops: self.setup.hops,
             degree: self.setup.degree,
@@ -322,7 +326,8 @@ impl World {
     /// Whose descriptor it is, if a router of this world signed it and it names that router's address.
     pub fn author(&self, descriptor: &RouterDescriptor) -> Option<HostNo> {
         let no = *self.identities.get(&descriptor.id())?;
-        (descriptor.address().socket() == address(no)).then_some(no)
+        let named = descriptor.address();
+        named.is_none_or(|named| named.socket() == address(no)).then_some(no)
     }
 
     /// Runs to `until`, applications included; moments that others asked for pass unheard.

@@ -104,7 +104,11 @@ impl Router {
             self.status()
         });
         self.child = Some(child);
-        let address = |key: &str| status[key].as_str().unwrap().parse().unwrap();
+        let none = SocketAddr::from(([0, 0, 0, 0], 0));
+        let address = |key: &str| match status[key].as_str().unwrap() {
+            "" => none, // it does not listen
+            address => address.parse().unwrap(),
+        };
         (self.link, self.proxy, self.metrics) = (address("link"), address("proxy"), address("api"));
     }
 

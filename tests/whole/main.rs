@@ -37,6 +37,7 @@ mod logs;
 mod operation;
 mod own_page;
 mod private;
+mod reach;
 mod shared;
 mod sites;
 mod sleep;
@@ -72,6 +73,7 @@ fn main() {
         hostile::group(),
         by_hand::group(),
         private::group(),
+        reach::group(),
         sleep::group(),
         why::group(),
         operation::group(),

@@ -207,7 +207,7 @@ impl Ring {
         if due(&mut self.keep.next_gossip, now) {
             self.keep.next_gossip = Some(self.jittered(now, GOSSIP_EVERY));
             self.view.expire(now.wall);
-            let all: Vec<_> = self.neighbours.iter().map(|it| it.peer.id()).collect();
+            let all: Vec<_> = self.neighbours.all().map(|it| it.peer.id()).collect();
             for id in all {
                 self.gossip_to(&id);
             }
@@ -240,9 +240,11 @@ impl Ring {
 
     /// Takes a descriptor into the view if it may be dialled here; true if it is news.
     pub(super) fn learn(&mut self, now: Now, descriptor: &Arc<RouterDescriptor>) -> bool {
-        if !descriptor.address().dialable(self.local)
-            || self.proofs.known(descriptor) == Some(false)
-        {
+        if !descriptor.is_dialable(self.local) {
+            self.view.withdraw(descriptor);
+            return false;
+        }
+        if self.proofs.known(descriptor) == Some(false) {
             return false;
         }
         let neighbours = &self.neighbours;
@@ -439,7 +441,8 @@ impl Ring {
             .filter(|it| !self.view.has_failed(now.time, &it.id()))
             .filter(|it| self.neighbours.prefix_has_room(it.prefix()))
             .min_by_key(|it| it.location().distance(target));
-        if let Some(peer) = fit.cloned() {
+        let fit = fit.cloned();
+        if let Some(peer) = fit.or_else(|| self.any_known(now)) {
             self.keep.fruitless = 0;
             self.invite(now, &peer, Reach::Long, Origin::Drawn);
         } else {
@@ -549,9 +552,9 @@ impl Ring {
     /// Sends one neighbour up to three others that it was not sent yet, nearest to it first.
     ///
     /// Only neighbours are named: they are alive. What was named before is named again when its
-    /// descriptor is new.
+    /// descriptor is new. A guest names nobody: it is not listened to.
     fn gossip_to(&mut self, id: &RouterId) {
-        let Some(to) = self.neighbours.by_id(id) else { return };
+        let Some(to) = self.neighbours.by_id(id).filter(|_| !self.is_guest()) else { return };
         let (link, place) = (to.link, to.location);
         let mut others: Vec<_> = self.neighbours.iter().map(|it| Arc::clone(&it.peer)).collect();
         others.sort_by_cached_key(|it| it.location().distance(place));

@@ -21,6 +21,7 @@ use std::{
 use super::{
     admission::{ProofChecks, Source},
     api::{Input, Output, Request, RingConfig, Status, StoreOp},
+    guests,
     keep::{Housekeeping, Purpose},
     neighbours::{Neighbour, Neighbours, Origin},
     request::{BLOCK_JOBS_MAX, RequestOutput, Requests},
@@ -93,6 +94,8 @@ pub struct Ring {
     pub(super) local: bool,
     pub(super) own: Arc<RouterDescriptor>,
     pub(super) location: Location,
+    /// Neighbours that the owner wants; a guest has fewer.
+    degree: usize,
     pub(super) links: BTreeMap<LinkNo, LinkState>,
     pub(super) neighbours: Neighbours,
     pub(super) view: View,
@@ -109,15 +112,17 @@ impl Ring {
         let location = own.location();
         let free = network.difficulty == Difficulty::NONE;
         let per_known = if free { FREE_PROOFS_PER_KNOWN } else { PROOFS_PER_KNOWN };
+        let guest = !own.is_dialable(network.local);
         Self {
             rng,
             local: network.local,
             location,
+            degree,
             links: BTreeMap::new(),
-            neighbours: Neighbours::new(location, degree, network.local),
+            neighbours: Neighbours::new(location, guests::degree(degree, guest), network.local),
             view: View::new(&own, known_max),
             proofs: ProofChecks::new(&network, per_known * known_max),
-            requests: Requests::new(Arc::clone(&own)),
+            requests: Requests::new(Arc::clone(&own), guest),
             own,
             keep: Housekeeping::default(),
             outputs: VecDeque::new(),
@@ -337,7 +342,9 @@ impl Ring {
     fn message(&mut self, now: Now, link: LinkNo, message: RingMessage) {
         let Some(state) = self.links.get_mut(&link) else { return };
         let peer = state.peer.id();
-        let neighbour = self.neighbours.by_id(&peer).is_some();
+        let known = self.neighbours.by_id(&peer).is_some();
+        // What a guest may do is to ask.
+        let neighbour = known && !self.neighbours.is_guest(&state.peer);
         match message {
             RingMessage::Hello { degree: _, reach } => self.hello(now, link, reach),
             RingMessage::Welcome { accepted } => self.welcome(now, link, accepted),
@@ -365,7 +372,7 @@ impl Ring {
             }
             RingMessage::Request { id, budget, class, visited, body } => {
                 let finding = matches!(body, Body::Find(_));
-                if neighbour || finding && state.finds.take(now.time, STRANGER_FINDS) {
+                if known || finding && state.finds.take(now.time, STRANGER_FINDS) {
                     let request = (id, budget, class, visited, body);
                     let around = &mut self.neighbours;
                     self.requests.arrive(now.time, around, (link, &peer), request);
@@ -408,8 +415,8 @@ impl Ring {
     }
 
     fn hello(&mut self, now: Now, link: LinkNo, reach: Reach) {
+        let accepted = !self.keep.leaving() && self.accepts(link);
         let Some(state) = self.links.get_mut(&link) else { return };
-        let accepted = !self.keep.leaving() && self.neighbours.accepts(&state.peer);
         if accepted {
             // Both asked at once: it is what this side wanted it for.
             let offered = match reach {
@@ -469,7 +476,7 @@ impl Ring {
         }
     }
 
-    fn neighbours_changed(&mut self) {
+    pub(super) fn neighbours_changed(&mut self) {
         self.keep.dirty = true;
         let around = self.neighbours.iter().map(|it| (it.link, it.location)).collect();
         self.outputs.push_back(Output::Neighbourhood(around));
@@ -496,7 +503,10 @@ impl Ring {
         let source = state.source;
         self.learn(now, descriptor);
         if let Some(known) = self.neighbours.by_id_mut(&descriptor.id()) {
-            if known.location == descriptor.location() {
+            let changed = known.peer.is_dialable(self.local) != descriptor.is_dialable(self.local);
+            if known.location == descriptor.location() && changed {
+                self.reseat(now, link, descriptor);
+            } else if known.location == descriptor.location() {
                 known.peer = Arc::clone(descriptor);
             } else {
                 // Nobody moves: a new place is a new neighbour, who must ask again.
@@ -508,9 +518,12 @@ impl Ring {
     }
 
     fn own_changed(&mut self, own: Arc<RouterDescriptor>) {
-        self.requests.set_own(Arc::clone(&own));
         self.own = own;
-        let links: Vec<_> = self.neighbours.iter().map(|it| it.link).collect();
+        let guest = self.is_guest();
+        self.requests.set_own(Arc::clone(&self.own), guest);
+        self.neighbours.set_degree(guests::degree(self.degree, guest));
+        self.keep.dirty = true;
+        let links: Vec<_> = self.neighbours.all().map(|it| it.link).collect();
         for link in links {
             let message = LinkMessage::Descriptor(Arc::clone(&self.own));
             self.outputs.push_back(Output::Send { link, message });

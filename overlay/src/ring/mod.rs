@@ -13,6 +13,7 @@
 pub mod admission;
 mod api;
 mod failed;
+mod guests;
 mod holders;
 mod job;
 mod keep;

@@ -40,6 +40,9 @@ const SUSPECT_TIME: Duration = Duration::from_secs(30);
 const GRACE: Duration = Duration::from_secs(20);
 /// Doublings at most: 30 s becomes 16 minutes.
 const STRIKES_MAX: u32 = 5;
+/// Guests for each neighbour wanted. Where four of five routers are guests, with up to
+/// [`super::guests::DEGREE`] links each, 48 fall to each of the others.
+const GUESTS_PER_NEIGHBOUR: usize = 4;
 
 /// Why a link is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,7 +124,10 @@ pub(super) struct Neighbours {
     own: Location,
     degree: usize,
     per_prefix_max: usize,
+    local: bool,
     list: Vec<Neighbour>,
+    /// Those that nobody can dial: never a way for a request, nor a holder.
+    guests: Vec<Neighbour>,
 }
 
 impl Neighbours {
@@ -131,7 +137,33 @@ impl Neighbours {
     pub(super) fn new(own: Location, degree: usize, local: bool) -> Self {
         let degree = degree.clamp(*DEGREE_RANGE.start(), *DEGREE_RANGE.end());
         let per_prefix_max = if local { usize::MAX } else { (degree / 5).max(2) };
-        Self { own, degree, per_prefix_max, list: Vec::new() }
+        Self { own, degree, per_prefix_max, local, list: Vec::new(), guests: Vec::new() }
+    }
+
+    /// Wants so many neighbours from now on.
+    pub(super) fn set_degree(&mut self, degree: usize) {
+        self.degree = degree.clamp(*DEGREE_RANGE.start(), *DEGREE_RANGE.end());
+    }
+
+    /// Whether nobody can dial this router, so that it has no part in the ring but as a guest.
+    pub(super) fn is_guest(&self, peer: &RouterDescriptor) -> bool {
+        !peer.is_dialable(self.local)
+    }
+
+    /// Whether another guest may come: a few for each neighbour, so that a network of mostly guests
+    /// has room for all.
+    pub(super) fn guests_have_room(&self) -> bool {
+        self.guests.len() < GUESTS_PER_NEIGHBOUR * self.degree
+    }
+
+    /// Those that nobody can dial.
+    pub(super) fn guests(&self) -> impl Iterator<Item = &Neighbour> {
+        self.guests.iter()
+    }
+
+    /// Neighbours and guests.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Neighbour> {
+        self.list.iter().chain(&self.guests)
     }
 
     /// How many neighbours this router wants.
@@ -159,32 +191,39 @@ impl Neighbours {
         self.list.is_empty()
     }
 
-    /// All of them, clockwise from here.
+    /// All of them but guests, clockwise from here.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Neighbour> {
         self.list.iter()
     }
 
-    /// The neighbour with this identity.
+    /// The neighbour or guest with this identity.
     pub(super) fn by_id(&self, id: &RouterId) -> Option<&Neighbour> {
-        self.list.iter().find(|it| it.peer.id() == *id)
+        self.all().find(|it| it.peer.id() == *id)
     }
 
-    /// The neighbour with this identity.
+    /// The neighbour or guest with this identity.
     pub(super) fn by_id_mut(&mut self, id: &RouterId) -> Option<&mut Neighbour> {
-        self.list.iter_mut().find(|it| it.peer.id() == *id)
+        self.list.iter_mut().chain(&mut self.guests).find(|it| it.peer.id() == *id)
     }
 
-    /// Adds a neighbour, or replaces what was known of it.
+    /// Adds a neighbour or guest, or replaces what was known of it.
     pub(super) fn insert(&mut self, neighbour: Neighbour) {
         self.remove(&neighbour.peer.id());
+        if self.is_guest(&neighbour.peer) {
+            self.guests.push(neighbour);
+            return;
+        }
         let own = self.own;
         let distance = own.clockwise(neighbour.location);
         let at = self.list.partition_point(|it| own.clockwise(it.location) < distance);
         self.list.insert(at, neighbour);
     }
 
-    /// Takes a neighbour out.
+    /// Takes a neighbour or guest out.
     pub(super) fn remove(&mut self, id: &RouterId) -> Option<Neighbour> {
+        if let Some(at) = self.guests.iter().position(|it| it.peer.id() == *id) {
+            return Some(self.guests.remove(at));
+        }
         let at = self.list.iter().position(|it| it.peer.id() == *id)?;
         Some(self.list.remove(at))
     }
@@ -358,7 +397,7 @@ impl Neighbours {
     }
 
     /// Whether another neighbour from this prefix may come.
-    pub(super) fn prefix_has_room(&self, prefix: Prefix) -> bool {
+    pub(super) fn prefix_has_room(&self, prefix: Option<Prefix>) -> bool {
         self.list.iter().filter(|it| it.peer.prefix() == prefix).count() < self.per_prefix_max
     }
 
@@ -429,161 +468,4 @@ const fn to_distance(value: f64) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ring::testing::descriptor;
-
-    fn table(count: u32, degree: usize, local: bool) -> Neighbours {
-        let mut table = Neighbours::new(descriptor(0).location(), degree, local);
-        for n in 1..=count {
-            let origin = Origin::Offered;
-            table.insert(Neighbour::new(LinkNo(n), descriptor(n), origin, Time::ZERO));
-        }
-        table
-    }
-
-    #[test]
-    fn near_ones_are_the_next_on_either_side() {
-        let table = table(30, 20, true);
-        let own = table.own();
-        let mut all: Vec<_> = table.iter().map(|it| own.clockwise(it.location)).collect();
-        assert!(all.is_sorted());
-        let near: Vec<_> = table.near().map(|it| own.clockwise(it.location)).collect();
-        let last = all.split_off(28);
-        assert_eq!(near, [all[0], all[1], last[1], last[0]]);
-        assert!(table.near().all(|it| table.is_near(&it.peer.id())));
-    }
-
-    #[test]
-    fn the_next_hop_is_the_closest_that_was_not_tried_and_is_not_suspect() {
-        let mut table = table(10, 20, true);
-        let key = Location(1 << 40);
-        let now = Time::ZERO;
-        let first = table.next_hop(now, key, |_| false).unwrap();
-        let best = first.location.distance(key);
-        assert!(table.iter().all(|it| it.location.distance(key) >= best));
-        let (id, link) = (first.peer.id(), first.link);
-        let second = table.next_hop(now, key, |it| it.link == link).unwrap().link;
-        assert_ne!(second, link);
-        table.suspect(now, &id);
-        assert_eq!(table.next_hop(now, key, |_| false).unwrap().link, second);
-        let later = now + SUSPECT_TIME;
-        assert_eq!(table.next_hop(later, key, |_| false).unwrap().link, link);
-        table.suspect(later, &id);
-        assert_ne!(table.next_hop(later + SUSPECT_TIME, key, |_| false).unwrap().link, link);
-        assert!(table.next_hop(now, key, |_| true).is_none());
-    }
-
-    #[test]
-    fn the_size_is_estimated_from_the_spacing() {
-        let mut sum = 0;
-        for own in 0..20 {
-            let mut table = Neighbours::new(descriptor(own).location(), 20, true);
-            for n in (0..300).filter(|n| *n != own) {
-                let origin = Origin::Near;
-                table.insert(Neighbour::new(LinkNo(n), descriptor(n), origin, Time::ZERO));
-            }
-            let estimate = table.size_estimate();
-            assert!((60..1_500).contains(&estimate), "{estimate}");
-            sum += estimate;
-        }
-        assert!((150 * 20..600 * 20).contains(&sum), "{sum}");
-    }
-
-    #[test]
-    fn draws_fill_every_octave_alike() {
-        let mut table = table(4, 20, true);
-        // Four near ones at the spacing of 4,096 routers: eleven octaves but one to draw from.
-        let step = 1u64 << 52;
-        for (at, it) in table.list.iter_mut().enumerate() {
-            let place = [1, 2, 3, 4][at] * step;
-            it.location = table.own.plus(if at < 2 { place } else { place.wrapping_sub(5 * step) });
-        }
-        assert_eq!(table.spacing(), Some(step));
-        let mut rng = Rng::from_seed([3; 32]);
-        let mut octaves = [0u32; 64];
-        let draws = 10_000;
-        for _ in 0..draws {
-            let distance = table.own.distance(table.draw(&mut rng));
-            octaves[usize::try_from(distance.ilog2()).unwrap()] += 1;
-        }
-        assert_eq!(octaves[..53].iter().sum::<u32>(), 0, "nearer than the near ones");
-        for octave in &octaves[53..63] {
-            assert!((850..1_150).contains(octave), "{octaves:?}");
-        }
-    }
-
-    #[test]
-    fn a_drawn_octave_gives_way_to_an_empty_one() {
-        let mut table = table(12, 20, true);
-        let step = 1u64 << 52;
-        for (at, it) in table.list.iter_mut().enumerate() {
-            // Two near on each side; the eight long ones all in the farthest octave.
-            let long = (1 << 62) + at as u64 * step;
-            it.location = table.own.plus(match at {
-                0 | 1 => (at as u64 + 1) * step,
-                10 | 11 => (12 - at as u64).wrapping_neg().wrapping_mul(step),
-                _ => long,
-            });
-        }
-        let mut rng = Rng::from_seed([4; 32]);
-        for _ in 0..1_000 {
-            assert!(table.own.distance(table.draw(&mut rng)) < 1 << 62);
-        }
-    }
-
-    #[test]
-    fn one_prefix_cannot_fill_the_table_and_local_networks_do_not_care() {
-        let prefix = descriptor(1).prefix();
-        for (local, room) in [(false, false), (true, true)] {
-            let mut table = Neighbours::new(descriptor(0).location(), 20, local);
-            for n in 1..=4 {
-                let origin = Origin::Offered;
-                table.insert(Neighbour::new(LinkNo(n), descriptor(n), origin, Time::ZERO));
-            }
-            assert!(table.iter().all(|it| it.peer.prefix() == prefix));
-            assert_eq!(table.prefix_has_room(prefix), room);
-        }
-    }
-
-    #[test]
-    fn a_full_table_still_takes_who_is_near() {
-        let table = table(30, 20, true);
-        assert_eq!(table.len(), table.cap());
-        let verdicts: Vec<_> = (100..400)
-            .map(|n| {
-                let it = descriptor(n);
-                (table.accepts(&it), table.would_be_near(it.location(), NEAR + 1))
-            })
-            .collect();
-        assert!(verdicts.iter().all(|(accepts, near)| accepts == near));
-        assert!(verdicts.iter().any(|(accepts, _)| *accepts));
-    }
-
-    #[test]
-    fn who_is_not_needed_goes_and_what_was_drawn_stays() {
-        let mut table = table(25, 20, true);
-        assert_eq!(table.surplus(Time::ZERO), None, "others drew them, and the cap is 30");
-        let ids: Vec<_> = table.iter().map(|it| it.peer.id()).collect();
-        for (at, id) in ids.iter().enumerate() {
-            let near = at == 5 || at == 0;
-            let origin = if near { Origin::Near } else { Origin::Drawn };
-            table.by_id_mut(id).unwrap().origin = origin;
-        }
-        assert_eq!(table.surplus(Time::ZERO), None, "not at once");
-        assert_eq!(table.surplus(Time::ZERO + GRACE), Some(ids[5]));
-        table.remove(&ids[5]);
-        assert_eq!(table.surplus(Time::ZERO + GRACE), None, "the near one is near");
-    }
-
-    #[test]
-    fn three_hold_a_key() {
-        let table = table(30, 20, true);
-        let now = Time::ZERO;
-        assert!(table.is_holder(now, table.own()));
-        let holders: Vec<_> =
-            table.closest(now, table.own(), 40).iter().map(|it| it.location).collect();
-        assert!(table.is_holder(now, holders[0]), "its nearest neighbour's place");
-        assert!(!table.is_holder(now, holders[20]));
-    }
-}
+mod tests;

@@ -59,7 +59,9 @@ impl Ring {
             }
         }
         for router in &unproven {
-            self.proofs.submit(now.time, router, Source::of(router.address()), false);
+            if let Some(address) = router.address() {
+                self.proofs.submit(now.time, router, Source::of(address), false);
+            }
         }
         if proven.len() < PROVEN_ENOUGH {
             proven.append(&mut unproven);

@@ -94,6 +94,8 @@ pub(super) enum RequestOutput {
 #[derive(Debug)]
 pub(super) struct Requests {
     own: Arc<RouterDescriptor>,
+    /// Nobody can dial this router: it has no place, and everybody is closer to a key.
+    guest: bool,
     pub(super) marks: [u8; 4],
     pub(super) jobs: BTreeMap<u32, Job>,
     next_job: u32,
@@ -112,10 +114,11 @@ pub(super) struct Requests {
 }
 
 impl Requests {
-    pub(super) fn new(own: Arc<RouterDescriptor>) -> Self {
+    pub(super) fn new(own: Arc<RouterDescriptor>, guest: bool) -> Self {
         Self {
             marks: Visited::marks(&own.id()),
             own,
+            guest,
             jobs: BTreeMap::new(),
             next_job: 0,
             waits: BTreeMap::new(),
@@ -132,8 +135,8 @@ impl Requests {
     }
 
     /// This router's descriptor changed.
-    pub(super) fn set_own(&mut self, own: Arc<RouterDescriptor>) {
-        self.own = own;
+    pub(super) fn set_own(&mut self, own: Arc<RouterDescriptor>, guest: bool) {
+        (self.own, self.guest) = (own, guest);
     }
 
     /// A request came over `link` from `peer`.
@@ -304,8 +307,8 @@ impl Requests {
         let skip = |it: &Neighbour| visited.contains(it.marks) || full(it);
         let next = around.next_hop(now, target, skip).filter(|_| may_forward);
         let mine = around.own().distance(target);
-        let closer = next.filter(|it| it.location.distance(target) < mine);
-        let holder = around.is_holder(now, target);
+        let closer = next.filter(|it| self.guest || it.location.distance(target) < mine);
+        let holder = !self.guest && around.is_holder(now, target);
         if may_forward && closer.is_none() && !holder {
             // No long way round one who is merely busy: the asker hears when to come back.
             let unvisited = |it: &&Neighbour| !visited.contains(it.marks) && !it.is_suspect(now);
@@ -355,7 +358,7 @@ impl Requests {
     ) -> Vec<Arc<RouterDescriptor>> {
         let near = around.closest(now, target, DESCRIPTORS_MAX);
         let mut all: Vec<_> = near.into_iter().map(|it| Arc::clone(&it.peer)).collect();
-        all.push(Arc::clone(&self.own));
+        all.extend((!self.guest).then(|| Arc::clone(&self.own)));
         all.sort_by_cached_key(|it| it.location().distance(target));
         all.truncate(DESCRIPTORS_MAX);
         all

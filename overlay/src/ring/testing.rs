@@ -7,7 +7,7 @@ use crate::{
     crypto::{kdf, puzzle::Difficulty, secret::Secret, sign::IdentityKey},
     id::NetworkId,
     time::Wall,
-    wire::{Admission, DESCRIPTOR_MINUTES_MAX, DescriptorFields, RouterDescriptor},
+    wire::{Address, Admission, DESCRIPTOR_MINUTES_MAX, DescriptorFields, RouterDescriptor},
 };
 
 /// The network that wire tests use; no settings hash to it.
@@ -68,6 +68,26 @@ pub(crate) fn signed_at(n: u32, published: Wall) -> Arc<RouterDescriptor> {
     let expiry = published.plus(DESCRIPTOR_MINUTES_MAX);
     let fields = DescriptorFields { published, expiry, ..fields(NETWORK, n, admission) };
     Arc::new(RouterDescriptor::sign(fields, &key).unwrap())
+}
+
+/// What `router` number `n` says at `published` when nobody can dial it.
+pub(crate) fn without_address(
+    n: u32,
+    router: &RouterDescriptor,
+    published: Wall,
+) -> Arc<RouterDescriptor> {
+    redescribed(n, router, published, Vec::new())
+}
+
+/// What `router` number `n` says at `published` when it can be dialled there.
+pub(crate) fn redescribed(
+    n: u32,
+    router: &RouterDescriptor,
+    published: Wall,
+    addresses: Vec<Address>,
+) -> Arc<RouterDescriptor> {
+    let fields = DescriptorFields { addresses, published, ..router.fields().clone() };
+    Arc::new(RouterDescriptor::sign(fields, &key(n)).unwrap())
 }
 
 /// Router number `n` of `network`, its work done.

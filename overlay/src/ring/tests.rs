@@ -1,6 +1,7 @@
 //! Whole rings: joining, routing, leaving, misbehaving.
 
 mod blocks;
+mod guests;
 mod hostile;
 mod net;
 mod watch;

@@ -95,6 +95,15 @@ impl View {
         true
     }
 
+    /// The router says that it can no longer be dialled.
+    pub(super) fn withdraw(&mut self, descriptor: &RouterDescriptor) {
+        let older =
+            |old: &Arc<RouterDescriptor>| old.fields().published < descriptor.fields().published;
+        if self.entries.get(&descriptor.id()).is_some_and(older) {
+            self.changed |= self.remove(&descriptor.id());
+        }
+    }
+
     fn remove(&mut self, id: &RouterId) -> bool {
         let Some(old) = self.entries.remove(id) else { return false };
         self.ring.remove(&(self.location.clockwise(old.location()), *id));

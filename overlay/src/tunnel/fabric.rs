@@ -252,7 +252,8 @@ impl Fabric {
             while let Some(output) = self.transits[node].poll_output() {
                 match output {
                     TransitOutput::Connect { ask, contact, .. } => {
-                        let found = self.view.iter().position(|router| router.contact() == contact);
+                        let found =
+                            self.view.iter().position(|router| router.contact() == Some(contact));
                         self.dial(Machine::Transit, node, ask, found.map(|at| at + 1));
                     }
                     TransitOutput::Link { link, command } => self.command(node, link, command),

@@ -400,7 +400,7 @@ impl Pools {
         self.seen = now.time;
         match input {
             PoolsInput::View(mut view) => {
-                view.retain(|router| router.carries());
+                view.retain(|router| router.carries() && router.address().is_some());
                 view.truncate(VIEW_MAX);
                 self.view = view;
                 self.maintain(now);

@@ -22,6 +22,8 @@ const CONTEXT: &str = "warren router descriptor 1";
 const VERSION: u8 = 1;
 /// Capability bit: the router carries no tunnels of others, so nobody should choose it for one.
 pub const NO_TRANSIT: u16 = 1;
+/// Addresses that a descriptor names at most.
+const ADDRESSES_MAX: usize = 4;
 /// A descriptor is good for at most three days, so that forgotten routers fade.
 pub const DESCRIPTOR_MINUTES_MAX: u32 = 3 * 24 * 60;
 
@@ -51,7 +53,7 @@ pub struct DescriptorFields {
     pub tunnel_dh: [u8; 32],
     /// ML-KEM-768 half of today's tunnel key.
     pub tunnel_kem: Box<[u8; 1184]>,
-    /// Where it listens: 1 to 4 addresses.
+    /// Where it listens: up to 4 addresses; none for a router that nobody can dial.
     pub addresses: Vec<Address>,
     /// Capability bits: [`NO_TRANSIT`]; others are not looked at.
     pub capabilities: u16,
@@ -77,7 +79,7 @@ pub struct DescriptorFields {
 /// | 32       | link key, X25519 |
 /// | 32       | tunnel key, X25519 |
 /// | 1,184    | tunnel key, ML-KEM-768 |
-/// | 1        | number of addresses n, 1 to 4 |
+/// | 1        | number of addresses n, 0 to 4; 0: nobody can dial it |
 /// | 19 n     | addresses |
 /// | 2        | capabilities: bit 0: carries no tunnels of others |
 /// | 4        | bandwidth offered, kbit/s |
@@ -124,7 +126,7 @@ impl RouterDescriptor {
         let tunnel_dh = r.array("descriptor tunnel key")?;
         let tunnel_kem = Box::new(r.array("descriptor tunnel key")?);
         let count = r.u8("descriptor addresses")?;
-        if !(1..=4).contains(&count) {
+        if usize::from(count) > ADDRESSES_MAX {
             return Err(WireError::Bad("descriptor addresses"));
         }
         let addresses = (0..count).map(|_| Address::decode(&mut r)).collect::<Result<_, _>>()?;
@@ -202,14 +204,14 @@ impl RouterDescriptor {
         &self.fields
     }
 
-    /// What is needed to dial it: its first address.
-    pub fn contact(&self) -> Contact {
-        Contact {
+    /// What is needed to dial it: its first address. `None` if nobody can.
+    pub fn contact(&self) -> Option<Contact> {
+        Some(Contact {
             id: self.id,
             link_key: self.fields.link_key,
-            address: self.address(),
+            address: self.address()?,
             expiry: self.fields.expiry,
-        }
+        })
     }
 
     /// Whether it carries tunnels of others.
@@ -217,14 +219,19 @@ impl RouterDescriptor {
         self.fields.capabilities & NO_TRANSIT == 0
     }
 
-    /// Its first address.
-    pub fn address(&self) -> Address {
-        *self.fields.addresses.first().expect("checked: at least one address")
+    /// Its first address; `None` for a router that nobody can dial.
+    pub fn address(&self) -> Option<Address> {
+        self.fields.addresses.first().copied()
     }
 
     /// The prefix its first address lies in.
-    pub fn prefix(&self) -> Prefix {
-        self.address().prefix()
+    pub fn prefix(&self) -> Option<Prefix> {
+        self.address().map(|address| address.prefix())
+    }
+
+    /// Whether others may dial it, in a network of that kind.
+    pub fn is_dialable(&self, local_network: bool) -> bool {
+        self.address().is_some_and(|address| address.dialable(local_network))
     }
 
     /// Its place on the ring, as far as its claimed work is true (PROTOCOL P2).
@@ -242,7 +249,7 @@ impl RouterDescriptor {
 
 impl DescriptorFields {
     fn check(&self) -> Result<(), WireError> {
-        if !(1..=4).contains(&self.addresses.len()) {
+        if self.addresses.len() > ADDRESSES_MAX {
             return Err(WireError::Bad("descriptor addresses"));
         }
         let lifetime = self.expiry.minutes().checked_sub(self.published.minutes());
@@ -295,7 +302,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(32))]
         #[test]
-        fn decode_undoes_encode(seed: u8, addresses in 1usize..=4, family: bool) {
+        fn decode_undoes_encode(seed: u8, addresses in 0usize..=4, family: bool) {
             let it = descriptor(seed, addresses, family.then_some([3; 16]));
             prop_assert_eq!(RouterDescriptor::decode(&it.encode(), NETWORK), Ok(it));
         }

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::{Reader, RouterDescriptor, WireError, Writer};
+use super::{Address, Reader, RouterDescriptor, WireError, Writer};
 use crate::{
     id::{NetworkId, TunnelId},
     ring::{Class, RingMessage},
@@ -91,6 +91,29 @@ pub enum LinkMessage {
     Ping,
     /// Kind 12: the sign.
     Pong,
+    /// Kind 13: dial the address that this link comes from, at this port, and say what came of it.
+    DialBack {
+        /// Not zero.
+        port: u16,
+    },
+    /// Kind 14: what came of it.
+    DialBackReply {
+        /// What was dialled: where the link comes from, as the sender sees it, at the port asked for.
+        seen: Address,
+        /// Whether the asker was met there.
+        outcome: DialBackOutcome,
+    },
+}
+
+/// What came of dialling back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DialBackOutcome {
+    /// The asker was not met there; there is no reason.
+    Failed,
+    /// A whole handshake with the asker.
+    Reached,
+    /// It was not tried: not now, or never to such an address.
+    NotTried,
 }
 
 impl LinkMessage {
@@ -161,6 +184,19 @@ impl LinkMessage {
             }
             Self::Ping => 11,
             Self::Pong => 12,
+            Self::DialBack { port } => {
+                w.u16(*port);
+                13
+            }
+            Self::DialBackReply { seen, outcome } => {
+                seen.encode(w);
+                w.u8(match outcome {
+                    DialBackOutcome::Failed => 0,
+                    DialBackOutcome::Reached => 1,
+                    DialBackOutcome::NotTried => 2,
+                });
+                14
+            }
         };
         let len = u16::try_from(w.len() - start - 3).expect("the longest message has under 34 KiB");
         let [high, low] = len.to_be_bytes();
@@ -228,6 +264,20 @@ impl LinkMessage {
             }
             11 => Self::Ping,
             12 => Self::Pong,
+            13 => match r.u16("dial back port")? {
+                0 => return Err(WireError::Bad("dial back port")),
+                port => Self::DialBack { port },
+            },
+            14 => {
+                let seen = Address::decode(&mut r)?;
+                let outcome = match r.u8("dial back outcome")? {
+                    0 => DialBackOutcome::Failed,
+                    1 => DialBackOutcome::Reached,
+                    2 => DialBackOutcome::NotTried,
+                    _ => return Err(WireError::Bad("dial back outcome")),
+                };
+                Self::DialBackReply { seen, outcome }
+            }
             _ => return Err(WireError::Bad("message kind")),
         };
         r.finish()?;
@@ -287,6 +337,17 @@ mod tests {
                 tunnel,
                 sealed: [fill; SEALED_LEASE_LEN]
             }),
+            (1u16..).prop_map(|port| LinkMessage::DialBack { port }),
+            (any::<[u8; 4]>(), 1u16.., 0u8..3).prop_map(|(ip, port, outcome)| {
+                LinkMessage::DialBackReply {
+                    seen: std::net::SocketAddr::from((ip, port)).into(),
+                    outcome: match outcome {
+                        0 => DialBackOutcome::Failed,
+                        1 => DialBackOutcome::Reached,
+                        _ => DialBackOutcome::NotTried,
+                    },
+                }
+            }),
             (tunnel, any::<bool>())
                 .prop_map(|(tunnel, accepted)| LinkMessage::SpliceReply { tunnel, accepted }),
             (any::<bool>(), any::<bool>(), 1..=LinkMessage::PART_LEN).prop_map(
@@ -333,5 +394,16 @@ mod tests {
     fn credit_has_the_documented_bytes() {
         let message = LinkMessage::Credit { tunnel: TunnelId(0x8000_0007), cells: 64 };
         assert_eq!(encoded(&message), [2, 0, 6, 0x80, 0, 0, 7, 0, 64]);
+    }
+
+    #[test]
+    fn dialling_back_has_the_documented_bytes() {
+        assert_eq!(encoded(&LinkMessage::DialBack { port: 0x2329 }), [13, 0, 2, 0x23, 0x29]);
+        let seen = std::net::SocketAddr::from(([8, 8, 4, 4], 0x2329)).into();
+        let outcome = DialBackOutcome::Reached;
+        let mut bytes = vec![14, 0, 20, 4, 8, 8, 4, 4];
+        bytes.extend([0; 12]);
+        bytes.extend([0x23, 0x29, 1]);
+        assert_eq!(encoded(&LinkMessage::DialBackReply { seen, outcome }), bytes);
     }
 }

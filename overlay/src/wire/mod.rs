@@ -10,4 +10,4 @@ pub use cursor::{Reader, WireError, Writer};
 pub use descriptor::{
     Admission, DESCRIPTOR_MINUTES_MAX, DescriptorFields, NO_TRANSIT, RouterDescriptor,
 };
-pub use message::{BUILD_LEN, BUILD_REPLY_LEN, LinkMessage, SEALED_LEASE_LEN};
+pub use message::{BUILD_LEN, BUILD_REPLY_LEN, DialBackOutcome, LinkMessage, SEALED_LEASE_LEN};

@@ -29,7 +29,7 @@ use warren_overlay::{
     rng::Rng,
     time::{Now, Time, Wall},
     tunnel::build::TunnelKeys,
-    wire::{Address, DescriptorFields, RouterDescriptor},
+    wire::{Address, Contact, DescriptorFields, RouterDescriptor},
 };
 
 use crate::entropy;
@@ -80,6 +80,14 @@ impl Clock {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() / 60;
         Now { time: self.time(), wall: Wall::from_minutes(u32::try_from(wall).unwrap_or(u32::MAX)) }
     }
+}
+
+/// Where to dial a router.
+///
+/// # Errors
+/// When it is one that nobody can dial.
+pub(super) fn contact(router: &RouterDescriptor) -> io::Result<Contact> {
+    router.contact().ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
 }
 
 /// A new member of `network` that listens on `address`; `None` without memory for its work.
@@ -147,7 +155,7 @@ pub(super) fn shake(
     from: LinkIdentity,
     to: &LinkIdentity,
 ) -> Option<(Established, Established)> {
-    let contact = to.descriptor.contact();
+    let contact = to.descriptor.contact()?;
     let mut a = Handshake::initiate(now, from, contact, entropy::generator());
     let mut b = Handshake::accept(now, to.clone(), entropy::generator());
     let (mut a_up, mut b_up) = (None, None);

@@ -135,7 +135,7 @@ fn one_link(
     to: &LinkIdentity,
     [initiator, responder]: &mut [Samples; 2],
 ) -> Option<usize> {
-    let contact = to.descriptor.contact();
+    let contact = to.descriptor.contact()?;
     let (from, to) = (from.clone(), to.clone());
     let mut first = Samples::default();
     let (mut a, one) = first.add(1, || {

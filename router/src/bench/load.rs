@@ -236,9 +236,10 @@ async fn fill(
 ) -> io::Result<()> {
     let socket = TcpSocket::new_v4()?;
     socket.bind(actors::address(2))?;
-    let stream = socket.connect(hop.address().socket()).await?;
+    let contact = actors::contact(&hop)?;
+    let stream = socket.connect(contact.address.socket()).await?;
     stream.set_nodelay(true)?;
-    let machine = Handshake::initiate(clock.now(), identity, hop.contact(), entropy::generator());
+    let machine = Handshake::initiate(clock.now(), identity, contact, entropy::generator());
     let established = actors::shake_over(clock, &stream, machine).await?;
     let mut generator = Generator::source(clock.time(), established);
     let (hops, rng, since) = ([hop, sink], entropy::generator(), clock.time());
@@ -260,9 +261,10 @@ pub fn run_link(settings: &LoadSettings) -> io::Result<()> {
         return Err(io::ErrorKind::InvalidInput.into());
     };
     block_on(async {
-        let stream = TcpStream::connect(peer.address().socket()).await?;
+        let contact = actors::contact(peer)?;
+        let stream = TcpStream::connect(contact.address.socket()).await?;
         stream.set_nodelay(true)?;
-        let machine = Handshake::initiate(clock.now(), own, peer.contact(), entropy::generator());
+        let machine = Handshake::initiate(clock.now(), own, contact, entropy::generator());
         let established = actors::shake_over(clock, &stream, machine).await?;
         let mut generator = Generator::source(clock.time(), established);
         for number in 1..=settings.tunnels {

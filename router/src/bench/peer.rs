@@ -46,8 +46,9 @@ impl Peer {
         let address = SocketAddr::new(from.ip(), 9_000); // nobody dials it
         let own = actors::identity(clock.now(), network, address.into())
             .ok_or_else(|| io::Error::other("no memory for a router's work"))?;
-        let stream = socket.connect(to.address().socket()).await?;
-        let machine = Handshake::initiate(clock.now(), own, to.contact(), entropy::generator());
+        let contact = actors::contact(to)?;
+        let stream = socket.connect(contact.address.socket()).await?;
+        let machine = Handshake::initiate(clock.now(), own, contact, entropy::generator());
         Self::shake(clock, stream, machine).await
     }
 

@@ -30,7 +30,7 @@ pub(super) struct InviteArgs {
     /// Write the line to FILE instead, which must not be there yet
     #[arg(long, value_name = "FILE")]
     to: Option<PathBuf>,
-    /// Show a QR code of it too; to fit, it names this router alone
+    /// Show a QR code of it too; to fit, it names one router alone
     #[arg(long, conflicts_with_all = ["json", "to"])]
     qr: bool,
 }
@@ -43,6 +43,13 @@ pub(super) async fn invite(args: InviteArgs) -> Result<(), Failure> {
     let answer: InviteAnswer =
         client::call(&args.report.place.dir()?, Method::GET, "/v1/invite", None).await?;
     let line = answer.line;
+    if line.parse::<Invite>().is_err() {
+        return Err(Failure::Refused(
+            "nobody can dial this router and it knows no other: ask somebody of the network for a line, \
+             or forward a port to it and name that address with link.announce"
+                .into(),
+        ));
+    }
     if let Some(path) = &args.to {
         return write(path, &line);
     }

@@ -353,9 +353,17 @@ fn show(status: &Status) -> Result<(), Failure> {
         if status.transit { "carried" } else { "not carried" }
     ))?;
     print(format_args!(
-        "  links on {}, proxy on {}, page on http://{}/",
-        status.link, status.proxy, status.api
+        "  links {}, proxy on {}, page on http://{}/",
+        match (status.link.as_str(), status.address.as_str()) {
+            ("", _) => "opened from here alone".to_owned(),
+            (link, "") => format!("on {link}, where nobody can dial them"),
+            (link, address) if link == address => format!("on {link}"),
+            (link, address) => format!("on {link}, dialled at {address}"),
+        },
+        status.proxy,
+        status.api
     ))?;
+    print(format_args!("  reachability: {}", status.reach_words))?;
     print(format_args!(
         "  network {}, up {} s, version {}",
         status.network, status.uptime_s, status.version

@@ -12,7 +12,7 @@ use crate::status::Status;
 pub(super) fn render(status: &Status) -> Vec<u8> {
     let registry = Registry::new();
     let per_second = |kbps: u64| kbps * 125;
-    let gauges: [(&str, &str, u64); 27] = [
+    let gauges: [(&str, &str, u64); 31] = [
         ("warren_ready", "1 when the router is ready", status.ready.into()),
         ("warren_uptime_seconds", "Since the start", status.uptime_s),
         ("warren_neighbours", "Ring neighbours", status.neighbours.into()),
@@ -51,6 +51,18 @@ pub(super) fn render(status: &Status) -> Vec<u8> {
             "1 when path rules are relaxed, for too few routers are known",
             status.anonymity_set_small.into(),
         ),
+        (
+            "warren_dialable",
+            "1 when it tells others an address",
+            (!status.address.is_empty()).into(),
+        ),
+        (
+            "warren_unreachable",
+            "1 when peers tried to dial it and none got through",
+            (status.reach == "unreachable").into(),
+        ),
+        ("warren_dialled_from", "Places that dialled it of late", status.reach_came.into()),
+        ("warren_dials_failed_from", "Places that could not", status.reach_failed.into()),
         (
             "warren_guard_fails",
             "1 when a first hop fails far more often than the other",
@@ -98,8 +110,8 @@ mod tests {
         let text = String::from_utf8(render(&status)).unwrap();
         assert!(text.contains("\nwarren_neighbours 7\n"), "{text}");
         assert!(text.contains("\nwarren_cells_relayed_total 1000\n"), "{text}");
-        assert_eq!(text.matches("# TYPE warren_").count(), 31);
-        assert_eq!(text.matches("# TYPE ").count(), 31);
+        assert_eq!(text.matches("# TYPE warren_").count(), 35);
+        assert_eq!(text.matches("# TYPE ").count(), 35);
     }
 
     /// The metrics that `text` names.
@@ -126,12 +138,16 @@ mod tests {
             [
                 &"warren_builds_waiting",
                 &"warren_contexts",
+                &"warren_dialable",
+                &"warren_dialled_from",
+                &"warren_dials_failed_from",
                 &"warren_disk_limit_bytes",
                 &"warren_ended_for_memory_total",
                 &"warren_links_limit",
                 &"warren_month_bytes",
                 &"warren_month_limit_bytes",
                 &"warren_transit",
+                &"warren_unreachable",
             ]
         );
         assert!(serde_json::from_str::<serde_json::Value>(dashboard).is_ok());

@@ -248,6 +248,7 @@ fn inside(status: &Status, services: &[ServiceStatus], history: &History) -> Mar
         @if status.guard_fails {
             p { strong { "A first hop fails far more often than the other: " } "it is used less." }
         }
+        p { strong { "Reachability: " } (status.reach_words) }
         h2 { "Bandwidth" }
         (plot(status, history.samples()))
         h2 { "Services" }

@@ -14,11 +14,17 @@ use warren_overlay::{
     ring::admission::{Network, ProofWork},
     rng::Rng,
     time::Wall,
-    wire::{Admission, Reader, RouterDescriptor, Writer},
+    wire::{Address, Admission, Reader, RouterDescriptor, Writer},
 };
 
 use super::{StartError, change::outward_ip};
-use crate::{config::Config, entropy, home::Home, invite::Invite};
+use crate::{
+    config::{Announce, Config},
+    entropy,
+    home::Home,
+    invite::Invite,
+    node::Door,
+};
 
 /// Descriptors of other routers that are kept between starts.
 const PEERS_MAX: usize = 64;
@@ -102,28 +108,28 @@ impl Setup {
         self.config.link = link;
         Ok(())
     }
-
-    /// What to tell others as this router's address.
-    pub(super) fn announced(&self) -> Result<SocketAddr, StartError> {
-        announced(self.config.announce, self.config.link).ok_or_else(|| {
-            StartError::Setup(
-                "this machine has no address that others could reach: name one with \
-                 link.announce in warren.toml, or listen on one with --link"
-                    .into(),
-            )
-        })
-    }
 }
 
-/// What to tell others: what the operator says, else where it listens, else where packets leave from.
-pub(super) fn announced(announce: Option<SocketAddr>, link: SocketAddr) -> Option<SocketAddr> {
-    if let Some(announce) = announce {
-        return Some(announce);
+/// Where others reach this router: where the operator says, else where it listens, else where packets
+/// leave from. Where nobody may dial that (it is behind NAT, most likely), peers may see it elsewhere,
+/// unless links leave through a proxy: then they see that.
+pub(super) fn door(announce: Announce, link: SocketAddr, local: bool, proxied: bool) -> Door {
+    let found = || {
+        let ip = if link.ip().is_unspecified() { outward_ip(link.is_ipv4())? } else { link.ip() };
+        Some(SocketAddr::new(ip, link.port()))
+    };
+    let address = match announce {
+        Announce::Nothing => return Door::Shut,
+        Announce::At(address) => Some(address),
+        Announce::Found => found(),
+    };
+    let address = address.map(Address::from).filter(|address| address.dialable(local));
+    match (address, proxied) {
+        (Some(address), false) => Door::At(address),
+        (Some(address), true) => Door::Told(address),
+        (None, false) => Door::Behind(link.port()),
+        (None, true) => Door::Shut,
     }
-    if !link.ip().is_unspecified() {
-        return Some(link);
-    }
-    Some(SocketAddr::new(outward_ip(link.is_ipv4())?, link.port()))
 }
 
 fn work(

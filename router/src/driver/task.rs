@@ -40,7 +40,7 @@ use super::{
 };
 use crate::{
     app::{StreamEvent, StreamNo},
-    config::{LimitsFile, Outbound},
+    config::{Announce, LimitsFile, Outbound},
     home::Home,
     host::{Host, HostOutput},
     node::{JobEvent, JobInput, JobNo, NodeInput, NodeSettings, Saved, ServiceSettings},
@@ -103,7 +103,9 @@ pub(super) struct Task {
     /// The proxy through which links leave.
     outbound: Option<Outbound>,
     /// What the operator says is this router's address.
-    announce: Option<std::net::SocketAddr>,
+    announce: Announce,
+    /// Whether its network lives on private addresses.
+    local: bool,
     change: Change,
     addresses: [String; 3],
     rng: Rng,
@@ -123,7 +125,9 @@ impl Task {
         inbox: mpsc::Receiver<Event>,
     ) -> Result<Self, StartError> {
         let now = clock.now();
-        let address = setup.announced()?.into();
+        let (announce, local) = (setup.config.announce, setup.network.local);
+        let proxied = setup.config.outbound.is_some();
+        let door = setup::door(announce, setup.config.link, local, proxied);
         let link_secret = Arc::new(setup.link_secret);
         let guards = match &setup.home {
             Some(home) => home.read("guards")?.map(|bytes| bytes.to_vec()).unwrap_or_default(),
@@ -137,7 +141,7 @@ impl Task {
             network: setup.network,
             identity: setup.identity,
             link_key: link_secret.public(),
-            address,
+            door,
             admission: setup.admission,
             hops: setup.config.hops,
             degree: setup.config.degree,
@@ -178,7 +182,8 @@ impl Task {
             transmit: Vec::new(),
             link_source: setup.config.link,
             outbound: setup.config.outbound,
-            announce: setup.config.announce,
+            announce,
+            local,
             change: Change::new(self::now(), setup.config.link),
             addresses,
             rng,
@@ -242,8 +247,9 @@ impl Task {
     /// No link of before is worth waiting for.
     fn changed(&mut self, changed: Changed) {
         tracing::info!(?changed, "all links are made anew");
-        let address = setup::announced(self.announce, self.link_source).map(Into::into);
-        self.host.node(self.clock.now(), NodeInput::Moved { address });
+        let proxied = self.outbound.is_some();
+        let door = Some(setup::door(self.announce, self.link_source, self.local, proxied));
+        self.host.node(self.clock.now(), NodeInput::Moved { door });
     }
 
     /// Reads what there is, a buffer of each link in turn.

@@ -9,10 +9,9 @@ use warren_overlay::{
     ring,
     time::{Now, Time},
     tunnel::pools::PoolsInput,
-    wire::Address,
 };
 
-use super::{Node, NodeOutput};
+use super::{Door, Node, NodeOutput};
 
 /// A node that is so late has slept: longer than any peer waits for a silent link (docs/spec/link.md,
 /// "Silence").
@@ -54,10 +53,10 @@ impl Node {
     }
 
     /// Others reach it elsewhere.
-    pub(super) fn moved(&mut self, now: Now, address: Option<Address>) {
-        if let Some(address) = address.filter(|it| self.fields.addresses != [*it]) {
-            self.fields.addresses = vec![address];
-            self.describe(now);
+    pub(super) fn moved(&mut self, now: Now, door: Option<Door>) {
+        if let Some(door) = door {
+            self.reach.begin(now.time, door);
+            self.settle_door(now);
         }
         self.start_over(now);
     }

@@ -91,8 +91,13 @@ enum State {
         since: Time,
         waiters: Vec<Asker>,
     },
-    /// Somebody dialled us; the handshake is under way.
+    /// Somebody dialled us; the handshake is under way. Or what it was for is done.
     Accepted {
+        since: Time,
+    },
+    /// Dialled to see whether a peer can be reached there, beside the link that it has here.
+    Probing {
+        address: Address,
         since: Time,
     },
     Up {
@@ -124,7 +129,9 @@ impl Link {
     /// When it has taken too long to come up, or been of no use for too long; `None` while it is used.
     fn over(&self) -> Option<Time> {
         match &self.state {
-            State::Dialling { since, .. } | State::Accepted { since } => Some(*since + DIAL_LIMIT),
+            State::Dialling { since, .. }
+            | State::Accepted { since }
+            | State::Probing { since, .. } => Some(*since + DIAL_LIMIT),
             State::Up { .. } if !self.lanes.is_empty() || self.kept => None,
             State::Up { .. } if self.retiring => Some(self.used + RETIRING_LIMIT),
             State::Up { .. } => Some(self.used + IDLE_LIMIT),
@@ -213,7 +220,7 @@ impl Links {
         let came = |link: &&Link| match &link.state {
             State::Accepted { .. } => true,
             State::Up { initiator, .. } => !initiator,
-            State::Dialling { .. } => false,
+            State::Dialling { .. } | State::Probing { .. } => false,
         };
         let place = remote.prefix();
         let there = self.links.values().filter(came).filter(|it| it.remote.prefix() == place);
@@ -249,7 +256,9 @@ impl Links {
                     waiters.push(asker);
                     Asked::Pending
                 }
-                State::Dialling { .. } | State::Accepted { .. } => Asked::Refused,
+                State::Dialling { .. } | State::Accepted { .. } | State::Probing { .. } => {
+                    Asked::Refused
+                }
             };
         }
         if contact.id == self.me
@@ -257,7 +266,10 @@ impl Links {
             || !contact.address.dialable(self.local_network)
             || self.is_banned(&contact.address)
             || contact.expiry.plus(10) < now.wall
-            || asked_by.is_some_and(|asker| !self.within_budget(now.time, contact, asker))
+            || asked_by.is_some_and(|asker| {
+                self.failed_lately(now.time, &contact.address)
+                    || !self.within_budget(now.time, contact, asker)
+            })
         {
             return Asked::Refused;
         }
@@ -271,22 +283,61 @@ impl Links {
         Asked::Pending
     }
 
-    fn within_budget(&mut self, now: Time, contact: &Contact, asker: LinkNo) -> bool {
-        while self.failed.front().is_some_and(|(at, _)| now.since(*at) > FAILED_MEMORY) {
-            self.failed.pop_front();
+    /// Dials `contact`, where `asker` itself is, for its sake and nothing else, whatever links to it
+    /// there are. Under all rules of dialling for others but one: that it failed lately is no reason
+    /// not to look again.
+    pub(super) fn probe(&mut self, now: Now, contact: &Contact, asker: LinkNo) -> Option<LinkNo> {
+        let address = contact.address;
+        if self.links.len() >= self.max
+            || !address.dialable(self.local_network)
+            || self.is_banned(&address)
+            || !self.within_budget(now.time, contact, asker)
+        {
+            return None;
         }
+        let no = self.number();
+        let state = State::Probing { address, since: now.time };
+        self.links.insert(no, Link::new(state, address, now.time));
+        self.tidy_by(now.time + DIAL_LIMIT);
+        self.out.push_back(LinksOutput::Dial { link: no, contact: *contact });
+        Some(no)
+    }
+
+    /// A connection has served its purpose: it never counts as a link.
+    pub(super) fn met(&mut self, no: LinkNo) {
+        if let Some(link) = self.links.get_mut(&no)
+            && let State::Probing { since, address } = link.state
+        {
+            link.state = State::Accepted { since };
+            self.failed.retain(|(_, failed)| *failed != address);
+        }
+    }
+
+    /// Who is at the other end of a link that it opened, and where that comes from.
+    pub(super) fn came_from(&self, no: LinkNo) -> Option<(&Arc<RouterDescriptor>, Address)> {
+        let link = self.links.get(&no)?;
+        match &link.state {
+            State::Up { peer, initiator: false, .. } => Some((peer, link.remote)),
+            State::Up { .. }
+            | State::Dialling { .. }
+            | State::Accepted { .. }
+            | State::Probing { .. } => None,
+        }
+    }
+
+    fn within_budget(&mut self, now: Time, contact: &Contact, asker: LinkNo) -> bool {
         while self.recent.front().is_some_and(|(at, ..)| now.since(*at) > Duration::from_secs(1)) {
             self.recent.pop_front();
         }
         let to = block(&contact.address);
         let pending = self.links.values().filter(|link| {
-            matches!(&link.state, State::Dialling { contact, .. } if block(&contact.address) == to)
+            let dialled = matches!(link.state, State::Dialling { .. } | State::Probing { .. });
+            dialled && block(&link.remote) == to
         });
         let allowed = pending.count() < PENDING_PER_BLOCK_MAX
             && self.recent.iter().filter(|(_, block, _)| *block == to).count()
                 < DIALS_PER_BLOCK_MAX
-            && self.recent.iter().filter(|(.., by)| *by == asker).count() < DIALS_PER_ASKER_MAX
-            && !self.failed.iter().any(|(_, address)| *address == contact.address);
+            && self.recent.iter().filter(|(.., by)| *by == asker).count() < DIALS_PER_ASKER_MAX;
         if allowed {
             self.recent.push_back((now, to, asker));
         }
@@ -309,7 +360,7 @@ impl Links {
         let before = self.links.remove(&no)?;
         let mut waiters = match before.state {
             State::Dialling { waiters, .. } => waiters,
-            State::Accepted { .. } | State::Up { .. } => Vec::new(),
+            State::Accepted { .. } | State::Probing { .. } | State::Up { .. } => Vec::new(),
         };
         let state = State::Up { peer: Arc::clone(peer), initiator, lanes_made: 0 };
         let mut link = Link::new(state, before.remote, now);
@@ -320,7 +371,7 @@ impl Links {
             match &mut other.state {
                 // Our own dial is still under way: whoever waits for it can have this link now.
                 State::Dialling { waiters: others, .. } => waiters.append(others),
-                State::Accepted { .. } => {}
+                State::Accepted { .. } | State::Probing { .. } => {}
                 State::Up { initiator: other_initiator, .. }
                     if initiator == (self.me < id) || initiator == *other_initiator =>
                 {
@@ -350,14 +401,15 @@ impl Links {
         let (id, was_up) = match link.state {
             State::Up { peer, .. } => (peer.id(), true),
             State::Dialling { contact, waiters, .. } => {
-                if self.failed.len() == FAILED_MAX {
-                    self.failed.pop_front();
-                }
-                self.failed.push_back((now, contact.address));
+                self.remember_failed(now, contact.address);
                 for asker in waiters {
                     self.out.push_back(LinksOutput::Refused { asker, id: contact.id });
                 }
                 (contact.id, false)
+            }
+            State::Probing { address, .. } => {
+                self.remember_failed(now, address);
+                return false;
             }
             State::Accepted { .. } => return false,
         };
@@ -374,6 +426,21 @@ impl Links {
             }
         }
         was_up
+    }
+
+    /// Whether it was dialled in vain within the last ten minutes, for whomever.
+    fn failed_lately(&mut self, now: Time, address: &Address) -> bool {
+        while self.failed.front().is_some_and(|(at, _)| now.since(*at) > FAILED_MEMORY) {
+            self.failed.pop_front();
+        }
+        self.failed.iter().any(|(_, failed)| failed == address)
+    }
+
+    fn remember_failed(&mut self, now: Time, address: Address) {
+        if self.failed.len() == FAILED_MAX {
+            self.failed.pop_front();
+        }
+        self.failed.push_back((now, address));
     }
 
     /// The next free lane number on a link that is up, by its side's rule (PROTOCOL P5).
@@ -455,7 +522,7 @@ impl Links {
     pub(super) fn up_links(&self) -> impl Iterator<Item = (LinkNo, &Arc<RouterDescriptor>)> {
         self.links.iter().filter_map(|(no, link)| match &link.state {
             State::Up { peer, .. } => Some((*no, peer)),
-            State::Dialling { .. } | State::Accepted { .. } => None,
+            State::Dialling { .. } | State::Accepted { .. } | State::Probing { .. } => None,
         })
     }
 
@@ -485,7 +552,9 @@ impl Links {
                 continue;
             }
             match &link.state {
-                State::Dialling { .. } | State::Accepted { .. } => late.push(*no),
+                State::Dialling { .. } | State::Accepted { .. } | State::Probing { .. } => {
+                    late.push(*no);
+                }
                 State::Up { .. } => {
                     link.used = now; // asked once; the goodbye closes it
                     self.out.push_back(LinksOutput::Retire(*no));

@@ -12,6 +12,11 @@ use crate::status::{ServiceStatus, Status};
 /// What a router that carries nothing for others says of itself.
 const CLIENT_ONLY: &str = " It carries no tunnels of others: whoever watches its line knows that all \
                            of its traffic is its owner's.";
+/// What a guest says of itself.
+const GUEST: &str = " Nobody can dial it: it takes part through the links that it opens, and carries \
+                     nothing for others, so whoever watches its line knows that all of its traffic is \
+                     its owner's. `warren doctor` says what to do.";
+
 impl Node {
     /// How the node is.
     pub fn status(&self, now: Now) -> Status {
@@ -33,6 +38,11 @@ impl Node {
             .list()
             .iter()
             .any(|guard| self.pools.guards().verdict(guard.id) != Verdict::Well);
+        let alone = match (self.descriptor.address(), self.descriptor.carries()) {
+            (None, _) => GUEST,
+            (Some(_), false) => CLIENT_ONLY,
+            (Some(_), true) => "",
+        };
         let verdict = if ring.known == 0 {
             "Alone: no other router is known. `warren invite` prints a line for the next router, \
              `warren join LINE` uses one."
@@ -46,9 +56,11 @@ impl Node {
                 others_needed + 1
             )
         } else if ready && self.relaxed {
-            format!("Ready, but the anonymity set is too small: {} routers known.", ring.known)
+            format!(
+                "Ready, but the anonymity set is too small: {} routers known.{alone}",
+                ring.known
+            )
         } else if ready {
-            let alone = if self.descriptor.carries() { "" } else { CLIENT_ONLY };
             format!("Ready: {} neighbours, {} tunnels.{alone}", ring.neighbours, pools.stock)
         } else if !ring.joined {
             "Joining the ring.".to_owned()
@@ -57,6 +69,8 @@ impl Node {
         } else {
             "Building the first tunnel.".to_owned()
         };
+        let address = self.descriptor.address();
+        let (came, failed) = self.reach.evidence();
         Status {
             ready,
             verdict,
@@ -67,7 +81,12 @@ impl Node {
             tunnels_ready: count(pools.stock),
             tunnels_used: count(pools.held),
             tunnels_transit: count(transit.tunnels),
-            transit: self.descriptor.carries(),
+            transit: self.descriptor.carries() && address.is_some(),
+            reach: self.reach.word().into(),
+            reach_words: self.reach.words(now.time),
+            reach_came: count(came),
+            reach_failed: count(failed),
+            address: address.map_or_else(String::new, |it| it.socket().to_string()),
             links_limit: count(self.links.max()),
             builds_waiting: count(transit.waiting),
             builds_accepted: transit.accepted,

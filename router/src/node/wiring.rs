@@ -1,7 +1,11 @@
 //! Every arrow of the control plane: whose output is whose input.
 //!
 //! Lives here: matches, and nothing that decides. Read it to know the house. Does not live here:
-//! cells (they never come near the node), the driver's inputs (`mod.rs`).
+//! cells (they never come near the node), the driver's inputs (`node.rs`), looks from outside and
+//! files (`wiring/jobs.rs`), reachability (`wiring/reach.rs`).
+
+mod jobs;
+mod reach;
 
 use std::sync::Arc;
 
@@ -9,7 +13,7 @@ use warren_datastore::{HolderInput, HolderOutput};
 use warren_overlay::{
     answer::Answer,
     garlic::OwnTunnelName,
-    id::{EndNo, LinkNo, TunnelId},
+    id::{EndNo, LinkNo, RouterId, TunnelId},
     plane::{LinkCommand, LinkEvent},
     record::Record,
     ring::{self, Class, Request},
@@ -29,9 +33,10 @@ use super::{
     contexts::{ContextsInput, ContextsOutput},
     exits::{ExitsInput, ExitsOutput},
     links::{Asked, Asker, LinksOutput},
-    probes::{ProbesInput, ProbesOutput},
+    probes::ProbesInput,
+    reach::Ask,
     services::{ServicesInput, ServicesOutput},
-    transfers::{TransfersInput, TransfersOutput},
+    transfers::TransfersInput,
 };
 
 impl Node {
@@ -65,7 +70,7 @@ impl Node {
                 let end = self.new_end();
                 self.transfers.handle_input(now, TransfersInput::Job { job, end, input });
             }
-            NodeInput::Moved { address } => self.moved(now, address),
+            NodeInput::Moved { door } => self.moved(now, door),
             NodeInput::Loaded(loaded) => {
                 self.transit.handle_input(now, TransitInput::Loaded(loaded));
             }
@@ -76,6 +81,9 @@ impl Node {
     }
 
     fn link_up(&mut self, now: Now, link: LinkNo, peer: &Arc<RouterDescriptor>, initiator: bool) {
+        if self.is_dial_back(now, link, peer, initiator) {
+            return;
+        }
         let lost = self.links.up(now.time, link, peer, initiator);
         if !self.network.local
             && let Some(remote) = self.links.remote(link)
@@ -95,7 +103,9 @@ impl Node {
     }
 
     pub(super) fn link_down(&mut self, now: Now, link: LinkNo) {
+        self.end_dial_back(now, link, false);
         if self.links.down(now.time, link) {
+            self.reach.link_down(link);
             self.ring.handle_input(now, ring::Input::LinkDown { link });
             self.transit.handle_input(now, TransitInput::LinkDown { link });
             self.pools.handle_input(now, PoolsInput::LinkDown { link });
@@ -161,6 +171,10 @@ impl Node {
             LinkMessage::Ring(message) => {
                 self.ring.handle_input(now, ring::Input::Message { link, message });
             }
+            LinkMessage::DialBack { port } => self.dial_back(now, link, port),
+            LinkMessage::DialBackReply { seen, outcome } => {
+                self.dialled_back(now, link, seen, outcome);
+            }
             // The link's own business.
             LinkMessage::Padding(_)
             | LinkMessage::Ping
@@ -204,6 +218,11 @@ impl Node {
             quiet = true;
             while let Some(output) = self.links.poll_output() {
                 self.links_say(now, output);
+                quiet = false;
+            }
+            while let Some(Ask { link, port }) = self.reach.poll_output() {
+                let message = LinkMessage::DialBack { port };
+                self.tell_link(now, link, LinkCommand::Send(message));
                 quiet = false;
             }
             while let Some(output) = self.ring.poll_output() {
@@ -251,10 +270,7 @@ impl Node {
                 self.out.push_back(NodeOutput::Dial { link, contact });
             }
             LinksOutput::Ready { asker, link } => self.connected(now, asker, link),
-            LinksOutput::Refused { asker, id } => match asker {
-                Asker::Ring => self.ring.handle_input(now, ring::Input::Unreachable { id }),
-                asker => self.unreachable(now, asker),
-            },
+            LinksOutput::Refused { asker, id } => self.refused(now, id, asker),
             LinksOutput::Retire(link) => self.tell_link(now, link, LinkCommand::Goodbye),
         }
     }
@@ -280,6 +296,13 @@ impl Node {
         }
     }
 
+    fn refused(&mut self, now: Now, id: RouterId, asker: Asker) {
+        match asker {
+            Asker::Ring => self.ring.handle_input(now, ring::Input::Unreachable { id }),
+            asker => self.unreachable(now, asker),
+        }
+    }
+
     fn unreachable(&mut self, now: Now, asker: Asker) {
         match asker {
             Asker::Ring => {}
@@ -291,14 +314,18 @@ impl Node {
         }
     }
 
+    fn ask_peer(&mut self, now: Now, peer: &RouterDescriptor, asker: Asker) {
+        match peer.contact() {
+            Some(contact) => self.ask_link(now, &contact, asker, None),
+            None => self.refused(now, peer.id(), asker),
+        }
+    }
+
     fn ask_link(&mut self, now: Now, contact: &Contact, asker: Asker, asked_by: Option<LinkNo>) {
         match self.links.ask(now, contact, asker, asked_by) {
             Asked::Ready(link) => self.connected(now, asker, link),
             Asked::Pending => {}
-            Asked::Refused if asker == Asker::Ring => {
-                self.ring.handle_input(now, ring::Input::Unreachable { id: contact.id });
-            }
-            Asked::Refused => self.unreachable(now, asker),
+            Asked::Refused => self.refused(now, contact.id, asker),
         }
     }
 
@@ -319,7 +346,7 @@ impl Node {
     fn ring_say(&mut self, now: Now, output: ring::Output) {
         match output {
             ring::Output::Connect(peer) => {
-                self.ask_link(now, &peer.contact(), Asker::Ring, None);
+                self.ask_peer(now, &peer, Asker::Ring);
             }
             ring::Output::Send { link, message } => {
                 self.tell_link(now, link, LinkCommand::Send(message));
@@ -428,7 +455,7 @@ impl Node {
     fn pools_say(&mut self, now: Now, output: PoolsOutput) {
         match output {
             PoolsOutput::Connect { ask, hop } => {
-                self.ask_link(now, &hop.contact(), Asker::Pools(ask), None);
+                self.ask_peer(now, &hop, Asker::Pools(ask));
             }
             PoolsOutput::Link { link, command } => self.tell_link(now, link, command),
             PoolsOutput::Ready { end, link, tunnel, layers, path } => {
@@ -470,9 +497,9 @@ impl Node {
         layers: OwnerLayers,
         path: &[Arc<RouterDescriptor>],
     ) {
-        let hops = path.iter().map(|hop| (hop.id(), hop.address())).collect();
+        let hops = path.iter().filter_map(|hop| Some((hop.id(), hop.address()?))).collect();
         let is_service = self.services.holds(end);
-        let gateway = path.last().filter(|_| is_service).map(|hop| hop.contact());
+        let gateway = path.last().filter(|_| is_service).and_then(|hop| hop.contact());
         let layers = (layers.forward, layers.backward);
         let input = EndInput::Tunnel { tunnel, layers, route: Route { hops }, gateway };
         self.tell_end(end, input);
@@ -547,53 +574,6 @@ impl Node {
                     let (link, tunnel) = tunnel;
                     self.pools.handle_input(now, PoolsInput::Failed { link, tunnel });
                 }
-            }
-        }
-    }
-
-    fn probes_say(&mut self, now: Now, output: ProbesOutput) {
-        match output {
-            ProbesOutput::NewEnd { end, machine } => {
-                self.out.push_back(NodeOutput::NewEnd { end, machine });
-            }
-            ProbesOutput::End { end, input } => self.tell_end(end, input),
-            ProbesOutput::DropEnd { end } => self.drop_end(now, end),
-            ProbesOutput::TakeTunnel { end } => self.take_client(now, end),
-            ProbesOutput::Seen { service: end, seen } => {
-                self.services.handle_input(now, ServicesInput::Seen { end, seen });
-            }
-        }
-    }
-
-    fn transfers_say(&mut self, now: Now, output: TransfersOutput) {
-        match output {
-            TransfersOutput::NewRequester { end, machine } => {
-                self.out.push_back(NodeOutput::NewRequester { end, machine });
-            }
-            TransfersOutput::End { end, input } => self.tell_end(end, input),
-            TransfersOutput::DropEnd { end } => self.drop_end(now, end),
-            TransfersOutput::Take { end } => self.take_client(now, end),
-            TransfersOutput::WantHops { end, count, hops } => {
-                let hops = Some(usize::from(hops));
-                self.pools.handle_input(now, PoolsInput::WantService { end, count, hops });
-            }
-            TransfersOutput::DropTunnel { end, tunnel } => {
-                self.tell_end(end, EndInput::TunnelClosed { tunnel });
-                let (link, tunnel) = tunnel;
-                self.pools.handle_input(now, PoolsInput::Drop { link, tunnel });
-            }
-            TransfersOutput::Look { job, look } => {
-                let found = self.holder.fetched(&look.address);
-                self.transfers.looked(job, look, found);
-            }
-            TransfersOutput::Keep { block } => self.holder.keep_fetched(&block),
-            TransfersOutput::Pin { job, block } => {
-                if !self.holder.pin(now.time, &block) {
-                    self.transfers.not_pinned(job);
-                }
-            }
-            TransfersOutput::Event { job, event } => {
-                self.out.push_back(NodeOutput::Job { job, event });
             }
         }
     }

@@ -20,7 +20,7 @@ fn two_routers_agree_in_chunks_of_any_size() {
     for chunk in [1, 2, 3, 17, 34, 511, 1_448, 65_536] {
         // Another router each time: the first message is drawn from a fixed seed.
         let fresh = router_with(2, NETWORK, WALL, None);
-        let (a, b) = shake(&one, &fresh, two.descriptor.contact(), chunk);
+        let (a, b) = shake(&one, &fresh, two.descriptor.contact().unwrap(), chunk);
         let (a, b) = (a.established.unwrap(), b.established.unwrap());
         assert!(a.initiator && !b.initiator);
         assert_eq!(a.peer.id(), two.descriptor.id());
@@ -37,7 +37,7 @@ fn two_routers_agree_in_chunks_of_any_size() {
 #[test]
 fn bytes_after_the_handshake_are_handed_on() {
     let (one, two) = (router(1), router(2));
-    let (mut a, mut a_said) = dial(&one, two.descriptor.contact(), 1);
+    let (mut a, mut a_said) = dial(&one, two.descriptor.contact().unwrap(), 1);
     let (mut b, mut b_said) = (accept(&two, 2), Said::default());
     let first = a_said.sent.len();
     feed(&mut b, &mut b_said, &a_said.sent.clone(), 4_096);
@@ -105,7 +105,7 @@ fn the_closing_time_does_not_depend_on_what_was_sent() {
 #[test]
 fn a_repeated_first_message_gets_no_answer() {
     let (one, two) = (router(1), router(2));
-    let (_, a_said) = dial(&one, two.descriptor.contact(), 1);
+    let (_, a_said) = dial(&one, two.descriptor.contact().unwrap(), 1);
     let (mut b, mut said) = (accept(&two, 2), Said::default());
     feed(&mut b, &mut said, &a_said.sent, 4_096);
     assert!(!said.sent.is_empty(), "the first is answered");
@@ -120,7 +120,7 @@ fn a_repeated_first_message_gets_no_answer() {
 fn a_repeat_under_another_salt_gets_no_answer() {
     use crate::link::masking::Masking;
     let (one, two) = (router(1), router(2));
-    let (_, a_said) = dial(&one, two.descriptor.contact(), 1);
+    let (_, a_said) = dial(&one, two.descriptor.contact().unwrap(), 1);
     let (mut b, mut said) = (accept(&two, 2), Said::default());
     feed(&mut b, &mut said, &a_said.sent, 4_096);
     assert!(!said.sent.is_empty());
@@ -140,7 +140,7 @@ fn a_full_replay_memory_refuses_newcomers() {
     let (one, mut two) = (router(1), router(2));
     let filter = crate::link::ReplayFilter::with_limit(&mut Rng::from_seed([1; 32]), 0);
     two.replay = std::sync::Arc::new(std::sync::Mutex::new(filter));
-    let (_, a_said) = dial(&one, two.descriptor.contact(), 1);
+    let (_, a_said) = dial(&one, two.descriptor.contact().unwrap(), 1);
     let (mut b, mut said) = (accept(&two, 2), Said::default());
     feed(&mut b, &mut said, &a_said.sent, 4_096);
     falls_silent(&mut b, &mut said, 0);
@@ -158,13 +158,13 @@ fn first_is_refused(one: &LinkIdentity, two: &LinkIdentity, contact: crate::wire
 fn another_network_gets_no_answer() {
     let two = router(2);
     let stranger = router_with(1, NetworkId([8; 32]), WALL, None);
-    first_is_refused(&stranger, &two, two.descriptor.contact());
+    first_is_refused(&stranger, &two, two.descriptor.contact().unwrap());
 }
 
 #[test]
 fn who_does_not_know_the_identity_gets_no_answer() {
     let (one, two) = (router(1), router(2));
-    let mut contact = two.descriptor.contact();
+    let mut contact = two.descriptor.contact().unwrap();
     contact.id = router(3).descriptor.id();
     first_is_refused(&one, &two, contact);
 }
@@ -172,7 +172,7 @@ fn who_does_not_know_the_identity_gets_no_answer() {
 #[test]
 fn who_does_not_know_the_link_key_gets_no_answer() {
     let (one, two) = (router(1), router(2));
-    let mut contact = two.descriptor.contact();
+    let mut contact = two.descriptor.contact().unwrap();
     contact.link_key = router(3).descriptor.fields().link_key;
     first_is_refused(&one, &two, contact);
 }
@@ -180,7 +180,7 @@ fn who_does_not_know_the_link_key_gets_no_answer() {
 #[test]
 fn a_minute_too_far_off_gets_no_answer() {
     let (one, two) = (router(1), router(2));
-    let (_, a_said) = dial(&one, two.descriptor.contact(), 1);
+    let (_, a_said) = dial(&one, two.descriptor.contact().unwrap(), 1);
     for (minute, answered) in [(-11i32, false), (-10, true), (10, true), (11, false)] {
         let wall = Wall::from_minutes(WALL.minutes().checked_add_signed(minute).unwrap());
         let fresh = router(2);
@@ -199,10 +199,10 @@ fn an_identity_bound_to_anothers_link_key_is_refused() {
     let mallory = router_with(3, NETWORK, WALL, Some(two.descriptor.fields().link_key));
 
     // Dialling Mallory's identity at two's key: two never answers.
-    first_is_refused(&one, &two, mallory.descriptor.contact());
+    first_is_refused(&one, &two, mallory.descriptor.contact().unwrap());
 
     // Mallory, dialled under her true key, shows the descriptor with two's.
-    let mut contact = mallory.descriptor.contact();
+    let mut contact = mallory.descriptor.contact().unwrap();
     contact.link_key = mallory.secret.public();
     let (mut a, mut a_said) = dial(&one, contact, 1);
     let (mut m, mut m_said) = (accept(&mallory, 2), Said::default());
@@ -213,7 +213,7 @@ fn an_identity_bound_to_anothers_link_key_is_refused() {
     falls_silent(&mut a, &mut a_said, before);
 
     // Mallory dials two and shows it there.
-    let (a_said, b_said) = shake(&mallory, &two, two.descriptor.contact(), 4_096);
+    let (a_said, b_said) = shake(&mallory, &two, two.descriptor.contact().unwrap(), 4_096);
     assert!(established(&a_said), "the initiator cannot know yet");
     assert!(b_said.failed && b_said.established.is_none());
 }
@@ -223,17 +223,17 @@ fn an_expired_descriptor_is_refused_on_both_sides() {
     let old = Wall::from_minutes(WALL.minutes() - 2_000);
     let (one, two) = (router(1), router(2));
     let stale = router_with(2, NETWORK, old, None);
-    let (a_said, _) = shake(&one, &stale, two.descriptor.contact(), 4_096);
+    let (a_said, _) = shake(&one, &stale, two.descriptor.contact().unwrap(), 4_096);
     assert!(a_said.failed && a_said.established.is_none());
     let stale = router_with(1, NETWORK, old, None);
-    let (_, b_said) = shake(&stale, &two, two.descriptor.contact(), 4_096);
+    let (_, b_said) = shake(&stale, &two, two.descriptor.contact().unwrap(), 4_096);
     assert!(b_said.failed && b_said.established.is_none());
 }
 
 #[test]
 fn a_router_does_not_link_to_itself() {
     let two = router(2);
-    let (a_said, b_said) = shake(&two, &router(2), two.descriptor.contact(), 4_096);
+    let (a_said, b_said) = shake(&two, &router(2), two.descriptor.contact().unwrap(), 4_096);
     assert!(a_said.failed && !established(&b_said));
 }
 
@@ -243,7 +243,7 @@ proptest! {
     #[test]
     fn one_flipped_bit_in_message_1_is_met_with_silence(at: prop::sample::Index, bit in 0..8u32) {
         let (one, two) = (router(1), router(2));
-        let (_, mut a_said) = dial(&one, two.descriptor.contact(), 1);
+        let (_, mut a_said) = dial(&one, two.descriptor.contact().unwrap(), 1);
         let at = at.index(a_said.sent.len());
         a_said.sent[at] ^= 1 << bit;
         let (mut b, mut said) = (accept(&two, 2), Said::default());
@@ -254,7 +254,7 @@ proptest! {
     #[test]
     fn one_flipped_bit_in_message_2_is_met_with_silence(at: prop::sample::Index, bit in 0..8u32) {
         let (one, two) = (router(1), router(2));
-        let (mut a, mut a_said) = dial(&one, two.descriptor.contact(), 1);
+        let (mut a, mut a_said) = dial(&one, two.descriptor.contact().unwrap(), 1);
         let (mut b, mut b_said) = (accept(&two, 2), Said::default());
         feed(&mut b, &mut b_said, &a_said.sent.clone(), 4_096);
         let at = at.index(b_said.sent.len());
@@ -267,7 +267,7 @@ proptest! {
     #[test]
     fn one_flipped_bit_in_message_3_is_met_with_silence(at: prop::sample::Index, bit in 0..8u32) {
         let (one, two) = (router(1), router(2));
-        let (mut a, mut a_said) = dial(&one, two.descriptor.contact(), 1);
+        let (mut a, mut a_said) = dial(&one, two.descriptor.contact().unwrap(), 1);
         let (mut b, mut b_said) = (accept(&two, 2), Said::default());
         let first = a_said.sent.len();
         feed(&mut b, &mut b_said, &a_said.sent.clone(), 4_096);
@@ -283,7 +283,7 @@ proptest! {
     #[test]
     fn half_a_message_is_met_with_silence(cut: prop::sample::Index) {
         let (one, two) = (router(1), router(2));
-        let (_, a_said) = dial(&one, two.descriptor.contact(), 1);
+        let (_, a_said) = dial(&one, two.descriptor.contact().unwrap(), 1);
         let cut = cut.index(a_said.sent.len());
         let (mut b, mut said) = (accept(&two, 2), Said::default());
         feed(&mut b, &mut said, &a_said.sent[..cut], 700);
@@ -294,7 +294,7 @@ proptest! {
     #[test]
     fn random_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..6_000)) {
         let (one, two) = (router(1), router(2));
-        let (mut a, mut said) = dial(&one, two.descriptor.contact(), 1);
+        let (mut a, mut said) = dial(&one, two.descriptor.contact().unwrap(), 1);
         feed(&mut a, &mut said, &bytes, 999);
         prop_assert!(said.established.is_none());
     }
@@ -304,7 +304,7 @@ proptest! {
 fn messages_look_different_each_time_and_vary_in_length() {
     let (one, two) = (router(1), router(2));
     let sent: Vec<_> =
-        (0..20).map(|seed| dial(&one, two.descriptor.contact(), seed).1.sent).collect();
+        (0..20).map(|seed| dial(&one, two.descriptor.contact().unwrap(), seed).1.sent).collect();
     let lengths: std::collections::BTreeSet<_> = sent.iter().map(Vec::len).collect();
     assert!(lengths.len() > 10);
     assert!(sent.windows(2).all(|pair| pair[0][..40] != pair[1][..40]));

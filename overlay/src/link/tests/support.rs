@@ -146,7 +146,7 @@ pub(super) fn settings() -> LinkSettings {
 
 pub(super) fn pair_with(a: LinkSettings, b: LinkSettings) -> Pair {
     let (one, two) = (router(1), router(2));
-    let (a_said, b_said) = shake(&one, &two, two.descriptor.contact(), 4_096);
+    let (a_said, b_said) = shake(&one, &two, two.descriptor.contact().unwrap(), 4_096);
     let side = |link, said: Said, settings, seed| Side {
         io: LinkIo::new(
             START,

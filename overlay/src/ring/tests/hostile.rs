@@ -54,7 +54,7 @@ fn among(count: u32) -> Ring {
     let mut ring = ring_of(&network, 8);
     for n in 1..=count {
         let peer = member(&network, n);
-        let (link, remote) = (LinkNo(n), peer.address());
+        let (link, remote) = (LinkNo(n), peer.address().unwrap());
         ring.handle_input(at(0), Input::LinkUp { link, peer, remote });
         let message = RingMessage::Hello { degree: 8, reach: Reach::Near };
         ring.handle_input(at(0), Input::Message { link, message });
@@ -102,7 +102,7 @@ proptest! {
                 Act::Down(link) => Input::LinkDown { link: LinkNo(link) },
                 Act::Up(n) => {
                     let peer = descriptor(n);
-                    let remote = peer.address();
+                    let remote = peer.address().unwrap();
                     Input::LinkUp { link: LinkNo(n), peer, remote }
                 }
                 Act::Held(ticket, found) => {
@@ -335,7 +335,7 @@ fn a_watch_that_was_kept_to_its_end_ends() {
 fn a_stranger_may_ask_who_is_where_and_nothing_else() {
     let mut ring = among(2);
     let peer = member(&network(0), 9);
-    let remote = peer.address();
+    let remote = peer.address().unwrap();
     ring.handle_input(at(0), Input::LinkUp { link: LinkNo(9), peer, remote });
     let record = record_in(network(0).id(), 1, 1, 2_000, b"x", RecordSize::Small);
     let visited = Visited::default();
@@ -367,7 +367,7 @@ fn a_neighbour_whose_work_was_not_done_is_cut_off_and_its_prefix_blocked() {
     let mut ring = ring_of(&network, 8);
     let admission = Admission { nonce: 1, output: [0; 32] };
     let liar = signed(&network, &key(5), 5, admission);
-    let (link, remote) = (LinkNo(5), liar.address());
+    let (link, remote) = (LinkNo(5), liar.address().unwrap());
     let up = Input::LinkUp { link, peer: Arc::clone(&liar), remote };
     ring.handle_input(at(0), up);
     let message = RingMessage::Hello { degree: 8, reach: Reach::Near };

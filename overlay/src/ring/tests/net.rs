@@ -14,12 +14,12 @@ use crate::{
     ring::{
         Body, Class, Held, Input, Output, Request, Ring, RingConfig, RingMessage, StoreOp,
         VIEW_MAX,
-        testing::{WALL, member, network},
+        testing::{WALL, member, network, without_address},
     },
     rng::Rng,
     time::{Now, Time},
     unit::{Unit, UnitKey},
-    wire::{LinkMessage, RouterDescriptor, Writer},
+    wire::{Address, LinkMessage, RouterDescriptor, Writer},
 };
 
 /// How long until the far ends notice a silent death.
@@ -42,6 +42,10 @@ pub(super) struct Router {
     /// Blocks that passed by.
     pub(super) cached: BTreeMap<UnitKey, Unit>,
     pub(super) alive: bool,
+    /// Where it is, whether or not it says so.
+    address: Address,
+    /// Nobody can dial it, and it says so.
+    pub(super) guest: bool,
     /// Swallows every request that it should pass on or answer.
     pub(super) dropper: bool,
     /// Keeps blocks that pass by.
@@ -104,8 +108,16 @@ impl Net {
 
     /// Adds a router that starts in `after` with the given ones as seeds.
     pub(super) fn add(&mut self, after: Duration, seeds: &[usize]) -> usize {
+        self.add_as(after, seeds, false)
+    }
+
+    /// The same, which nobody can dial if it is a `guest`.
+    pub(super) fn add_as(&mut self, after: Duration, seeds: &[usize], guest: bool) -> usize {
         let number = self.routers.len();
-        let descriptor = member(&network(DIFFICULTY), u32::try_from(number).unwrap());
+        let n = u32::try_from(number).unwrap();
+        let descriptor = member(&network(DIFFICULTY), n);
+        let address = descriptor.address().unwrap();
+        let descriptor = if guest { without_address(n, &descriptor, WALL) } else { descriptor };
         let config = RingConfig {
             network: network(DIFFICULTY),
             own: Arc::clone(&descriptor),
@@ -120,6 +132,8 @@ impl Net {
             store: BTreeMap::new(),
             cached: BTreeMap::new(),
             alive: true,
+            address,
+            guest,
             dropper: false,
             caches: false,
             links: BTreeMap::new(),
@@ -229,7 +243,7 @@ impl Net {
         self.routers[to].links.insert(far, (from, near));
         for (number, link, other) in [(from, near, to), (to, far, from)] {
             let peer = Arc::clone(&self.routers[other].descriptor);
-            let remote = peer.address();
+            let remote = self.routers[other].address;
             self.input(number, Input::LinkUp { link, peer, remote });
         }
     }
@@ -243,6 +257,7 @@ impl Net {
         while let Some(output) = self.routers[number].ring.poll_output() {
             match output {
                 Output::Connect(peer) => {
+                    assert!(peer.address().is_some(), "nobody dials a guest");
                     let delay = Self::delay(number, self.by_id[&peer.id()]) * 3;
                     let alive = self.routers[self.by_id[&peer.id()]].alive;
                     let delay = if alive { delay } else { seconds(5) };
@@ -390,13 +405,18 @@ impl Net {
         (0..self.routers.len()).filter(|number| self.routers[*number].alive).collect()
     }
 
+    /// Those that can be dialled.
+    pub(super) fn members(&self) -> Vec<usize> {
+        self.alive().into_iter().filter(|number| !self.routers[*number].guest).collect()
+    }
+
     pub(super) fn location(&self, number: usize) -> Location {
         self.routers[number].descriptor.location()
     }
 
-    /// The living routers closest to a point, closest first.
+    /// The living routers closest to a point that have a place, closest first.
     pub(super) fn closest(&self, to: Location, count: usize) -> Vec<usize> {
-        let mut all = self.alive();
+        let mut all = self.members();
         all.sort_by_key(|number| self.location(*number).distance(to));
         all.truncate(count);
         all
@@ -408,7 +428,7 @@ impl Net {
 
     /// Whether everybody knows the two living routers next to it on either side.
     pub(super) fn unclosed(&self) -> usize {
-        let mut ring = self.alive();
+        let mut ring = self.members();
         ring.sort_by_key(|number| self.location(*number));
         let len = ring.len();
         (0..len)

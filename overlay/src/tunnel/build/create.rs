@@ -29,6 +29,12 @@ pub enum CreateError {
     /// A tunnel lives for 1 to 120 minutes.
     #[error("a tunnel lives for 1 to 120 minutes")]
     Lifetime,
+    /// Nobody can dial the hop.
+    #[error("hop {hop} has no address")]
+    NoAddress {
+        /// Which, counting from 0.
+        hop: usize,
+    },
     /// The hop published a tunnel key that is none.
     #[error("hop {hop} has an invalid tunnel key")]
     BadKey {
@@ -108,7 +114,10 @@ pub fn create(
     let order = shuffled(rng);
     let mut parts = Vec::with_capacity(hops.len());
     for (at, (hop, slot)) in hops.iter().zip(order).enumerate() {
-        let next = hops.get(at + 1).map(|next| next.contact());
+        let next = match hops.get(at + 1) {
+            Some(next) => Some(next.contact().ok_or(CreateError::NoAddress { hop: at + 1 })?),
+            None => None,
+        };
         let record = Record { next, made: wall, lifetime_minutes, salt: rng.bytes() };
         parts.push(prepare(rng, hop, &record, slot).ok_or(CreateError::BadKey { hop: at })?);
     }

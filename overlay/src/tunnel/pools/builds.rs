@@ -185,7 +185,7 @@ impl Pools {
                 attempt.sent = Some((side, pending));
                 self.send(side, LinkMessage::Build { tunnel: side.1, message });
             }
-            Err(build::CreateError::BadKey { hop }) => {
+            Err(build::CreateError::BadKey { hop } | build::CreateError::NoAddress { hop }) => {
                 let Some(attempt) = self.failed(now.time, ask) else { return };
                 self.charge(now.time, &attempt.path, hop);
             }

@@ -305,7 +305,7 @@ fn a_gateway_is_kept_off_the_paths_to_it() {
     fabric.run(seconds(1));
     let gateway = Arc::clone(&fabric.view[4]);
     let mut avoid = Avoid::none();
-    avoid.gateway(gateway.id(), gateway.address());
+    avoid.gateway(gateway.id(), gateway.address().unwrap());
     for end in 1..=8 {
         fabric.input(PoolsInput::TakeClient { end: EndNo(end), avoid: avoid.clone() });
     }

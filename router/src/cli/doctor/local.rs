@@ -141,13 +141,16 @@ pub(super) fn ports(dir: &Path, settings: &ConfigFile) -> Finding {
         let drawn = setup::load_port(&Home::look(dir)).ok().flatten();
         link.set_port(drawn.unwrap_or(0));
     }
-    let named: [(SocketAddr, &str); 3] = [
-        (link, "link.listen"),
-        (settings.proxy.listen, "proxy.listen"),
-        (settings.api.listen, "api.listen"),
+    let listens = settings.link.announce != "none";
+    let named: [(Option<SocketAddr>, &str); 3] = [
+        (listens.then_some(link), "link.listen"),
+        (Some(settings.proxy.listen), "proxy.listen"),
+        (Some(settings.api.listen), "api.listen"),
     ];
     for (address, key) in named {
-        if let Err(error) = TcpListener::bind(address) {
+        if let Some(address) = address
+            && let Err(error) = TcpListener::bind(address)
+        {
             return Finding::failed(
                 "ports",
                 format!("cannot listen on {address}: {error}"),

@@ -12,8 +12,6 @@ use tokio::{net::TcpStream, time::timeout};
 use super::{Finding, client, local};
 use crate::{
     cli::fetch,
-    driver::control::InviteAnswer,
-    invite::Invite,
     status::{ServiceStatus, Status},
 };
 
@@ -31,7 +29,7 @@ pub(super) async fn examine(dir: &Path, status: &Status) -> Vec<Finding> {
         files(status),
         memory(status),
         ports(status).await,
-        address(dir).await,
+        address(status).await,
     ];
     let listed = client::call::<Vec<ServiceStatus>>(dir, Method::GET, "/v1/services", None).await;
     for service in listed.unwrap_or_default() {
@@ -111,7 +109,8 @@ async fn ports(status: &Status) -> Finding {
     for (address, what) in
         [(&status.link, "links"), (&status.proxy, "the proxy"), (&status.api, "the page")]
     {
-        if !reaches(address).await {
+        // A guest may listen nowhere.
+        if !address.is_empty() && !reaches(address).await {
             return Finding::failed(
                 "ports",
                 format!("nothing answers on {address} ({what})"),
@@ -122,33 +121,38 @@ async fn ports(status: &Status) -> Finding {
     Finding::ok("ports", "links, proxy and page answer")
 }
 
-/// Whether others can reach it where it says: as far as that can be seen from here.
-async fn address(dir: &Path) -> Finding {
-    let answer = client::call::<InviteAnswer>(dir, Method::GET, "/v1/invite", None).await;
-    let invite = answer.ok().and_then(|answer| answer.line.parse::<Invite>().ok());
-    // An invite names its own router first.
-    let Some((invite, own)) =
-        invite.and_then(|invite| invite.routers.first().cloned().map(|own| (invite, own)))
-    else {
-        return Finding::warning("address", "the router does not say it", "ask again");
-    };
-    let told = own.address();
-    let socket = told.socket();
-    if !invite.network.local && !told.globally_routable() {
-        return Finding::failed(
+/// Whether others can dial it: what its peers found, or as far as that can be seen from here.
+async fn address(status: &Status) -> Finding {
+    let (told, found) = (&status.address, &status.reach_words);
+    let guest = "it carries nothing for others, and its owner's traffic hides in nobody's";
+    match status.reach.as_str() {
+        "shut" => Finding::warning(
             "address",
-            format!("it tells others {socket}, where nobody outside can reach it"),
-            "forward a port of your line to it, and name that address with link.announce",
-        );
-    }
-    if !reaches(&socket.to_string()).await {
-        return Finding::warning(
+            format!("{found} So {guest}"),
+            "set link.announce to an address that leads here, or leave it empty, and restart",
+        ),
+        "unreachable" => Finding::warning(
             "address",
-            format!("it tells others {socket}, and cannot be reached there from this machine"),
-            "check the forwarded port; some lines cannot reach themselves: then look from outside",
-        );
+            format!("{found} So {guest}"),
+            "forward a port of your line to the one in link.listen, and let the firewall pass it; \
+             peers are asked again every 15 minutes, and at a start",
+        ),
+        "reachable" => Finding::ok("address", format!("{told}: {found}")),
+        _ if told.is_empty() => Finding::warning(
+            "address",
+            format!("no address is known that leads here. {found} So far {guest}"),
+            "wait a minute: peers are asked; if it stays so, forward a port of your line to the one in \
+             link.listen, and name it with link.announce",
+        ),
+        _ if reaches(told).await => {
+            Finding::ok("address", format!("{told} answers, seen from this machine. {found}"))
+        }
+        _ => Finding::warning(
+            "address",
+            format!("it tells others {told}, and this machine gets no answer there. {found}"),
+            "wait a minute: peers are asked; some lines cannot reach themselves",
+        ),
     }
-    Finding::ok("address", format!("{socket} answers, seen from this machine"))
 }
 
 /// Whether a service's target answers, and whether a stranger would get there: the proxy asks

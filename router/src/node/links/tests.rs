@@ -42,7 +42,7 @@ fn registry(local: bool) -> Links {
 }
 
 fn ask(links: &mut Links, now: Now, to: &RouterDescriptor, by: Option<LinkNo>) -> Asked {
-    links.ask(now, &to.contact(), Asker::Transit(1), by)
+    links.ask(now, &to.contact().unwrap(), Asker::Transit(1), by)
 }
 
 #[test]
@@ -94,15 +94,18 @@ fn of_two_links_both_sides_keep_the_same() {
     // Both dial at once. On each side its own dial comes up first, then the other's.
     let keeps_own_dial = |me: &Arc<RouterDescriptor>, peer: &Arc<RouterDescriptor>| {
         let mut links = Links::new(me.id(), false, 1_024);
-        assert_eq!(links.ask(at(0), &peer.contact(), Asker::Ring, None), Asked::Pending);
+        assert_eq!(links.ask(at(0), &peer.contact().unwrap(), Asker::Ring, None), Asked::Pending);
         let Some(LinksOutput::Dial { link: own, .. }) = links.poll_output() else {
             panic!("no dial")
         };
-        let theirs = links.accept(at(0).time, peer.address()).unwrap();
+        let theirs = links.accept(at(0).time, peer.address().unwrap()).unwrap();
         assert_eq!(links.up(at(1).time, own, peer, true), None);
         let lost = links.up(at(1).time, theirs, peer, false).unwrap();
         let kept = if lost == own { theirs } else { own };
-        assert_eq!(links.ask(at(2), &peer.contact(), Asker::Ring, None), Asked::Ready(kept));
+        assert_eq!(
+            links.ask(at(2), &peer.contact().unwrap(), Asker::Ring, None),
+            Asked::Ready(kept)
+        );
         kept == own
     };
     assert_ne!(keeps_own_dial(&a, &b), keeps_own_dial(&b, &a));
@@ -112,7 +115,7 @@ fn of_two_links_both_sides_keep_the_same() {
 fn a_link_that_nobody_needs_is_retired_and_one_with_a_lane_is_not() {
     let mut links = registry(false);
     let peer = router(1, "8.8.4.1:9000");
-    let link = links.accept(at(0).time, peer.address()).unwrap();
+    let link = links.accept(at(0).time, peer.address().unwrap()).unwrap();
     links.up(at(0).time, link, &peer, false);
     let lane = links.new_lane(link).unwrap();
     assert!(!links.is_theirs(link, lane));
@@ -147,8 +150,8 @@ fn with_whom_the_operator_bans_there_is_no_link_either_way() {
     let mut links = registry(false).banning(vec!["9.9.0.0/16".parse().unwrap()]);
     let inside = router(1, "9.9.3.4:9000");
     assert_eq!(ask(&mut links, at(0), &inside, None), Asked::Refused);
-    assert_eq!(links.accept(at(0).time, inside.address()), None);
+    assert_eq!(links.accept(at(0).time, inside.address().unwrap()), None);
     let outside = router(2, "9.10.3.4:9000");
-    assert!(links.accept(at(0).time, outside.address()).is_some());
+    assert!(links.accept(at(0).time, outside.address().unwrap()).is_some());
     assert_eq!(ask(&mut links, at(0), &outside, None), Asked::Pending);
 }

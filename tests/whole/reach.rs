@@ -1,0 +1,149 @@
+//! Routers that nobody can dial: they use and offer everything, and carry nothing.
+//!
+//! Lives here: real processes that do not listen, or where nobody gets through. Does
+//! not live here: many of them on a virtual clock (`sim/tests/guests.rs`).
+
+use std::{
+    fs, io,
+    net::{SocketAddr, TcpListener, TcpStream},
+    path::Path,
+    thread,
+    time::Duration,
+};
+
+use harness::{
+    binary::run,
+    client::Via,
+    group,
+    origin::Origin,
+    runner::{Group, wait_for},
+    testnet::{Router, Testnet},
+};
+
+pub(crate) fn group() -> Group {
+    group!("reach", shares: false,
+        a_router_that_does_not_listen_reads_and_publishes_and_carries_nothing,
+        a_router_whose_address_nobody_can_dial_finds_out_and_says_so_and_one_behind_a_forwarded_port_too,
+    )
+}
+
+/// A router at 127.K.0.1 that joins with `line`, and says `announce` of itself.
+fn start(dir: &Path, line: &str, k: u8, announce: &str) -> Router {
+    run(["join", line, "--dir", &dir.display().to_string()]).success();
+    fs::write(dir.join("warren.toml"), format!("[link]\nannounce = \"{announce}\"\n")).unwrap();
+    let link = format!("127.{k}.0.1:0");
+    Router::start(dir, &["--link", &link, "--proxy", "127.0.0.1:0", "--api", "127.0.0.1:0"])
+}
+
+fn a_router_that_does_not_listen_reads_and_publishes_and_carries_nothing() {
+    let origin = Origin::start();
+    let net = Testnet::up(7, &[origin.address]);
+    let guests: Vec<Router> = (0..2)
+        .map(|n| {
+            let dir = net.scratch().join(format!("guest{n}"));
+            start(&dir, &net.routers[3].invite(), 60 + n, "none")
+        })
+        .collect();
+    wait_for(Duration::from_secs(30), "guests to be ready", || {
+        guests.iter().all(Router::is_ready).then_some(())
+    });
+    for guest in &guests {
+        let status = guest.status().unwrap();
+        assert_eq!((&status["link"], &status["address"]), (&"".into(), &"".into()), "{status}");
+        assert_eq!(status["transit"], false);
+        let verdict = status["verdict"].as_str().unwrap();
+        assert!(verdict.contains("Nobody can dial it"), "{verdict}");
+        // Every link leads to one of the seven: two guests cannot be linked.
+        assert!((1..=7).contains(&status["links"].as_u64().unwrap()), "{status}");
+        assert_eq!(status["known_routers"], 7, "{status}");
+        Via::new(guest.proxy, &net.services[0].name).verify(1_000_000).unwrap();
+    }
+
+    let target = origin.address.to_string();
+    let name = guests[0].command(&["expose", &target, "--label", "home"]).success();
+    wait_for(Duration::from_secs(30), "the guest's service to be published", || {
+        let list = guests[0].command(&["services", "--json"]).json();
+        (list[0]["published"] == true).then_some(())
+    });
+    for router in [net.client(), &guests[1]] {
+        Via::new(router.proxy, name.trim()).verify(1_000_000).unwrap();
+    }
+
+    // A guest's line brings a newcomer to those that it knows.
+    let dir = net.scratch().join("newcomer");
+    let newcomer = start(&dir, &guests[0].invite(), 70, "");
+    wait_for(Duration::from_secs(30), "the newcomer to be ready", || {
+        newcomer.is_ready().then_some(())
+    });
+    assert_eq!(newcomer.status().unwrap()["known_routers"], 7, "guests are in nobody's list");
+
+    for router in guests.iter().chain(&net.routers) {
+        let status = router.status().unwrap();
+        let known = status["known_routers"].as_u64().unwrap();
+        assert!(known <= 8, "a guest is known: {status}");
+    }
+    for guest in &guests {
+        assert_eq!(guest.cells(), Some(0), "a guest carried something");
+        assert_eq!(guest.status().unwrap()["records_held"], 0);
+        let doctor = guest.command(&["doctor"]).success();
+        assert!(doctor.contains("Nobody can dial it"), "{doctor}");
+    }
+}
+
+/// What a router does for the line that it is at: whoever comes to `listener` is led to `to`.
+fn forward(listener: TcpListener, to: SocketAddr) {
+    thread::spawn(move || {
+        for came in listener.incoming().flatten() {
+            let Ok(leads) = TcpStream::connect(to) else { continue };
+            for (mut from, mut into) in
+                [(came.try_clone().unwrap(), leads.try_clone().unwrap()), (leads, came)]
+            {
+                thread::spawn(move || {
+                    let _ = io::copy(&mut from, &mut into);
+                    let _ = into.shutdown(std::net::Shutdown::Write);
+                });
+            }
+        }
+    });
+}
+
+/// Waits until it knows, which takes half a minute before it asks, and then as long as its peers take.
+fn knows(router: &Router, word: &str) -> serde_json::Value {
+    wait_for(Duration::from_mins(3), &format!("a router to know that it is {word}"), || {
+        let status = router.status()?;
+        (status["reach"] == word).then_some(status)
+    })
+}
+
+fn a_router_whose_address_nobody_can_dial_finds_out_and_says_so_and_one_behind_a_forwarded_port_too()
+ {
+    let origin = Origin::start();
+    let net = Testnet::up(7, &[origin.address]);
+    // Ports that are free now: one stays shut, the other is a forwarded one.
+    let shut = TcpListener::bind("127.71.0.1:0").unwrap().local_addr().unwrap();
+    let listener = TcpListener::bind("127.72.0.1:0").unwrap();
+    let open = listener.local_addr().unwrap();
+    let line = net.routers[2].invite();
+    let dark = start(&net.scratch().join("dark"), &line, 71, &shut.to_string());
+    let lit = start(&net.scratch().join("lit"), &line, 72, &open.to_string());
+    forward(listener, lit.link);
+
+    let status = knows(&dark, "unreachable");
+    assert_eq!((&status["address"], &status["transit"]), (&"".into(), &false.into()), "{status}");
+    assert!(status["reach_failed"].as_u64().unwrap() >= 3, "{status}");
+    let said = dark.command(&["status"]).success();
+    assert!(said.contains("tried to dial it") && said.contains("none got through"), "{said}");
+    let doctor = dark.command(&["doctor"]);
+    assert!(doctor.stdout.contains("forward a port of your line"), "{}", doctor.stdout);
+    assert_eq!(dark.metric("warren_unreachable"), Some(1));
+    assert_eq!(dark.metric("warren_dialable"), Some(0));
+    Via::new(dark.proxy, &net.services[0].name).verify(1_000_000).unwrap();
+
+    let status = knows(&lit, "reachable");
+    assert_eq!(status["address"], open.to_string(), "{status}");
+    assert!(status["reach_came"].as_u64().unwrap() >= 2, "{status}");
+    assert_eq!(lit.metric("warren_dialable"), Some(1));
+    let doctor = lit.command(&["doctor"]).success();
+    assert!(doctor.contains("dialled it, the last"), "{doctor}");
+    Via::new(lit.proxy, &net.services[0].name).verify(1_000_000).unwrap();
+}
