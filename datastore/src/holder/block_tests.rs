@@ -237,6 +237,29 @@ fn a_full_router_asks_for_copies_only_if_they_are_closer_than_what_would_go() {
 }
 
 #[test]
+fn a_copy_goes_when_five_are_closer_and_not_before_the_three_were_asked() {
+    let place = block(1).address().location();
+    for (closer, stays) in [(4u32, true), (5, false)] {
+        let (mut holder, _) = holder(100);
+        put(&mut holder, at(0), 1, 1, None);
+        let around = (1..=closer).map(|n| (LinkNo(n), Location(place.0.wrapping_add(n.into()))));
+        holder.handle_input(at(0), HolderInput::Neighbourhood(around.collect()));
+        let (mut ms, mut offered) = (0, 0);
+        while ms < 1_800_000 {
+            ms = holder.poll_timeout().map_or(ms + 1_000, |due| due.as_micros().div_ceil(1_000));
+            holder.handle_timeout(at(ms));
+            let there = holder.blocks.entries.contains_key(&block(1).address());
+            // Whoever does not ask for what is offered has it.
+            while let Some(output) = holder.poll_output() {
+                offered += usize::from(matches!(output, HolderOutput::Offer { .. }));
+            }
+            assert!(there || offered >= 3, "gone before it was offered to the three");
+        }
+        assert_eq!(holder.blocks.entries.contains_key(&block(1).address()), stays);
+    }
+}
+
+#[test]
 fn what_a_neighbour_refuses_again_and_again_is_offered_less_and_less_often() {
     let (mut holder, _) = holder(100);
     put(&mut holder, at(0), 1, 1, None);

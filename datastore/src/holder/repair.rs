@@ -43,6 +43,9 @@ const LOOKS_MAX: usize = 1_024;
 const PUSHES_MAX: usize = 16;
 /// Pushes that wait: 40 bytes each. What finds no room comes with a later round.
 const WANTED_MAX: usize = 8_192;
+/// A copy that is there stays as far as the fifth closest: who is pushed out of the three by one that comes
+/// and goes again has it still. Beyond, it goes once the three have it.
+const KEPT_BY: usize = REPLICAS + 2;
 /// Asked for and not yet come: nobody else is asked for it meanwhile.
 const EXPECTED_MAX: usize = 8_192;
 const EXPECTED_FOR: Duration = Duration::from_mins(2);
@@ -197,7 +200,7 @@ impl Blocks {
             }
             after = Some(address);
             // What is not for here goes once a whole round has passed and nobody wanted it.
-            if all && known && targets.len() == REPLICAS && self.closer(&address) > FAR {
+            if all && known && targets.len() == REPLICAS && self.closer(&address) >= KEPT_BY {
                 gone.push(address);
                 continue;
             }
