@@ -135,7 +135,7 @@ fn a_copy_that_a_neighbour_sends_is_news_too() {
 fn a_watch_ends_with_its_lease_and_nobody_keeps_anything_of_it() {
     let mut net = sixty();
     let queries: Vec<u32> = (0..40).map(|n| watch(&mut net, n as usize, n, 0)).collect();
-    net.run(WATCH_LEASE - seconds(30));
+    net.run(WATCH_LEASE.saturating_sub(seconds(30)));
     assert_eq!(parked(&net), 40);
     assert!(queries.iter().all(|query| !net.answers.contains_key(query)));
     net.run(seconds(60));
