@@ -121,6 +121,12 @@ pub enum Metric {
     Proofs,
     /// Tries of a lookup that were swallowed, on average.
     Swallowed,
+    /// Share of neighbours of readers that would accuse them, where one in a hundred others is accused too.
+    Detected,
+    /// Requests for a file's blocks that a neighbour of its reader has from him, on average.
+    FromReader,
+    /// The same of those that only passed some on.
+    FromOthers,
 }
 
 impl Metric {
@@ -157,6 +163,9 @@ impl Metric {
                 | Self::HostileHolders
                 | Self::Proofs
                 | Self::Swallowed
+                | Self::Detected
+                | Self::FromReader
+                | Self::FromOthers
         )
     }
 }

@@ -201,6 +201,7 @@ mod micros {
     use serde::{Deserialize, Deserializer, Serializer};
     use warren_overlay::time::Time;
 
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives references")]
     pub(super) fn serialize<S: Serializer>(time: &Time, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_u64(time.as_micros())
     }

@@ -35,6 +35,7 @@ templates![
     "link-rules",
     "loss",
     "month",
+    "originator",
     "predecessor",
     "small",
     "store",

@@ -105,7 +105,7 @@ impl Droppers {
             for _ in 0..self.tries {
                 let around = (&errand.holders[..], &tried[..]);
                 let hops = walker.walk_around(graph, errand.from, lookups, around, far);
-                let swallowed = walker.trail().iter().any(|node| hostile.contains(node));
+                let swallowed = walker.trail().iter().any(|(_, node)| hostile.contains(node));
                 end = match hops {
                     _ if swallowed => {
                         swallow.see(Sight);
@@ -117,7 +117,7 @@ impl Droppers {
                 if end != End::Swallowed {
                     break;
                 }
-                tried.extend(walker.trail().first());
+                tried.extend(walker.trail().first().map(|it| it.1));
             }
             *ends.entry(end).or_default() += 1;
         }
@@ -199,6 +199,6 @@ mod tests {
         assert!((one_try(&tally(0), 5, 11) - 1.0).abs() < 1e-12);
         assert!((one_try(&tally(1), 5, 11) - 0.5).abs() < 1e-12);
         assert!((one_try(&tally(2), 5, 11) - 5.0 / 10.0 * 4.0 / 9.0).abs() < 1e-12);
-        assert_eq!(one_try(&tally(6), 5, 11), 0.0);
+        assert!(one_try(&tally(6), 5, 11).abs() < 1e-12);
     }
 }

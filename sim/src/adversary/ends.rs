@@ -271,12 +271,12 @@ impl Ends {
             let at = |day: &u32| (f64::from(*day), 1.0 - both(&kept, self.guards, *day));
             days.iter().map(at).collect()
         };
-        let exposed = if self.guards == 0 {
+        let exposed = if let Some(a_day) = self.tunnels.checked_div(self.guards) {
+            let a_day = f64::from(a_day);
+            theory(&|days| 1.0 - libm::pow(1.0 - end, a_day * days))
+        } else {
             let gone = |day: f64| 1.0 - libm::pow(1.0 - share * end, day * f64::from(self.tunnels));
             days.iter().map(|day| (f64::from(*day), gone((*day).into()))).collect()
-        } else {
-            let a_day = f64::from(self.tunnels / self.guards);
-            theory(&|days| 1.0 - libm::pow(1.0 - end, a_day * days))
         };
         outcome.theory =
             Metrics::from([(Metric::BothEnds, share * end), (Metric::NamedWrongly, 0.0)]);
@@ -332,7 +332,9 @@ mod tests {
         );
         let guess = |sights: &[Sight]| {
             let mut watching = Watching::default();
-            sights.iter().for_each(|sight| watching.see(*sight));
+            for sight in sights {
+                watching.see(*sight);
+            }
             watching.guess()
         };
         assert_eq!(guess(&[first, last]), Some(user));

@@ -154,17 +154,15 @@ impl Stage {
     }
 
     fn tunnel(self, rng: &mut Rng) -> Option<Sight> {
-        let mut hops = [Self::INITIATOR; 3];
-        for at in 0..3 {
-            let drawn = loop {
-                let drawn = 1 + below(rng, self.members - 1);
-                if !hops.contains(&drawn) {
-                    break drawn;
-                }
-            };
-            hops[at] = drawn;
-        }
-        let [first, middle, last] = hops;
+        let other = |taken: &[u32], rng: &mut Rng| loop {
+            let drawn = 1 + below(rng, self.members - 1);
+            if !taken.contains(&drawn) {
+                return drawn;
+            }
+        };
+        let first = other(&[], rng);
+        let middle = other(&[first], rng);
+        let last = other(&[first, middle], rng);
         match (self.is_hostile(first), self.is_hostile(middle), self.is_hostile(last)) {
             (true, _, true) => Some(Sight { before: Self::INITIATOR }),
             (false, true, true) => Some(Sight { before: first }),

@@ -157,7 +157,7 @@ pub(crate) struct Errand {
 pub(crate) struct Walker {
     marks: Marks,
     back: Vec<u32>,
-    trail: Vec<u32>,
+    trail: Vec<(u32, u32)>,
 }
 
 impl Walker {
@@ -165,8 +165,9 @@ impl Walker {
         Self { marks: Marks::new(graph.len() as usize), back: Vec::new(), trail: Vec::new() }
     }
 
-    /// The nodes that the last walk came to, in order and none twice, without the one it began at.
-    pub(crate) fn trail(&self) -> &[u32] {
+    /// The steps forward of the last walk, from where to where: it comes to no node twice, and not back to
+    /// where it began.
+    pub(crate) fn trail(&self) -> &[(u32, u32)] {
         &self.trail
     }
 
@@ -196,7 +197,9 @@ impl Walker {
         self.marks.clear();
         self.back.clear();
         self.trail.clear();
-        around.iter().for_each(|node| self.marks.add(*node));
+        for node in around {
+            self.marks.add(*node);
+        }
         let mut here = from;
         let mut hops = 0;
         loop {
@@ -213,7 +216,7 @@ impl Walker {
                     }
                     hops += 1;
                     self.back.push(here);
-                    self.trail.push(next);
+                    self.trail.push((here, next));
                     here = next;
                 }
                 _ if lookups.backtrack => here = self.back.pop()?,
@@ -239,7 +242,7 @@ impl Graph {
             // Going back costs nothing, so a walk that spent its hops came to as many nodes.
             tally.spent +=
                 u64::from(hops.is_none() && walker.trail().len() as u64 >= lookups.budget.into());
-            for node in walker.trail() {
+            for (_, node) in walker.trail() {
                 if let Some(load) = tally.load.get_mut(*node as usize) {
                     *load += 1;
                 }
