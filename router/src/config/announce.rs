@@ -1,4 +1,6 @@
 //! `link.announce`: what a router tells others of where it is.
+//!
+//! Lives here: its spellings. Does not live here: where that leads (`driver/setup.rs`).
 
 use std::{net::SocketAddr, str::FromStr};
 

@@ -1,3 +1,5 @@
+//! The table: who is near, who is asked next, where long links lead, who has room.
+
 use std::net::SocketAddr;
 
 use super::*;

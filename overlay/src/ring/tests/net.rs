@@ -35,6 +35,7 @@ enum Event {
     Drop(usize, LinkNo),
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "what a test makes of it, each by itself")]
 pub(super) struct Router {
     pub(super) ring: Ring,
     pub(super) descriptor: Arc<RouterDescriptor>,

@@ -1,4 +1,6 @@
 //! Arrows of what runs over own tunnels for a while: looks from outside, and files.
+//!
+//! Lives here: matches, and nothing that decides. Does not live here: all other arrows (`wiring.rs`).
 
 use warren_overlay::{session::EndInput, time::Now, tunnel::pools::PoolsInput};
 
