@@ -527,8 +527,8 @@ impl Node {
             }
             ServicesOutput::End { end, input } => self.tell_end(end, input),
             ServicesOutput::DropEnd { end } => self.drop_end(now, end),
-            ServicesOutput::WantTunnels { end, count, hops } => {
-                self.pools.handle_input(now, PoolsInput::WantService { end, count, hops });
+            ServicesOutput::WantTunnels { end, count, hops, layer } => {
+                self.pools.handle_input(now, PoolsInput::WantService { end, count, hops, layer });
             }
             ServicesOutput::Save { end, state } => {
                 self.out.push_back(NodeOutput::Save(Saved::Service { end, state }));
@@ -574,8 +574,8 @@ impl Node {
             TransfersOutput::DropEnd { end } => self.drop_end(now, end),
             TransfersOutput::Take { end } => self.take_client(now, end),
             TransfersOutput::WantHops { end, count, hops } => {
-                let hops = Some(usize::from(hops));
-                self.pools.handle_input(now, PoolsInput::WantService { end, count, hops });
+                let hops = usize::from(hops);
+                self.pools.handle_input(now, PoolsInput::WantExits { end, count, hops });
             }
             TransfersOutput::DropTunnel { end, tunnel } => {
                 self.tell_end(end, EndInput::TunnelClosed { tunnel });
