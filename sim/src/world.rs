@@ -176,6 +176,11 @@ fn address(k: HostNo) -> SocketAddr {
     ([127u8.saturating_add(a), b, c, 1], 9_000).into()
 }
 
+/// Where router `k` is after it moved: where no router of a world of up to a million is.
+fn elsewhere(k: HostNo) -> SocketAddr {
+    address(k | 1 << 20)
+}
+
 /// How often a block lies owned on the disks of routers that run and are awake.
 fn owned(disks: &[Disk], net: &Net) -> impl Fn(&BlockAddress) -> u32 {
     let runs = |no: HostNo| net.host(no).is_some() && !net.is_asleep(no);
@@ -276,7 +281,7 @@ impl World {
             network: self.network.clone(),
             identity,
             link_key: link_secret.public(),
-            address: address(no).into(),
+            address: self.net.address(no).unwrap_or_else(|| address(no)).into(),
             admission,
             hops: self.setup.hops,
             degree: self.setup.degree,
@@ -319,10 +324,19 @@ impl World {
         self.net.with(no, |host, now| host.node(now, NodeInput::Leave));
     }
 
+    /// A router's machine has another address from one moment to the next, and notices.
+    pub fn move_router(&mut self, no: HostNo) {
+        let address = elsewhere(no);
+        self.net.move_to(no, address);
+        let moved = NodeInput::Moved { address: Some(address.into()) };
+        self.net.with(no, |host, now| host.node(now, moved));
+    }
+
     /// Whose descriptor it is, if a router of this world signed it and it names that router's address.
     pub fn author(&self, descriptor: &RouterDescriptor) -> Option<HostNo> {
         let no = *self.identities.get(&descriptor.id())?;
-        (descriptor.address().socket() == address(no)).then_some(no)
+        let own = [Some(address(no)), self.net.address(no)];
+        own.contains(&Some(descriptor.address().socket())).then_some(no)
     }
 
     /// Runs to `until`, applications included; moments that others asked for pass unheard.
