@@ -11,7 +11,7 @@
 //! | `admission` | nonce 8, output 32 | the work is done again |
 //! | `port` | the link port drawn at first start | another port |
 //! | `peers` | descriptors of other routers | a new invite is needed |
-//! | `guards` | first hops of own tunnels | new guards |
+//! | `guards` | hops that own tunnels keep: guards, second layer, gateways | new ones |
 //! | `services/LABEL` | a hidden service: key, target | its name |
 //! | `contexts/NAME` | the secret of a context: what is put there has its keys from it | the same files get other keys |
 //! | `access/LETTERS` | what a private service shares with this router | it must be shared anew |

@@ -36,7 +36,7 @@ use warren_overlay::{
     time::{Now, Time, Wall},
     tunnel::{
         build::TunnelKeys,
-        guards::Guards,
+        layers::Layers,
         pools::{Pools, PoolsConfig},
         transit::{Transit, TransitConfig, TransitInput},
     },
@@ -102,7 +102,7 @@ pub struct NodeSettings {
     pub bans: Vec<Ban>,
     /// Routers to dial first.
     pub peers: Vec<Arc<RouterDescriptor>>,
-    /// Guards of the last run, as `Saved::Guards` gave them; empty for none.
+    /// Guards and other layers of the last run, as `Saved::Guards` gave them; empty for none.
     pub guards: Vec<u8>,
     /// Where records are held.
     pub store: Box<dyn RecordStore>,
@@ -367,8 +367,8 @@ impl Node {
         };
         let hops = usize::from(settings.hops);
         let pools = PoolsConfig { client_hops: hops, service_hops: hops, ..PoolsConfig::new(me) };
-        // Damaged guards are no reason not to start: new ones are drawn.
-        let guards = Guards::from_bytes(&settings.guards).unwrap_or_else(|_| Guards::new());
+        // Damaged layers are no reason not to start: new ones are drawn.
+        let layers = Layers::from_bytes(&settings.guards).unwrap_or_default();
         let mut this = Self {
             network_id,
             hops: settings.hops,
@@ -380,7 +380,7 @@ impl Node {
                 .with_blocks(settings.blocks, repair_rate(settings.bandwidth_kbps)),
             transit: Transit::new(transit, keys, rng.fork()),
             exits: Exits::new(rng.fork()),
-            pools: Pools::new(pools, guards, rng.fork()),
+            pools: Pools::new(pools, layers, rng.fork()),
             contexts: Contexts::new(network_id, memory, rng.fork()),
             services: Services::new(network_id, memory, rng.fork()),
             probes: Probes::new(network_id, rng.fork()),

@@ -67,6 +67,8 @@ struct Conn {
     /// Events for an earlier use of this place carry an earlier number.
     use_no: u32,
     way: Duration,
+    /// One side is elsewhere now: nothing gets through, and nobody is told.
+    lost: bool,
     sides: [Side; 2],
 }
 
@@ -93,9 +95,10 @@ impl Conns {
         let no = reused.unwrap_or_else(|| u32::try_from(self.places.len()).unwrap_or(u32::MAX));
         match self.places.get_mut(no as usize) {
             Some(place) => {
-                *place = Conn { use_no: place.use_no.wrapping_add(1), way, sides };
+                let use_no = place.use_no.wrapping_add(1);
+                *place = Conn { use_no, way, lost: false, sides };
             }
-            None => self.places.push(Conn { use_no: 0, way, sides }),
+            None => self.places.push(Conn { use_no: 0, way, lost: false, sides }),
         }
         [EndOf::of(no, 0), EndOf::of(no, 1)]
     }
@@ -114,6 +117,18 @@ impl Conns {
     pub(crate) fn host(&self, end: EndOf) -> HostNo {
         let conn = self.places.get(end.conn());
         conn.and_then(|conn| conn.sides.get(end.side())).map_or(HostNo::MAX, |side| side.host)
+    }
+
+    /// From now on nothing gets through.
+    pub(crate) fn lose(&mut self, end: EndOf) {
+        if let Some(conn) = self.places.get_mut(end.conn()) {
+            conn.lost = true;
+        }
+    }
+
+    /// Whether nothing gets through any more.
+    pub(crate) fn is_lost(&self, end: EndOf) -> bool {
+        self.places.get(end.conn()).is_some_and(|conn| conn.lost)
     }
 
     /// A side that is not over.

@@ -511,7 +511,7 @@ impl Net {
         else {
             return;
         };
-        let silent = !self.reaches(from, to);
+        let silent = !self.reaches(from, to) || self.conns.is_lost(end);
         match self.conns.side(end) {
             Some(side) if waiting || silent => side.held.push_back(arrival),
             _ => self.deliver(end, arrival),

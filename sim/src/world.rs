@@ -176,6 +176,11 @@ fn address(k: HostNo) -> SocketAddr {
     ([127u8.saturating_add(a), b, c, 1], 9_000).into()
 }
 
+/// Where router `k` is after it moved: where no router of a world of up to a million is.
+fn elsewhere(k: HostNo) -> SocketAddr {
+    address(k | 1 << 20)
+}
+
 /// How often a block lies owned on the disks of routers that run and are awake.
 fn owned(disks: &[Disk], net: &Net) -> impl Fn(&BlockAddress) -> u32 {
     let runs = |no: HostNo| net.host(no).is_some() && !net.is_asleep(no);
@@ -250,7 +255,9 @@ impl World {
         let streams = self.net.streams();
         let now = self.net.now(no);
         let door = match self.seat(no) {
-            Seat { reachable: true, address, .. } => Door::At(address.into()),
+            Seat { reachable: true, address, .. } => {
+                Door::At(self.net.address(no).unwrap_or(address).into())
+            }
             Seat { address, .. } => Door::Behind(address.port()),
         };
         let Some(disk) = self.disks.get_mut(no as usize) else { return };
@@ -323,11 +330,20 @@ impl World {
         self.net.with(no, |host, now| host.node(now, NodeInput::Leave));
     }
 
+    /// A router's machine has another address from one moment to the next, and notices.
+    pub fn move_router(&mut self, no: HostNo) {
+        let address = elsewhere(no);
+        self.net.move_to(no, address);
+        let moved = NodeInput::Moved { door: Some(Door::At(address.into())) };
+        self.net.with(no, |host, now| host.node(now, moved));
+    }
+
     /// Whose descriptor it is, if a router of this world signed it and it names that router's address.
     pub fn author(&self, descriptor: &RouterDescriptor) -> Option<HostNo> {
         let no = *self.identities.get(&descriptor.id())?;
-        let named = descriptor.address();
-        named.is_none_or(|named| named.socket() == address(no)).then_some(no)
+        let own = [Some(address(no)), self.net.address(no)];
+        let named = descriptor.address().map(|named| named.socket());
+        (named.is_none() || own.contains(&named)).then_some(no)
     }
 
     /// Runs to `until`, applications included; moments that others asked for pass unheard.

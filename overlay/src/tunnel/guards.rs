@@ -1,19 +1,20 @@
-//! The first hops that a router keeps for months.
+//! Hops that a router keeps: one layer of them.
 //!
-//! Lives here: one layer of guards, its rules of replacement, its counts, and its stored bytes.
-//! Does not live here: the rest of the path (`select.rs`), where the bytes are stored (Node).
+//! Lives here: one layer, its rules of replacement, its counts, and its stored bytes. Does not live
+//! here: which layers there are (`layers.rs`), the rest of the path (`select.rs`).
 //!
 //! Why: whoever owns the first hop sees who built. With first hops drawn anew for every tunnel each
 //! user would meet a hostile one within days (predecessor attack, Wright et al. 2004); with two kept
-//! for months most users never do. So everything here is slow on purpose.
+//! for months most users never do. So everything here is slow on purpose. The layers behind are kept
+//! so that nobody finds the guards as quickly.
 //!
 //! ```text
-//!  drawn (5 or more routers known) --> guard --60 to 120 days--> drawn anew
-//!                                        |  gone for 3 days --> drawn anew
-//!                                        '- under 30 % of 100 builds good while the other does well
-//!                                           --> last choice; drawn anew, once in 30 days
-//!  all out of reach for 10 s --> a stand-in joins (at most 2, at most one swapped a day),
-//!                            used only while no guard is usable
+//!  drawn (enough routers known) --> guard --end of its time--> drawn anew
+//!                                     |  gone for long --> drawn anew
+//!                                     '- under 30 % of 100 builds good while the other does well
+//!                                        --> last choice; drawn anew, once in 30 days
+//!  too few within reach for 10 s --> a stand-in joins (at most as many as the layer's rules say,
+//!                                    then at most one swapped a day), used only while that is so
 //! ```
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
@@ -26,21 +27,58 @@ use crate::{
     wire::{Reader, RouterDescriptor, WireError, Writer},
 };
 
-/// Guards in use.
-pub const GUARDS: usize = 2;
-/// Guards and stand-ins: the bound on first hops that one outage can make us meet.
-pub const GUARDS_MAX: usize = 4;
-/// No guard is drawn while fewer routers are known: a newcomer knows only whom its invite names.
-pub const GUARD_VIEW_MIN: usize = 5;
+const HOUR: u32 = 60;
+const DAY: u32 = 24 * HOUR;
 
-const DAY: u32 = 24 * 60;
-const LIFE_MIN: u32 = 60 * DAY;
-const LIFE_MAX: u32 = 120 * DAY;
-/// Gone for so long means replaced.
-const GONE_MAX: u32 = 3 * DAY;
-/// All out of reach for so long means a stand-in: long enough for a restart, short enough that a
+/// What holds of one layer (DESIGN section 6).
+#[derive(Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// Members, stand-ins not counted.
+    pub count: usize,
+    /// Stand-ins at most: with the members the bound on routers that one outage makes us meet.
+    pub stand_ins: usize,
+    /// None is drawn, and the layer does not hold, while fewer other routers are known.
+    pub view_min: usize,
+    /// With fewer within reach stand-ins are needed.
+    pub least: usize,
+    /// How long one is kept, in minutes: uniform between these.
+    pub life: (u32, u32),
+    /// Gone for so many minutes means replaced.
+    pub gone_max: u32,
+}
+
+/// Guards: the first hops. A newcomer knows only whom its invite names, so none is drawn from four.
+pub const FIRST: Rules = Rules {
+    count: 2,
+    stand_ins: 2,
+    view_min: 5,
+    least: 1,
+    life: (60 * DAY, 120 * DAY),
+    gone_max: 3 * DAY,
+};
+/// The hop behind the guard. With two within reach one more death is no outage. In a network where it
+/// would be more than a third of those who are no guards, all paths would lead through too few.
+pub const SECOND: Rules = Rules {
+    count: 4,
+    stand_ins: 2,
+    view_min: 14,
+    least: 2,
+    life: (DAY, 12 * DAY),
+    gone_max: 2 * DAY,
+};
+/// The hop behind that, and the gateways of one service: of eight, five are in use at a time.
+pub const THIRD: Rules = Rules {
+    count: 8,
+    stand_ins: 4,
+    view_min: 30,
+    least: 5,
+    life: (HOUR, 48 * HOUR),
+    gone_max: 12 * HOUR,
+};
+
+/// Too few within reach for so long means a stand-in: long enough for a restart, short enough that a
 /// service is back within a minute.
-const ALL_OUT_MAX: Duration = Duration::from_secs(10);
+const OUT_MAX: Duration = Duration::from_secs(10);
 const SWAP_EVERY: u32 = 30 * DAY;
 /// Builds before a verdict.
 const JUDGED_FROM: u32 = 100;
@@ -51,8 +89,6 @@ const COUNT_MAX: u32 = 400;
 /// First rest of a guard that could not be reached; doubles up to the second.
 const DOWN_MIN: Duration = Duration::from_secs(15);
 const DOWN_DOUBLINGS_MAX: u32 = 4;
-
-const VERSION: u8 = 1;
 
 /// How well a guard serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -97,41 +133,44 @@ pub struct Guard {
 }
 
 impl Guard {
-    const LEN: usize = 57;
-
     /// Builds that brought a tunnel which lived as long as it should, in percent. A guard that lets
     /// tunnels come about and then kills those it does not like is no better than one that fails them.
     fn percent(&self) -> u32 {
         self.successes.saturating_sub(self.deaths) * 100 / self.builds.max(1)
     }
+
+    /// Whether it could not be reached when it was last tried, or is not known any more.
+    fn is_out(&self, view: &[Arc<RouterDescriptor>], wall: Wall) -> bool {
+        self.down.0 > 0 || find(view, self.id, wall).is_none()
+    }
 }
 
-/// The guards of one router.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// One layer of one router.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Guards {
-    /// At most [`GUARDS_MAX`].
+    rules: &'static Rules,
+    /// At most [`Rules::count`] and [`Rules::stand_ins`].
     list: Vec<Guard>,
     /// When a guard was last replaced for failing, or a stand-in swapped.
     swapped: Option<Wall>,
-    /// When all were found out of reach, until one is reached; not stored.
+    /// Since when too few are within reach; not stored.
     out_since: Option<Time>,
 }
 
 impl Guards {
     /// None yet.
-    pub fn new() -> Self {
-        Self::default()
+    pub const fn new(rules: &'static Rules) -> Self {
+        Self { rules, list: Vec::new(), swapped: None, out_since: None }
     }
 
-    /// The guards, best first hop first.
+    /// The members, in no order.
     pub fn list(&self) -> &[Guard] {
         &self.list
     }
 
-    /// What to store: version 1, count 1, last swap 4, then 57 bytes each.
-    pub fn to_bytes(&self) -> Vec<u8> {
-        let mut w = Writer::with_capacity(6 + GUARDS_MAX * Guard::LEN);
-        w.u8(VERSION).u8(u8::try_from(self.list.len()).unwrap_or(u8::MAX));
+    /// What to store: count 1, last swap 4, then 57 bytes each.
+    pub fn write(&self, w: &mut Writer) {
+        w.u8(u8::try_from(self.list.len()).unwrap_or(u8::MAX));
         w.u32(self.swapped.map_or(0, Wall::minutes));
         for guard in &self.list {
             w.bytes(guard.id.as_bytes()).u32(guard.drawn.minutes()).u32(guard.until.minutes());
@@ -139,21 +178,15 @@ impl Guards {
             w.u32(guard.builds).u32(guard.successes).u32(guard.deaths);
             w.u8(u8::from(guard.stand_in));
         }
-        w.into_bytes()
     }
 
     /// Reads what was stored.
     ///
     /// # Errors
-    /// On anything that `to_bytes` does not write; the caller then keeps the file aside and starts
-    /// with none, and says so.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self, WireError> {
-        let mut r = Reader::new(bytes);
-        if r.u8("guards version")? != VERSION {
-            return Err(WireError::Bad("guards version"));
-        }
+    /// On anything that `write` does not write.
+    pub fn read(r: &mut Reader<'_>, rules: &'static Rules) -> Result<Self, WireError> {
         let count = usize::from(r.u8("guards count")?);
-        if count > GUARDS_MAX {
+        if count > rules.count + rules.stand_ins {
             return Err(WireError::Bad("guards count"));
         }
         let swapped = minute(r.u32("guards swap")?);
@@ -182,35 +215,35 @@ impl Guards {
             }
             list.push(guard);
         }
-        r.finish()?;
-        Ok(Self { list, swapped, out_since: None })
+        Ok(Self { list, swapped, ..Self::new(rules) })
     }
 
-    /// Applies the rules; to be called with every new view and every minute. Says whether anything
-    /// that is stored changed.
+    /// Applies the rules; to be called with every new view and every minute. None of `taken` is or
+    /// becomes a member: they belong to a layer before this one.
     pub fn maintain(
         &mut self,
         now: Now,
         rng: &mut Rng,
         view: &[Arc<RouterDescriptor>],
         own: RouterId,
-    ) -> bool {
-        let before = self.clone();
-        let others = view.iter().filter(|it| it.id() != own && it.is_current(now.wall)).count();
+        taken: &BTreeSet<RouterId>,
+    ) {
+        let before = self.list.len();
+        let others = others(view, own, now.wall);
         if others == 0 {
-            return false; // we are the one who is gone
+            return; // we are the one who is gone
         }
         for guard in &mut self.list {
-            let there = find(view, guard.id, now.wall).is_some() && guard.down.1 <= now.time;
-            if there && guard.down.0 == 0 {
+            if guard.is_out(view, now.wall) {
+                guard.gone_since.get_or_insert(now.wall);
+            } else {
                 guard.gone_since = None;
-            } else if guard.gone_since.is_none() {
-                guard.gone_since = Some(now.wall);
             }
         }
+        let gone_max = self.rules.gone_max;
         self.list.retain(|guard| {
-            let gone = guard.gone_since.is_some_and(|since| since.plus(GONE_MAX) <= now.wall);
-            now.wall < guard.until && !gone
+            let gone = guard.gone_since.is_some_and(|since| since.plus(gone_max) <= now.wall);
+            now.wall < guard.until && !gone && !taken.contains(&guard.id)
         });
         if self.may_swap(now.wall, SWAP_EVERY)
             && let Some(id) = self.shunned()
@@ -218,29 +251,47 @@ impl Guards {
             self.list.retain(|guard| guard.id != id);
             self.swapped = Some(now.wall);
         }
-        while self.primaries() < GUARDS {
+        let enough = others >= self.rules.view_min;
+        while self.primaries() < self.rules.count {
             if let Some(guard) = self.list.iter_mut().find(|guard| guard.stand_in) {
                 guard.stand_in = false; // already met: better than one more
-            } else if others < GUARD_VIEW_MIN || !self.draw(now, rng, view, own, false) {
+            } else if !enough || !self.draw(now, rng, view, own, taken, false) {
                 break;
             }
         }
-        let out = |guard: &Guard| guard.down.0 > 0 || find(view, guard.id, now.wall).is_none();
-        if !self.list.is_empty() && self.list.iter().all(out) {
+        if self.is_short(now.wall, view) {
             let since = *self.out_since.get_or_insert(now.time);
-            if now.time.since(since) >= ALL_OUT_MAX && others >= GUARD_VIEW_MIN {
-                self.stand_in(now, rng, view, own);
+            if now.time.since(since) >= OUT_MAX && enough {
+                self.stand_in(now, rng, view, own, taken);
             }
+        } else {
+            self.out_since = None;
         }
-        let stored_changed = self.to_bytes() != before.to_bytes();
-        if self.list.len() != before.list.len() {
-            tracing::debug!(guards = self.list.len(), "guards changed");
+        if self.list.len() != before {
+            tracing::debug!(guards = self.list.len(), of = self.rules.count, "guards changed");
         }
-        stored_changed
     }
 
-    fn stand_in(&mut self, now: Now, rng: &mut Rng, view: &[Arc<RouterDescriptor>], own: RouterId) {
-        if self.list.len() >= GUARDS_MAX {
+    /// Only ends the time of those whose time is over: nobody needs the layer now.
+    pub fn expire(&mut self, wall: Wall) {
+        self.list.retain(|guard| wall < guard.until);
+    }
+
+    /// Whether too few of a layer that was drawn are within reach.
+    pub fn is_short(&self, wall: Wall, view: &[Arc<RouterDescriptor>]) -> bool {
+        let reached = self.list.iter().filter(|guard| !guard.is_out(view, wall)).count();
+        !self.list.is_empty() && reached < self.rules.least
+    }
+
+    fn stand_in(
+        &mut self,
+        now: Now,
+        rng: &mut Rng,
+        view: &[Arc<RouterDescriptor>],
+        own: RouterId,
+        taken: &BTreeSet<RouterId>,
+    ) {
+        if self.list.len() >= self.rules.count + self.rules.stand_ins {
             if !self.may_swap(now.wall, DAY) {
                 return;
             }
@@ -248,7 +299,7 @@ impl Guards {
             self.list.remove(at);
             self.swapped = Some(now.wall);
         }
-        self.draw(now, rng, view, own, true);
+        self.draw(now, rng, view, own, taken, true);
     }
 
     fn may_swap(&self, wall: Wall, every: u32) -> bool {
@@ -263,20 +314,23 @@ impl Guards {
         self.list.iter().map(|guard| guard.id).find(|id| self.verdict(*id) == Verdict::Shunned)
     }
 
-    /// Draws one more, related to none of the others where that is possible.
+    /// Draws one more, related to none of the others, nor to those of `taken`, where that is possible.
     fn draw(
         &mut self,
         now: Now,
         rng: &mut Rng,
         view: &[Arc<RouterDescriptor>],
         own: RouterId,
+        taken: &BTreeSet<RouterId>,
         stand_in: bool,
     ) -> bool {
         let mut apart = Avoid::none();
-        let is_guard =
-            |router: &Arc<RouterDescriptor>| self.list.iter().any(|guard| guard.id == router.id());
-        let (guards, view): (Vec<_>, Vec<_>) = view.iter().cloned().partition(is_guard);
-        for router in &guards {
+        let is_met = |router: &Arc<RouterDescriptor>| {
+            let id = router.id();
+            taken.contains(&id) || self.list.iter().any(|guard| guard.id == id)
+        };
+        let (met, view): (Vec<_>, Vec<_>) = view.iter().cloned().partition(is_met);
+        for router in &met {
             apart.router(router);
         }
         let none = BTreeSet::new();
@@ -286,6 +340,7 @@ impl Guards {
                 own,
                 hops: 1,
                 first: None,
+                within: &[],
                 avoid,
                 resting: &none,
                 not_last: &none,
@@ -294,8 +349,8 @@ impl Guards {
         };
         let drawn = choose(rng, &apart).or_else(|| choose(rng, &Avoid::none()));
         let Some(router) = drawn else { return false };
-        let life =
-            LIFE_MIN + u32::try_from(rng.below(u64::from(LIFE_MAX - LIFE_MIN) + 1)).unwrap_or(0);
+        let (least, most) = self.rules.life;
+        let life = least + u32::try_from(rng.below(u64::from(most - least) + 1)).unwrap_or(0);
         self.list.push(Guard {
             id: router.id(),
             drawn: now.wall,
@@ -308,6 +363,34 @@ impl Guards {
             down: (0, Time::ZERO),
         });
         true
+    }
+
+    /// Those that a path may take here, if the layer holds: members in view that do not rest, and
+    /// stand-ins if that leaves too few; if all rest, all of them. None where the layer does not hold.
+    pub fn members(
+        &self,
+        now: Now,
+        view: &[Arc<RouterDescriptor>],
+        own: RouterId,
+    ) -> Option<BTreeSet<RouterId>> {
+        if others(view, own, now.wall) < self.rules.view_min {
+            return None;
+        }
+        let usable = |stand_in: bool, resting: bool| {
+            let there = move |guard: &&Guard| {
+                let awake = resting || guard.down.1 <= now.time;
+                guard.stand_in == stand_in && awake && find(view, guard.id, now.wall).is_some()
+            };
+            self.list.iter().filter(there).map(|guard| guard.id)
+        };
+        let mut members: BTreeSet<RouterId> = usable(false, false).collect();
+        if members.len() < self.rules.least {
+            members.extend(usable(true, false));
+        }
+        if members.is_empty() {
+            members.extend(usable(false, true).chain(usable(true, true)));
+        }
+        (!members.is_empty()).then_some(members)
     }
 
     /// The guard for the next path: usable, not avoided, well, and least loaded by `load`; a stand-in
@@ -376,7 +459,7 @@ impl Guards {
 
     /// A link to it stands.
     pub fn reached(&mut self, id: RouterId) {
-        if let Some(guard) = self.get(id) {
+        if let Some(guard) = self.get(id).filter(|guard| guard.down.0 > 0) {
             guard.down = (0, Time::ZERO);
             self.out_since = None;
         }
@@ -413,6 +496,10 @@ fn find(
     wall: Wall,
 ) -> Option<&Arc<RouterDescriptor>> {
     view.iter().find(|router| router.id() == id && router.is_current(wall))
+}
+
+fn others(view: &[Arc<RouterDescriptor>], own: RouterId, wall: Wall) -> usize {
+    view.iter().filter(|router| router.id() != own && router.is_current(wall)).count()
 }
 
 fn minute(stored: u32) -> Option<Wall> {

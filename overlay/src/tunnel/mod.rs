@@ -6,7 +6,7 @@
 //!
 //! ```text
 //!            owner                                    hop
-//!  guards -> select -> pools -- build::create     transit -- build::open, build::Answer
+//!  layers -> select -> pools -- build::create     transit -- build::open, build::Answer
 //!                        |                           |
 //!                        '--- Connect, Link{..} -----'---> Node
 //! ```
@@ -15,6 +15,7 @@ pub mod build;
 #[cfg(test)]
 mod fabric;
 pub mod guards;
+pub mod layers;
 pub mod pools;
 pub mod select;
 #[cfg(test)]

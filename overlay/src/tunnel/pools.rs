@@ -1,7 +1,7 @@
 //! An owner's tunnels: kept ready, handed out, replaced before they end.
 //!
 //! Lives here: how many tunnels there should be, builds under way, and who holds what. Does not live
-//! here: hops (`select.rs`), first hops (`guards.rs`), pauses and limits (`retry.rs`), the layers in
+//! here: hops (`select.rs`), those that are kept (`layers.rs`), pauses and limits (`retry.rs`), the layers in
 //! use (`session::End` has them from `Ready` on).
 //!
 //! ```text
@@ -27,7 +27,8 @@ use std::{
 use self::retry::{BackOff, Limit, Resting};
 use super::{
     build::{BuildReply, OwnerLayers, PendingBuild},
-    guards::Guards,
+    guards::{Guards, THIRD},
+    layers::{GatewaysTag, Layers},
     select::{Avoid, Path, TooFewRouters},
 };
 use crate::{
@@ -59,6 +60,8 @@ const DEMAND_MEMORY: Duration = Duration::from_mins(1);
 /// A tunnel that ends so soon is replaced from the stock if its successor is not built yet.
 const RENEWAL_RESERVE: Duration = Duration::from_mins(1);
 const MAINTAIN_EVERY: Duration = Duration::from_mins(1);
+/// With too few of a layer within reach, look again so soon.
+const SHORT_PAUSE: Duration = Duration::from_secs(1);
 /// Without any guard to build through, look again so soon.
 const NO_GUARD_PAUSE: Duration = Duration::from_secs(1);
 /// The set counts as large enough again after so long without a rule given up.
@@ -150,6 +153,18 @@ pub enum PoolsInput {
         count: usize,
         /// Hops of each, 1 to 4; none for [`PoolsConfig::service_hops`].
         hops: Option<usize>,
+        /// Its gateways.
+        layer: GatewaysTag,
+    },
+    /// Somebody needs so many tunnels of another length than the router's own, with end hops that differ
+    /// and that nobody else has.
+    WantExits {
+        /// Their `End`.
+        end: EndNo,
+        /// How many; zero ends it.
+        count: usize,
+        /// Hops of each, 1 to 4.
+        hops: usize,
     },
     /// An `End` found its tunnel dead (silence, an unrecognised cell). No `Lost` follows.
     Failed {
@@ -242,7 +257,7 @@ pub enum PoolsOutput {
     NoGuard,
     /// Whether the network is so small that rules were given up. Said on change.
     AnonymitySetTooSmall(bool),
-    /// What to store for the guards' sake.
+    /// The layers, to be stored.
     StoreGuards(Vec<u8>),
 }
 
@@ -259,6 +274,8 @@ pub struct PoolsStatus {
     pub built: u64,
     /// Builds that failed.
     pub failed: u64,
+    /// Tunnels that an `End` left for a newer one.
+    pub renewed: u64,
     /// How long a build may take now.
     pub limit: Duration,
 }
@@ -308,6 +325,7 @@ struct Want {
     avoid: Avoid,
     service: bool,
     hops: Option<usize>,
+    layer: Option<GatewaysTag>,
 }
 
 /// The machine.
@@ -317,7 +335,7 @@ pub struct Pools {
     rng: Rng,
     /// The last time that was handled.
     seen: Time,
-    guards: Guards,
+    layers: Layers,
     view: Vec<Arc<RouterDescriptor>>,
     wants: BTreeMap<EndNo, Want>,
     tunnels: BTreeMap<Side, Own>,
@@ -337,18 +355,19 @@ pub struct Pools {
     stored: Vec<u8>,
     built: u64,
     failed: u64,
+    renewed: u64,
     outputs: VecDeque<PoolsOutput>,
 }
 
 impl Pools {
-    /// An owner without tunnels; `guards` as stored, or new.
-    pub fn new(config: PoolsConfig, guards: Guards, rng: Rng) -> Self {
-        let stored = guards.to_bytes();
+    /// An owner without tunnels; `layers` as stored, or new.
+    pub fn new(config: PoolsConfig, layers: Layers, rng: Rng) -> Self {
+        let stored = layers.to_bytes();
         Self {
             config,
             rng,
             seen: Time::ZERO,
-            guards,
+            layers,
             view: Vec::new(),
             wants: BTreeMap::new(),
             tunnels: BTreeMap::new(),
@@ -366,6 +385,7 @@ impl Pools {
             stored,
             built: 0,
             failed: 0,
+            renewed: 0,
             outputs: VecDeque::new(),
         }
     }
@@ -380,13 +400,14 @@ impl Pools {
             building: self.attempts.len(),
             built: self.built,
             failed: self.failed,
+            renewed: self.renewed,
             limit: self.limit.get(),
         }
     }
 
     /// The guards, for the control socket's page.
     pub const fn guards(&self) -> &Guards {
-        &self.guards
+        &self.layers.first
     }
 
     /// The hops of an own tunnel, first first: for the control socket and tests, never for logs.
@@ -414,13 +435,21 @@ impl Pools {
             PoolsInput::LinkDown { link } => self.link_down(now.time, link),
             PoolsInput::LinkQuiet { link, quiet } => self.link_quiet(link, quiet),
             PoolsInput::TakeClient { end, avoid } => self.take(now.time, end, &avoid),
-            PoolsInput::WantService { end, count, hops } => self.want_service(end, count, hops),
+            PoolsInput::WantService { end, count, hops, layer } => {
+                self.want_service(end, count, hops, Some(layer));
+                if self.view.len() >= THIRD.view_min {
+                    self.maintain(now); // its gateways are drawn
+                }
+            }
+            PoolsInput::WantExits { end, count, hops } => {
+                self.want_service(end, count, Some(hops), None);
+            }
             PoolsInput::Failed { link, tunnel } => self.dead(now.time, (link, tunnel)),
             PoolsInput::Drop { link, tunnel } => self.dropped((link, tunnel)),
             PoolsInput::Woke => {
                 self.back_off.succeeded();
                 self.resting = Resting::default();
-                self.guards.forgive();
+                self.layers.forgive();
             }
             PoolsInput::DropEnd { end } => self.drop_end(end),
         }

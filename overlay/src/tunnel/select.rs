@@ -5,7 +5,10 @@
 //! (`guards.rs`), when a path is needed (`pools.rs`), where the routers come from (the ring's view;
 //! private samplers later).
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use crate::{
     id::RouterId,
@@ -88,16 +91,21 @@ pub struct Relaxed {
     pub share: bool,
     /// Second: hops may share a /16 or /32.
     pub place: bool,
-    /// Third: the first hop need not be a guard (decided in `pools.rs`).
+    /// Third: a hop that a layer should give need not be of it.
+    pub layer: bool,
+    /// Fourth: the first hop need not be a guard (decided in `pools.rs`).
     pub guard: bool,
 }
 
 impl Relaxed {
     /// Whether the anonymity set is too small, which a person must be told.
     pub const fn any(self) -> bool {
-        self.share || self.place || self.guard
+        self.share || self.place || self.layer || self.guard
     }
 }
+
+/// Who may stand at one position of a path, each with its weight; none for anybody.
+pub type Within = Option<BTreeMap<RouterId, u64>>;
 
 /// What path is wanted.
 #[derive(Debug)]
@@ -110,6 +118,8 @@ pub struct Wanted<'a> {
     pub hops: usize,
     /// The guard, if there is one to use; else any router may be first.
     pub first: Option<&'a Arc<RouterDescriptor>>,
+    /// By position: the members of the layer that gives that hop, and how much each counts.
+    pub within: &'a [Within],
     /// What the path must not touch.
     pub avoid: &'a Avoid,
     /// Routers that failed lately: not used while there are others.
@@ -141,7 +151,9 @@ pub struct TooFewRouters {
 ///
 /// Never given up: hops are distinct, none is the asker, no two of one family, none that `avoid`
 /// bans. Given up in this order: first, silently, that failed routers rest; then that no two hops (and
-/// no hop and an avoided place) share a /16 or /32, with failed routers still resting; then both.
+/// no hop and an avoided place) share a /16 or /32, with failed routers still resting; then both. Layers
+/// are kept longer than all these where [`ROUTERS_ENOUGH`] are usable: whoever can make their members
+/// rest would else choose when another is met. In a smaller network they give way to a rest.
 ///
 /// # Errors
 /// When there is none.
@@ -159,12 +171,13 @@ pub fn choose(rng: &mut Rng, wall: Wall, wanted: &Wanted<'_>) -> Result<Path, To
     }
     let claims: Vec<u32> = usable.iter().map(|router| router.fields().bandwidth_kbps).collect();
     let weights = weights(&claims);
-    for (place, rest) in [(true, true), (true, false), (false, true), (false, false)] {
-        let level = Level { place, rest };
+    let share = usable.len() < ROUTERS_ENOUGH;
+    for level in levels(wanted.within.iter().any(Option::is_some), share) {
         for _ in 0..DRAWS {
             if let Some(hops) = draw(rng, wanted, &avoid, level, &usable, &weights) {
-                let share = usable.len() < ROUTERS_ENOUGH;
-                return Ok(Path { hops, relaxed: Relaxed { share, place: !place, guard: false } });
+                let layer = level.layer == Some(false);
+                let relaxed = Relaxed { share, place: !level.place, layer, guard: false };
+                return Ok(Path { hops, relaxed });
             }
         }
     }
@@ -174,8 +187,19 @@ pub fn choose(rng: &mut Rng, wall: Wall, wanted: &Wanted<'_>) -> Result<Path, To
 /// Which of the rules that can be given up hold.
 #[derive(Clone, Copy)]
 struct Level {
+    /// None where no position has a layer.
+    layer: Option<bool>,
     place: bool,
     rest: bool,
+}
+
+/// The levels of a path, strictest first.
+fn levels(layered: bool, small: bool) -> impl Iterator<Item = Level> {
+    const ALL: [(bool, bool); 4] = [(true, true), (true, false), (false, true), (false, false)];
+    let level = |layer| move |&(place, rest): &(bool, bool)| Level { layer, place, rest };
+    let keep = move |&&(_, rest): &&(bool, bool)| layered && (rest || !small);
+    let kept = ALL.iter().filter(keep).map(level(Some(true)));
+    kept.chain(ALL.iter().map(level(layered.then_some(false))))
 }
 
 fn draw(
@@ -195,6 +219,8 @@ fn draw(
     }
     while path.len() < wanted.hops {
         let last = path.len() + 1 == wanted.hops;
+        let within = wanted.within.get(path.len()).and_then(Option::as_ref);
+        let within = within.filter(|_| level.layer == Some(true));
         let fits = |router: &RouterDescriptor| {
             path.iter().all(|hop| {
                 let (place, family) = related(hop, router);
@@ -203,11 +229,17 @@ fn draw(
                 && !(level.rest && wanted.resting.contains(&router.id()))
                 && !(level.rest && last && wanted.not_last.contains(&router.id()))
         };
+        // Members were drawn by weight once: among them it does not count again.
+        let weigh = |(router, weight): (&&Arc<RouterDescriptor>, &u64)| match within {
+            Some(members) => members.get(&router.id()).copied(),
+            None => Some(*weight),
+        };
         let fitting = usable.iter().zip(weights).filter(|(router, _)| fits(router));
-        let total: u64 = fitting.clone().map(|(_, weight)| *weight).sum();
+        let fitting = fitting.filter_map(|it| Some((it.0, weigh(it)?)));
+        let total: u64 = fitting.clone().map(|(_, weight)| weight).sum();
         let mut point = rng.below(total);
         let next = fitting.into_iter().find_map(|(router, weight)| {
-            if point < *weight {
+            if point < weight {
                 return Some(Arc::clone(router));
             }
             point -= weight;

@@ -27,6 +27,16 @@ impl Router {
     }
 
     pub(super) fn at(number: u8, ip: [u8; 4], family: Option<[u8; 16]>, kbps: u32) -> Self {
+        Self::published(WALL, number, ip, family, kbps)
+    }
+
+    pub(super) fn published(
+        wall: Wall,
+        number: u8,
+        ip: [u8; 4],
+        family: Option<[u8; 16]>,
+        kbps: u32,
+    ) -> Self {
         let mut rng = Rng::from_seed([number; 32]);
         let identity = IdentityKey::generate(&mut rng);
         let keys = TunnelKeys::generate(NETWORK, identity.id(), &mut rng);
@@ -40,8 +50,8 @@ impl Router {
             bandwidth_kbps: kbps,
             family,
             admission: Admission { nonce: 0, output: rng.bytes() },
-            published: WALL,
-            expiry: WALL.plus(3 * 24 * 60),
+            published: wall,
+            expiry: wall.plus(3 * 24 * 60),
         };
         let descriptor = Arc::new(RouterDescriptor::sign(fields, &identity).unwrap());
         Self { keys, descriptor }
@@ -51,6 +61,12 @@ impl Router {
 /// Routers 1 to `count`, each in its own /16.
 pub(super) fn routers(count: u8) -> Vec<Router> {
     (1..=count).map(Router::new).collect()
+}
+
+/// What the first `count` routers publish later on.
+pub(super) fn descriptors_at(wall: Wall, count: u8) -> Vec<Arc<RouterDescriptor>> {
+    let publish = |n| Router::published(wall, n, [100, n, 0, 1], None, 1_000).descriptor;
+    (1..=count).map(publish).collect()
 }
 
 /// What `routers` publish.

@@ -24,7 +24,7 @@ use warren_overlay::{
     service::{DailyKey, DailyKeys, Lease, Name, SAVED_KEY_LEN, Set},
     session::{self, End, EndEvent, EndInput, SessionSecret},
     time::{Now, Time},
-    tunnel::pools::SERVICE_TUNNELS,
+    tunnel::{layers::GatewaysTag, pools::SERVICE_TUNNELS},
     wire::{Reader, Writer},
 };
 use zeroize::Zeroizing;
@@ -94,7 +94,7 @@ pub(super) enum ServicesOutput {
     /// Forget this end and its tunnels.
     DropEnd { end: EndNo },
     /// Keep so many gateway tunnels for an end.
-    WantTunnels { end: EndNo, count: usize, hops: Option<usize> },
+    WantTunnels { end: EndNo, count: usize, hops: Option<usize>, layer: GatewaysTag },
     /// Keep this for the next start.
     Save { end: EndNo, state: Zeroizing<Vec<u8>> },
     /// Look at a service from outside.
@@ -325,7 +325,8 @@ impl Services {
         self.keys_at.get_or_insert(now.time + KEYS_EVERY);
         self.admit(now, end, &settings.clients);
         self.save(end);
-        self.out.push_back(ServicesOutput::WantTunnels { end, count: SERVICE_TUNNELS, hops });
+        let (count, layer) = (SERVICE_TUNNELS, GatewaysTag::of(name.key()));
+        self.out.push_back(ServicesOutput::WantTunnels { end, count, hops, layer });
     }
 
     /// Tells clients and readers that the service is no more, then forgets it.

@@ -554,8 +554,8 @@ impl Node {
             }
             ServicesOutput::End { end, input } => self.tell_end(end, input),
             ServicesOutput::DropEnd { end } => self.drop_end(now, end),
-            ServicesOutput::WantTunnels { end, count, hops } => {
-                self.pools.handle_input(now, PoolsInput::WantService { end, count, hops });
+            ServicesOutput::WantTunnels { end, count, hops, layer } => {
+                self.pools.handle_input(now, PoolsInput::WantService { end, count, hops, layer });
             }
             ServicesOutput::Save { end, state } => {
                 self.out.push_back(NodeOutput::Save(Saved::Service { end, state }));

@@ -5,7 +5,7 @@
 //! Where padding is counted, an idle peer's silence is not noticed by itself: whoever stops hearing
 //! somebody is told so here, and since when an idle peer's last padding would have come.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use warren_overlay::time::Time;
 
@@ -35,6 +35,28 @@ impl Net {
         if !asleep {
             self.catch_up(no);
         }
+    }
+
+    /// A machine has another address: nothing gets through its connections any more and nobody is told,
+    /// and who dials the old address finds nobody.
+    pub fn move_to(&mut self, no: HostNo, address: SocketAddr) {
+        let Some(place) = self.places.get_mut(no as usize) else { return };
+        self.by_address.remove(&place.seat.address);
+        self.by_address.insert(address, no);
+        place.seat.address = address;
+        let ends: Vec<EndOf> = place.links.values().copied().collect();
+        for end in ends {
+            self.conns.lose(end);
+            if self.padding_counted {
+                let since = Some(self.last_padding());
+                self.tell(end.other(), since);
+            }
+        }
+    }
+
+    /// Where a router listens.
+    pub fn address(&self, no: HostNo) -> Option<SocketAddr> {
+        Some(self.places.get(no as usize)?.seat.address)
     }
 
     /// A router hears what was kept back, and whether any of its time has come.
@@ -124,12 +146,18 @@ impl Net {
         for end in ends {
             let peer = self.conns.host(end.other());
             let since = (!self.hear(no, peer)).then(|| self.last_padding());
-            for (host, end) in [(no, end), (peer, end.other())] {
-                let link = self.conns.side(end).map(|side| side.link);
-                if let Some(link) = link.filter(|_| !self.is_asleep(host)) {
-                    self.with(host, |it, now| it.silent(now, link, since));
-                }
-            }
+            self.tell(end, since);
+            self.tell(end.other(), since);
+        }
+    }
+
+    /// Tells a side of a connection since when it does not hear the other, or that it does.
+    fn tell(&mut self, end: EndOf, since: Option<Time>) {
+        let Some((host, link)) = self.conns.side(end).map(|side| (side.host, side.link)) else {
+            return;
+        };
+        if !self.is_asleep(host) {
+            self.with(host, |it, now| it.silent(now, link, since));
         }
     }
 
@@ -167,6 +195,7 @@ impl Net {
         let from = self.conns.host(end.other());
         while let Some(to) = self.conns.side(end).map(|side| side.host)
             && self.reaches(from, to)
+            && !self.conns.is_lost(end)
             && let Some(arrival) = self.conns.side(end).and_then(|side| side.held.pop_front())
         {
             self.deliver(end, arrival);

@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
     Attempt, BUILDS_MAX, CLIENT_LIFE, Holder, NO_GUARD_PAUSE, Own, Pools, PoolsOutput, Purpose,
-    RECORD_MINUTES, RENEWAL_RESERVE, SERVICE_LIFE, SMALL_MEMORY, STOCK_END, Side,
+    RECORD_MINUTES, RENEWAL_RESERVE, SERVICE_LIFE, SHORT_PAUSE, SMALL_MEMORY, STOCK_END, Side,
 };
 use crate::{
     id::{EndNo, LinkNo, RouterId},
@@ -15,6 +15,7 @@ use crate::{
     time::{Now, Time},
     tunnel::{
         build::{self, BuildFailure, FailureReason, OwnerLayers},
+        layers::Shape,
         select::{self, Avoid, Path, ROUTERS_ENOUGH, Relaxed, TooFewRouters, Wanted},
     },
     wire::{BUILD_REPLY_LEN, LinkMessage, RouterDescriptor},
@@ -50,13 +51,7 @@ impl Pools {
     fn path(&mut self, now: Now, purpose: Purpose, end: Option<EndNo>) -> Option<Path> {
         let avoid = end.and_then(|end| self.wants.get(&end)).map(|want| want.avoid.clone());
         let avoid = avoid.unwrap_or_default();
-        let hops = match purpose {
-            Purpose::Client => self.config.client_hops,
-            Purpose::Service(end) => {
-                let wanted = self.wants.get(&end).and_then(|want| want.hops);
-                wanted.unwrap_or(self.config.service_hops).clamp(1, build::HOPS_MAX)
-            }
-        };
+        let shape = self.shape(purpose);
         let first = match self.first(now, purpose, &avoid) {
             First::Guard(guard) => Some(guard),
             First::Anyone => None,
@@ -64,13 +59,16 @@ impl Pools {
         };
         let relaxed_guard = first.is_none();
         let not_last = self.last_hops(purpose);
+        let load = |id| self.load(purpose, end, id);
+        let within = self.layers.within(now, &self.view, self.config.own, shape, load);
         let mut resting = self.resting.at(now.time);
         resting.extend(self.quiet_hops());
         let wanted = Wanted {
             view: &self.view,
             own: self.config.own,
-            hops,
+            hops: shape.hops,
             first: first.as_ref(),
+            within: &within,
             avoid: &avoid,
             resting: &resting,
             not_last: &not_last,
@@ -87,6 +85,29 @@ impl Pools {
                 None
             }
         }
+    }
+
+    /// How long its paths are, and what their last hops are of.
+    pub(super) fn shape(&self, purpose: Purpose) -> Shape {
+        let Purpose::Service(end) = purpose else {
+            return Shape { hops: self.config.client_hops, gateways: None };
+        };
+        let want = self.wants.get(&end);
+        let hops = want.and_then(|want| want.hops).unwrap_or(self.config.service_hops);
+        let gateways = want.and_then(|want| want.layer);
+        Shape { hops: hops.clamp(1, build::HOPS_MAX), gateways }
+    }
+
+    /// How many paths lead through a router, built or under way: those of the same service; or of the
+    /// same client `End`, and if the path is for the stock, of all.
+    fn load(&self, purpose: Purpose, end: Option<EndNo>, id: RouterId) -> usize {
+        let same = |of: Purpose, whose: Option<EndNo>| {
+            of == purpose && (of != Purpose::Client || end.is_none() || whose == end)
+        };
+        let built = self.tunnels.values().map(|own| (own.purpose, own.held_by(), &own.path));
+        let building = self.attempts.values().map(|it| (it.purpose, it.end, &it.path));
+        let through = built.chain(building).filter(|(_, _, path)| leads_through(path, id));
+        through.filter(|(of, whose, _)| same(*of, *whose)).count()
     }
 
     /// First hops that give no sign of life.
@@ -116,7 +137,7 @@ impl Pools {
             let (same, others): (Vec<_>, Vec<_>) = through.partition(|(it, _)| *it == purpose);
             (quiet.contains(&id), same.len(), others.len())
         };
-        if let Some(guard) = self.guards.pick(now, &self.view, avoid, load) {
+        if let Some(guard) = self.layers.first.pick(now, &self.view, avoid, load) {
             self.said_no_guard = false;
             // All guards are quiet or gone, in a network so small that any router may be first.
             if self.quiet_hops().contains(&guard.id()) && self.view.len() < ROUTERS_ENOUGH {
@@ -178,7 +199,7 @@ impl Pools {
             return;
         }
         if let Some(first) = first_id(&attempt.path) {
-            self.guards.reached(first);
+            self.layers.first.reached(first);
         }
         match build::create(&mut self.rng, now.wall, &attempt.path.hops, RECORD_MINUTES) {
             Ok((message, pending)) => {
@@ -199,7 +220,7 @@ impl Pools {
     pub(super) fn unreachable(&mut self, now: Time, ask: u64) {
         let Some(attempt) = self.failed(now, ask) else { return };
         if let Some(first) = first_id(&attempt.path) {
-            self.guards.unreachable(now, first);
+            self.layers.first.unreachable(now, first);
             self.resting.charge(now, first);
         }
     }
@@ -209,7 +230,7 @@ impl Pools {
         let Some(attempt) = self.failed(now, ask) else { return };
         let Some((side, _)) = attempt.sent else {
             if let Some(first) = first_id(&attempt.path) {
-                self.guards.unreachable(now, first);
+                self.layers.first.unreachable(now, first);
                 self.resting.charge(now, first);
             }
             return;
@@ -217,6 +238,9 @@ impl Pools {
         self.close(side);
         self.count(&attempt.path, false);
         self.suspect_all(now, &attempt.path);
+        for hop in attempt.path.hops.iter().skip(1) {
+            self.blame(now, hop.id());
+        }
     }
 
     /// An answer.
@@ -233,11 +257,14 @@ impl Pools {
                 self.back_off.failed(now, &mut self.rng);
                 self.count(&attempt.path, false);
                 self.charge(now, &attempt.path, hop);
-                if reason != FailureReason::Refused
-                    && let Some(next) = attempt.path.hops.get(hop + 1)
-                {
+                if reason == FailureReason::Refused {
+                    if let Some(hop) = attempt.path.hops.get(hop).filter(|_| hop > 0) {
+                        self.blame(now, hop.id());
+                    }
+                } else if let Some(next) = attempt.path.hops.get(hop + 1) {
                     // Perhaps its doing; but it must not be in the charged hop's power to say so.
                     self.resting.suspect(now, next.id());
+                    self.blame(now, next.id());
                 }
             }
         }
@@ -251,6 +278,9 @@ impl Pools {
         self.count(&path, true);
         for hop in &path.hops {
             self.resting.clear(hop.id());
+        }
+        for hop in path.hops.iter().skip(1) {
+            self.layers.reached(hop.id());
         }
         let usual = match purpose {
             Purpose::Client => CLIENT_LIFE,
@@ -310,7 +340,7 @@ impl Pools {
     /// Builds are counted per guard (P11).
     fn count(&mut self, path: &Path, success: bool) {
         if let Some(first) = first_id(path) {
-            self.guards.built(first, success);
+            self.layers.first.built(first, success);
         }
     }
 
@@ -319,6 +349,15 @@ impl Pools {
     fn charge(&mut self, now: Time, path: &Path, hop: usize) {
         if let Some(hop) = path.hops.get(hop) {
             self.resting.charge(now, hop.id());
+        }
+    }
+
+    /// A hop behind the first may have failed a build: its layer tries others until one through it comes
+    /// about, and if none does for hours, another takes its place. Whoever stands beside it can say
+    /// that it failed, but not keep others from succeeding through it.
+    fn blame(&mut self, now: Time, id: RouterId) {
+        if self.layers.unreachable(now, id) {
+            self.maintain_at = self.maintain_at.min(now + SHORT_PAUSE);
         }
     }
 
@@ -349,4 +388,9 @@ impl Pools {
 /// Who begins a path.
 pub(super) fn first_id(path: &Path) -> Option<RouterId> {
     path.hops.first().map(|hop| hop.id())
+}
+
+/// Whether a path has a router behind its first hop.
+fn leads_through(path: &Path, id: RouterId) -> bool {
+    path.hops.iter().skip(1).any(|hop| hop.id() == id)
 }

@@ -6,13 +6,16 @@
 use std::cmp::Reverse;
 
 use super::{
-    DEMAND_MEMORY, Holder, MAINTAIN_EVERY, Own, Pools, PoolsOutput, Purpose, Side,
+    DEMAND_MEMORY, Holder, MAINTAIN_EVERY, Own, Pools, PoolsOutput, Purpose, SHORT_PAUSE, Side,
     TUNNELS_PER_END_MAX, Want, builds::first_id,
 };
 use crate::{
     id::{EndNo, LinkNo},
     time::{Now, Time},
-    tunnel::select::Avoid,
+    tunnel::{
+        layers::{GatewaysTag, Shape},
+        select::Avoid,
+    },
 };
 
 impl Own {
@@ -48,6 +51,7 @@ impl Pools {
             avoid: Avoid::none(),
             service: false,
             hops: None,
+            layer: None,
         });
         want.count = (want.count + 1).min(TUNNELS_PER_END_MAX);
         want.avoid = avoid.completed(&self.view);
@@ -57,9 +61,15 @@ impl Pools {
         self.takes.push_back(now);
     }
 
-    pub(super) fn want_service(&mut self, end: EndNo, count: usize, hops: Option<usize>) {
+    pub(super) fn want_service(
+        &mut self,
+        end: EndNo,
+        count: usize,
+        hops: Option<usize>,
+        layer: Option<GatewaysTag>,
+    ) {
         let count = count.min(TUNNELS_PER_END_MAX);
-        self.wants.insert(end, Want { count, avoid: Avoid::none(), service: true, hops });
+        self.wants.insert(end, Want { count, avoid: Avoid::none(), service: true, hops, layer });
         if count == 0 {
             self.drop_end(end);
         }
@@ -149,7 +159,7 @@ impl Pools {
             && !matches!(own.holder, Holder::Retired(_))
             && let Some(first) = first_id(&own.path)
         {
-            self.guards.died(first);
+            self.layers.first.died(first);
         }
     }
 
@@ -162,16 +172,23 @@ impl Pools {
         }
     }
 
-    /// The guards' upkeep, and what must be stored of it.
+    /// The layers' upkeep, and what must be stored of it.
     pub(super) fn maintain(&mut self, now: Now) {
         self.maintain_at = now.time + MAINTAIN_EVERY;
-        let guards = self.guards.list().len();
-        self.guards.maintain(now, &mut self.rng, &self.view, self.config.own);
-        if self.guards.list().len() > guards {
+        let guards = self.layers.first.list().len();
+        let services = self.wants.iter().filter(|(_, want)| want.service);
+        let mut shapes: Vec<Shape> =
+            services.map(|(end, _)| self.shape(Purpose::Service(*end))).collect();
+        shapes.push(self.shape(Purpose::Client));
+        self.layers.maintain(now, &mut self.rng, &self.view, self.config.own, &shapes);
+        if self.layers.first.list().len() > guards {
             // The pause was for those that did not work; this one is not to blame.
             self.back_off.succeeded();
         }
-        let bytes = self.guards.to_bytes();
+        if self.layers.is_short(now, &self.view) {
+            self.maintain_at = now.time + SHORT_PAUSE;
+        }
+        let bytes = self.layers.to_bytes();
         if bytes != self.stored {
             self.stored.clone_from(&bytes);
             self.outputs.push_back(PoolsOutput::StoreGuards(bytes));
@@ -280,6 +297,7 @@ impl Pools {
         let old = self.tunnels.iter_mut().filter(|(_, own)| old(own));
         if let Some(((link, tunnel), own)) = old.min_by_key(|(_, own)| own.dies) {
             own.holder = Holder::Retired(end);
+            self.renewed += 1;
             let (link, tunnel) = (*link, *tunnel);
             self.outputs.push_back(PoolsOutput::Retire { end, link, tunnel });
         }

@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 use super::*;
 use crate::tunnel::{
     fabric::{Fabric, Mood},
-    testkit::routers,
+    testkit::{WALL, descriptors_at, routers},
 };
 
 const END: EndNo = EndNo(1);
+const LAYER: GatewaysTag = GatewaysTag::test(1);
 
 fn seconds(count: u64) -> Duration {
     Duration::from_secs(count)
@@ -174,7 +175,7 @@ fn builds_through_a_first_hop_that_falls_silent_give_way_at_once() {
     let side = held(&fabric)[0];
     let guard = fabric.pools.hops(side.0, side.1).unwrap()[0];
     fabric.mood(fabric.node_of(guard), Mood::Silent);
-    fabric.input(PoolsInput::WantService { end: EndNo(2), count: 5, hops: None });
+    fabric.input(PoolsInput::WantService { end: EndNo(2), count: 5, hops: None, layer: LAYER });
     fabric.run(Duration::from_millis(1));
     let builds = |fabric: &Fabric| {
         let all = fabric.pools.attempts.values();
@@ -248,7 +249,12 @@ fn an_end_that_does_not_move_loses_its_tunnel_at_the_end_of_its_life() {
 #[test]
 fn a_service_gets_five_gateways_that_differ_and_live_longer() {
     let mut fabric = started(16);
-    fabric.input(PoolsInput::WantService { end: END, count: SERVICE_TUNNELS, hops: None });
+    fabric.input(PoolsInput::WantService {
+        end: END,
+        count: SERVICE_TUNNELS,
+        hops: None,
+        layer: LAYER,
+    });
     fabric.run(seconds(2));
     assert_eq!(fabric.held.len(), SERVICE_TUNNELS);
     let gateways: BTreeSet<_> = fabric.held.values().map(|held| held.gateway).collect();
@@ -258,7 +264,7 @@ fn a_service_gets_five_gateways_that_differ_and_live_longer() {
     assert_eq!(said(&fabric, |out| matches!(out, PoolsOutput::Retire { .. })), 0);
     fabric.run(Duration::from_mins(30));
     assert!(said(&fabric, |out| matches!(out, PoolsOutput::Retire { .. })) >= SERVICE_TUNNELS);
-    fabric.input(PoolsInput::WantService { end: END, count: 0, hops: None });
+    fabric.input(PoolsInput::WantService { end: END, count: 0, hops: None, layer: LAYER });
     assert_eq!(fabric.pools.status().held, 0);
 }
 
@@ -267,7 +273,7 @@ fn a_service_may_want_other_hops_than_the_router_takes() {
     for hops in 1..=4 {
         let mut fabric = started(16);
         let count = SERVICE_TUNNELS;
-        fabric.input(PoolsInput::WantService { end: END, count, hops: Some(hops) });
+        fabric.input(PoolsInput::WantService { end: END, count, hops: Some(hops), layer: LAYER });
         fabric.run(seconds(2));
         assert_eq!(fabric.held.len(), SERVICE_TUNNELS);
         for (link, tunnel) in fabric.held.keys() {
@@ -389,12 +395,138 @@ fn inputs_that_are_nobodys_business_change_nothing() {
     assert_eq!(fabric.pools.status(), before);
 }
 
+/// Distinct routers at each position of a service's tunnels, and last on a client's.
+#[derive(Default)]
+struct Met {
+    service: [BTreeSet<RouterId>; 3],
+    client_last: BTreeSet<RouterId>,
+}
+
+/// Lets `days` pass with one service, clients' stock beside it, and descriptors renewed every day.
+fn days_of_a_service(fabric: &mut Fabric, routers: u8, days: std::ops::Range<u32>) -> Met {
+    let mut met = Met::default();
+    for day in days {
+        fabric.view = descriptors_at(WALL.plus(day * 24 * 60), routers);
+        fabric.start();
+        for _ in 0..24 * 4 {
+            fabric.run(Duration::from_mins(15));
+            for (_, output) in std::mem::take(&mut fabric.log) {
+                if let PoolsOutput::Retire { link, tunnel, .. } = output {
+                    fabric.held.remove(&(link, tunnel));
+                    fabric.input(PoolsInput::Drop { link, tunnel });
+                }
+            }
+            for own in fabric.pools.tunnels.values() {
+                let ids: Vec<_> = own.path.hops.iter().map(|hop| hop.id()).collect();
+                if own.purpose == Purpose::Client {
+                    met.client_last.insert(ids[2]);
+                } else {
+                    (0..3).for_each(|at| _ = met.service[at].insert(ids[at]));
+                }
+            }
+        }
+    }
+    met
+}
+
+/// DESIGN section 6: 2 for months, 4 for 1 to 12 days, 8 for 1 to 48 hours. So in four days each of four
+/// second hops is replaced 0.6 times, and in one day each of eight gateways once.
+#[test]
+fn in_days_a_service_meets_few_second_hops_and_few_gateways() {
+    let mut fabric = started(80);
+    fabric.input(PoolsInput::WantService { end: END, count: 5, hops: None, layer: LAYER });
+    let day = days_of_a_service(&mut fabric, 80, 0..1);
+    let four = days_of_a_service(&mut fabric, 80, 1..4);
+    let [first, second, gateways] = &day.service;
+    assert_eq!(first.len(), 2);
+    assert!((4..=6).contains(&second.len()), "{} second hops in a day", second.len());
+    assert!((8..=24).contains(&gateways.len()), "{} gateways in a day", gateways.len());
+    let firsts = first.union(&four.service[0]).count();
+    assert_eq!(firsts, 2);
+    let seconds = second.union(&four.service[1]).count();
+    assert!((4..=12).contains(&seconds), "{seconds} second hops in four days");
+    // What is drawn anew each time is nearly everybody within a day.
+    assert!(day.client_last.len() > 60, "{} end hops of clients", day.client_last.len());
+}
+
+#[test]
+fn every_hop_of_a_service_is_of_its_layer_also_after_a_restart() {
+    let mut fabric = started(60);
+    fabric.input(PoolsInput::WantService { end: END, count: 5, hops: Some(4), layer: LAYER });
+    fabric.run(seconds(5));
+    let stored = fabric.log.iter().rev().find_map(|(_, output)| match output {
+        PoolsOutput::StoreGuards(bytes) => Some(bytes.clone()),
+        _ => None,
+    });
+    let layers = Layers::from_bytes(&stored.unwrap()).unwrap();
+    let mut again = Fabric::new(routers(60), |_| {});
+    again.pools.layers = layers.clone();
+    again.start();
+    again.input(PoolsInput::WantService { end: EndNo(9), count: 5, hops: Some(4), layer: LAYER });
+    again.run(seconds(5));
+    for fabric in [fabric, again] {
+        assert_eq!(fabric.held.len(), 5);
+        for (link, tunnel) in fabric.held.keys() {
+            let hops = fabric.pools.hops(*link, *tunnel).unwrap();
+            let ids: Vec<_> = hops.into_iter().map(|id| layers.layers_of(id, LAYER)).collect();
+            for (at, of) in ids.iter().enumerate() {
+                assert!(of[at], "hop {at} is in {of:?}");
+            }
+        }
+    }
+}
+
+/// One service's gateways are public: they say nothing of another service of the same router.
+#[test]
+fn two_services_have_gateways_of_their_own() {
+    let mut fabric = started(80);
+    for (end, layer) in [(END, LAYER), (EndNo(2), GatewaysTag::test(2))] {
+        fabric.input(PoolsInput::WantService { end, count: 5, hops: None, layer });
+    }
+    let met = |fabric: &Fabric, end| -> BTreeSet<_> {
+        let held = fabric.held.values().filter(|held| held.end == end);
+        held.map(|held| held.gateway).collect()
+    };
+    fabric.run(seconds(3));
+    let (one, two) = (met(&fabric, END), met(&fabric, EndNo(2)));
+    assert_eq!((one.len(), two.len()), (5, 5));
+    assert!(one.intersection(&two).count() < 4, "drawn apart, they meet by chance only");
+}
+
+#[test]
+fn a_service_outlives_its_whole_second_layer_within_half_a_minute() {
+    let mut fabric = started(60);
+    fabric.input(PoolsInput::WantService { end: END, count: 5, hops: None, layer: LAYER });
+    fabric.run(seconds(2));
+    let seconds_of = |fabric: &Fabric| -> BTreeSet<RouterId> {
+        let all = fabric.pools.tunnels.keys();
+        all.map(|side| fabric.pools.hops(side.0, side.1).unwrap()[1]).collect()
+    };
+    let members = seconds_of(&fabric);
+    for id in &members {
+        let node = fabric.node_of(*id);
+        fabric.mood(node, Mood::Dead);
+    }
+    fabric.run(seconds(30));
+    assert_eq!(fabric.held.len(), 5);
+    let stand_ins = seconds_of(&fabric).difference(&members).count();
+    assert!((1..=2).contains(&stand_ins), "{stand_ins} met in place of them");
+    for side in held(&fabric) {
+        assert!(fabric.deliver(side).is_some());
+    }
+}
+
 #[test]
 fn the_same_seed_gives_the_same_tunnels() {
     let run = || {
         let mut fabric = started(10);
         fabric.moody(Mood::Silent, 2);
-        fabric.input(PoolsInput::WantService { end: END, count: SERVICE_TUNNELS, hops: None });
+        fabric.input(PoolsInput::WantService {
+            end: END,
+            count: SERVICE_TUNNELS,
+            hops: None,
+            layer: LAYER,
+        });
         fabric.run(Duration::from_hours(1));
         let sides: Vec<_> = fabric.pools.tunnels.keys().copied().collect();
         (fabric.dials, sides, fabric.pools.status())

@@ -26,6 +26,7 @@ impl Case {
             own: RouterId([0; 32]),
             hops: self.hops,
             first: None,
+            within: &[],
             avoid: &self.avoid,
             resting: &self.resting,
             not_last: &BTreeSet::new(),
@@ -61,6 +62,41 @@ proptest! {
                 }
             }
         }
+    }
+
+    /// Whoever can make members fail must not choose when others are met.
+    #[test]
+    fn nobody_outside_a_layer_is_met_where_forty_are_usable(
+        members in prop::collection::btree_set(1u8..60, 1..5), rest: bool, seed: u8,
+    ) {
+        let view = descriptors(&routers(60));
+        let layer: BTreeMap<_, _> =
+            members.iter().map(|n| (view[usize::from(*n)].id(), 1)).collect();
+        let resting = if rest { layer.keys().copied().collect() } else { BTreeSet::new() };
+        let (avoid, none) = (Avoid::none(), BTreeSet::new());
+        let wanted = |view, within| Wanted {
+            view,
+            own: RouterId([0; 32]),
+            hops: 3,
+            first: None,
+            within,
+            avoid: &avoid,
+            resting: &resting,
+            not_last: &none,
+        };
+        let within = [None, Some(layer.clone()), None];
+        let mut rng = Rng::from_seed([seed; 32]);
+        let path = choose(&mut rng, WALL, &wanted(&view, &within)).unwrap();
+        prop_assert!(layer.contains_key(&path.hops[1].id()));
+        prop_assert!(!path.relaxed.any());
+        // A smaller network goes on at once, with others, and says so.
+        let view = &view[..39];
+        let layer: BTreeMap<_, _> =
+            layer.into_iter().filter(|(id, _)| view.iter().any(|it| it.id() == *id)).collect();
+        let smaller = [None, Some(layer.clone()), None];
+        let path = choose(&mut rng, WALL, &wanted(view, &smaller)).unwrap();
+        prop_assert_eq!(layer.contains_key(&path.hops[1].id()), !path.relaxed.layer);
+        prop_assert_eq!(path.relaxed.layer, rest || layer.is_empty());
     }
 
     #[test]
@@ -101,6 +137,7 @@ fn a_boaster_draws_no_more_than_its_cap() {
             own: RouterId([0; 32]),
             hops: 1,
             first: None,
+            within: &[],
             avoid: &case.avoid,
             resting: &case.resting,
             not_last: &BTreeSet::new(),
@@ -146,6 +183,7 @@ fn the_asker_and_old_descriptors_are_no_hops() {
         own,
         hops,
         first: None,
+        within: &[],
         avoid: &avoid,
         resting: &none,
         not_last: &none,

@@ -32,8 +32,8 @@ impl Node {
             TransfersOutput::DropEnd { end } => self.drop_end(now, end),
             TransfersOutput::Take { end } => self.take_client(now, end),
             TransfersOutput::WantHops { end, count, hops } => {
-                let hops = Some(usize::from(hops));
-                self.pools.handle_input(now, PoolsInput::WantService { end, count, hops });
+                let hops = usize::from(hops);
+                self.pools.handle_input(now, PoolsInput::WantExits { end, count, hops });
             }
             TransfersOutput::DropTunnel { end, tunnel } => {
                 self.tell_end(end, EndInput::TunnelClosed { tunnel });
