@@ -86,6 +86,7 @@ pub(super) fn related(a: &RouterDescriptor, b: &RouterDescriptor) -> (bool, bool
 
 /// Which rules had to be given up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "rules, each given up or not by itself")]
 pub struct Relaxed {
     /// First: a router may carry more than 5 % (fewer than [`ROUTERS_ENOUGH`] are usable).
     pub share: bool,
