@@ -1,7 +1,5 @@
 //! Whole networks in which most routers are behind NAT.
 
-#![expect(clippy::unwrap_used, reason = "test code: it fails by panicking")]
-
 use std::time::Duration;
 
 use warren_sim::{

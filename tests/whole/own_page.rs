@@ -73,7 +73,7 @@ fn a_file_is_put_on_one_routers_page_and_got_on_anothers() {
     assert!(here.send("/files/put", &foreign, &body).starts_with("HTTP/1.1 403"));
     let begun = here.send("/files/put", &format!("{kind}{}", cookie(&here)), &body);
     assert!(begun.starts_with("HTTP/1.1 303"), "{begun}");
-    let uri = wait_for(Duration::from_secs(60), "the file to be stored", || {
+    let uri = wait_for(Duration::from_mins(1), "the file to be stored", || {
         let page = here.show();
         assert!(page.contains("own page.txt") && !page.contains("<script"), "{page}");
         let (_, rest) = page.split_once("<code>warren:file:")?;
@@ -104,6 +104,9 @@ fn a_file_is_put_on_one_routers_page_and_got_on_anothers() {
     assert!(list.contains(&value), "{list}");
     let got = there.send("/files/get", &head, &wish(&format!("{folder}/inner/note.md")));
     assert!(got.contains("filename=\"note.md\"") && got.ends_with("\r\n\r\n# a note"), "{got}");
-    let lost = there.send("/files/get", &head, "uri=warren%3Afile%3Aabc");
-    assert!(lost.starts_with("HTTP/1.1 200") && lost.contains("p class=\"verdict\""), "{lost}");
+    let nothing = there.send("/files/get", &head, "uri=warren%3Afile%3Aabc");
+    assert!(
+        nothing.starts_with("HTTP/1.1 200") && nothing.contains("p class=\"verdict\""),
+        "{nothing}"
+    );
 }

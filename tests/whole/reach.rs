@@ -31,8 +31,8 @@ pub(crate) fn group() -> Group {
 fn start(dir: &Path, line: &str, k: u8, announce: &str) -> Router {
     run(["join", line, "--dir", &dir.display().to_string()]).success();
     fs::write(dir.join("warren.toml"), format!("[link]\nannounce = \"{announce}\"\n")).unwrap();
-    let link = format!("127.{k}.0.1:0");
-    Router::start(dir, &["--link", &link, "--proxy", "127.0.0.1:0", "--api", "127.0.0.1:0"])
+    let listen = format!("127.{k}.0.1:0");
+    Router::start(dir, &["--link", &listen, "--proxy", "127.0.0.1:0", "--api", "127.0.0.1:0"])
 }
 
 fn a_router_that_does_not_listen_reads_and_publishes_and_carries_nothing() {

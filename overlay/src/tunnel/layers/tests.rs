@@ -12,7 +12,6 @@ use crate::{
         select::related,
         testkit::{Router, WALL, descriptors_at},
     },
-    wire::Address,
 };
 
 const OWN: RouterId = RouterId([0; 32]);
@@ -209,7 +208,7 @@ proptest! {
         for (at, a) in met.iter().enumerate() {
             prop_assert!(met[at + 1..].iter().all(|b| !related(a, b).0));
         }
-        let distinct: BTreeSet<_> = met.iter().map(|it| Address::prefix(&it.address())).collect();
+        let distinct: BTreeSet<_> = met.iter().map(|it| it.prefix()).collect();
         prop_assert_eq!(distinct.len(), 6);
     }
 

@@ -43,7 +43,10 @@ const LISTED_MAX: usize = 1_000;
 /// Puts that were begun on the page, with the names of their files, oldest first. Clones share it; it
 /// is nowhere else, and gone when the router ends.
 #[derive(Clone, Default)]
-pub(in crate::driver) struct Begun(Arc<Mutex<VecDeque<(String, watch::Receiver<PutNews>)>>>);
+pub(in crate::driver) struct Begun(Arc<Mutex<VecDeque<Named>>>);
+
+/// A put, by the name of its file.
+type Named = (String, watch::Receiver<PutNews>);
 
 impl Begun {
     fn push(&self, name: String, news: watch::Receiver<PutNews>) {

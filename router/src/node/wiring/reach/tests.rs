@@ -89,21 +89,19 @@ fn linked(node: &mut Node, n: u8, from: &str) -> LinkNo {
     link
 }
 
+/// A dial: on which link, to whom, where.
+type Dialled = (LinkNo, RouterId, SocketAddr);
+/// An answer to a question: on which link, what came of it, where it dialled.
+type Answered = (LinkNo, DialBackOutcome, SocketAddr);
+
 /// What it is asked, and what follows: dials and answers.
-fn ask(
-    node: &mut Node,
-    now: Now,
-    link: LinkNo,
-    port: u16,
-) -> (Vec<(LinkNo, RouterId, SocketAddr)>, Vec<(LinkNo, DialBackOutcome, SocketAddr)>) {
+fn ask(node: &mut Node, now: Now, link: LinkNo, port: u16) -> (Vec<Dialled>, Vec<Answered>) {
     let event = LinkEvent::Message(Box::new(LinkMessage::DialBack { port }));
     node.handle_input(now, NodeInput::Link { link, event });
     follows(node)
 }
 
-fn follows(
-    node: &mut Node,
-) -> (Vec<(LinkNo, RouterId, SocketAddr)>, Vec<(LinkNo, DialBackOutcome, SocketAddr)>) {
+fn follows(node: &mut Node) -> (Vec<Dialled>, Vec<Answered>) {
     let (mut dials, mut answers) = (Vec::new(), Vec::new());
     while let Some(output) = node.poll_output() {
         match output {
