@@ -1,5 +1,4 @@
 //! Whole networks in which most routers are behind NAT.
-
 use std::time::Duration;
 
 use warren_sim::{

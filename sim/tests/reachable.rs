@@ -61,7 +61,6 @@ fn back_after(world: &mut World, name: Name) -> Duration {
 fn within_limits(mut took: Vec<Duration>) {
     took.sort_unstable();
     let (median, worst) = (took[took.len() / 2], *took.last().unwrap());
-    eprintln!("median {median:?}, worst of {} {worst:?}", took.len());
     assert!(median <= USUAL, "{took:?}");
     assert!(worst <= NEARLY_ALWAYS, "{took:?}");
 }
