@@ -1,4 +1,5 @@
 //! Whole networks in which most routers are behind NAT.
+
 use std::time::Duration;
 
 use warren_sim::{
