@@ -260,8 +260,10 @@ fn init_does_not_replace_a_network() {
 fn run_without_a_network_makes_one_and_says_you_are_alone() {
     let scratch = Scratch::new("alone");
     let dir = scratch.join("one");
+    fs::create_dir(&dir).unwrap();
+    fs::write(dir.join("warren.toml"), "[link]\nannounce = \"9.9.9.9:40001\"\n").unwrap();
     // A public network: its place on the ring is earned by work, so this takes some seconds.
-    let router = Router::start(&dir, &["--proxy", "127.0.0.1:0", "--api", "127.0.0.1:0"]);
+    let mut router = Router::start(&dir, &["--proxy", "127.0.0.1:0", "--api", "127.0.0.1:0"]);
     wait_for(Duration::from_secs(20), "the router to say that it is alone", || {
         router.log().contains("you are alone").then_some(())
     });
@@ -278,6 +280,17 @@ fn run_without_a_network_makes_one_and_says_you_are_alone() {
     assert!(router.invite().starts_with("warren-invite-"));
     let json = router.command(&["invite", "--json"]).json();
     assert_eq!(json["line"], router.invite());
+
+    // At home, where nobody can dial it, there is no line to give, and it says what there is to do.
+    fs::write(dir.join("warren.toml"), "[link]\nannounce = \"none\"\n").unwrap();
+    router.signal("TERM");
+    router.start_again();
+    let status = wait_for(Duration::from_secs(20), "the router to answer", || router.status());
+    let refused = router.command(&["invite"]);
+    assert_eq!(refused.code(), 6, "{}", refused.stderr);
+    for words in [&refused.stderr, status["verdict"].as_str().unwrap()] {
+        assert!(words.contains("link.announce") && words.contains("--local"), "{words}");
+    }
 }
 
 fn the_page_answers_this_machine_only_and_the_api_wants_its_token() {

@@ -46,7 +46,8 @@ pub(super) async fn invite(args: InviteArgs) -> Result<(), Failure> {
     if line.parse::<Invite>().is_err() {
         return Err(Failure::Refused(
             "nobody can dial this router and it knows no other: ask somebody of the network for a line, \
-             or forward a port to it and name that address with link.announce"
+             or forward a port to it and name that address with link.announce. A network for one house or lab begins \
+             with `warren init --local`"
                 .into(),
         ));
     }

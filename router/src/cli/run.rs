@@ -222,7 +222,7 @@ pub(super) async fn run(args: Run) -> Result<(), Failure> {
     let router = driver::start(setup).await?;
     // Where the router lives goes into no log: `warren status` says it to who may ask.
     say(format_args!("proxy on {}, page on http://{}/", router.proxy, router.api));
-    if alone {
+    if alone && router.status().await.is_some_and(|status| !status.address.is_empty()) {
         say(format_args!(
             "you are alone: `warren invite --dir {}` prints the line for the next router",
             dir.display()

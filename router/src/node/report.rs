@@ -43,7 +43,12 @@ impl Node {
             (Some(_), false) => CLIENT_ONLY,
             (Some(_), true) => "",
         };
-        let verdict = if ring.known == 0 {
+        let verdict = if ring.known == 0 && self.descriptor.address().is_none() {
+            "Alone: no other router is known, and others cannot dial this one. `warren join LINE` \
+             enters a network. To begin one, name a public address with link.announce, or make it \
+             for one house or lab with `warren init --local`."
+                .to_owned()
+        } else if ring.known == 0 {
             "Alone: no other router is known. `warren invite` prints a line for the next router, \
              `warren join LINE` uses one."
                 .to_owned()
