@@ -204,6 +204,11 @@ fn frame(status: &Status, body: &Markup) -> Markup {
     }
 }
 
+/// What a form gets from who does not know the token.
+fn token_first() -> Response {
+    (StatusCode::FORBIDDEN, "the token first: `warren page` prints the link").into_response()
+}
+
 /// What who does not know the token sees.
 fn door() -> Markup {
     html! {

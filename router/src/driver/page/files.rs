@@ -24,7 +24,7 @@ use serde::Deserialize;
 use tokio::sync::{mpsc, watch};
 use warren_datastore::uri::{Uri, UriKind};
 
-use super::{Page, answer, door, frame};
+use super::{Page, answer, door, frame, token_first};
 use crate::driver::{
     control::{self, Ask},
     files::{
@@ -110,10 +110,6 @@ pub(super) async fn get(
         Ok(download) => download,
         Err(words) => page.files_page(&headers, &wrong(&words)).await,
     }
-}
-
-fn token_first() -> Response {
-    (StatusCode::FORBIDDEN, "the token first: `warren page` prints the link").into_response()
 }
 
 impl Page {

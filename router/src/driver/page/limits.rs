@@ -10,7 +10,7 @@ use axum::{
 };
 use maud::{Markup, html};
 
-use super::{Page, answer, door, frame};
+use super::{Page, answer, door, frame, token_first};
 use crate::{
     config::LimitsFile,
     driver::control::{self, Ask},
@@ -23,8 +23,7 @@ pub(super) async fn show(State(page): State<Page>, headers: HeaderMap) -> Respon
 /// A form's four values; what they are is checked by the same code as the file.
 pub(super) async fn save(State(page): State<Page>, headers: HeaderMap, body: String) -> Response {
     if !page.is_known(&headers) {
-        return (StatusCode::FORBIDDEN, "the token first: `warren page` prints the link")
-            .into_response();
+        return token_first();
     }
     let Ok(now) = control::ask_task(&page.events, Ask::LimitsNow).await else {
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
