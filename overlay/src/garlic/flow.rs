@@ -31,6 +31,8 @@ const QUICK: Duration = Duration::from_millis(500);
 ///
 /// Little, so that no more waits than the path needs: whoever speaks next waits behind it.
 const SLACK: Duration = Duration::from_millis(5);
+/// It is judged by what drains over this time and no less: a burst after a pause says nothing.
+const SPAN: Duration = Duration::from_millis(100);
 /// Largest grant that is waited for where the window is small.
 const GRANT_SMALL: u32 = 256;
 /// A larger window's grants are this part of it: what is under way stays even, so that the window is
@@ -104,7 +106,7 @@ impl Inflow {
         self.drained += cells;
         self.round += cells;
         self.drained_at = now;
-        if self.round >= self.window {
+        if self.round >= self.window && self.is_whole(now) {
             if self.is_limit(now) && self.window < SPLICE_WINDOW_MAX {
                 self.drained += self.window;
                 self.window *= 2;
@@ -115,11 +117,17 @@ impl Inflow {
         self.grant_due()
     }
 
+    /// Whether the round is long enough to be judged.
+    fn is_whole(&self, now: Time) -> bool {
+        self.window < SMALL || self.began.is_none_or(|began| now.since(began) >= SPAN)
+    }
+
     /// Whether the window that has just drained was what the sender waited for.
     fn is_limit(&self, now: Time) -> bool {
         let Some(began) = self.began else { return false };
         let took = now.since(began);
-        let far = |round_trip| took <= round_trip + round_trip / 2 + SLACK;
+        let windows = self.round / self.window;
+        let far = |round_trip| took <= (round_trip + round_trip / 2 + SLACK) * windows;
         (self.window < SMALL && took <= QUICK) || self.round_trip.is_some_and(far)
     }
 
@@ -245,12 +253,12 @@ mod tests {
         assert_eq!(inflow.receive(at(0)), Err(OverGrant));
     }
 
-    /// The window after twenty rounds: each grant's cells come after `round_trip`, in `millis` all of
+    /// The window after two hundred rounds: each grant's cells come after `round_trip`, in `millis` all of
     /// them are read.
     fn window_after(round_trip: u64, millis: u64) -> u32 {
         let mut inflow = Inflow::new();
         let mut now = 0;
-        for _ in 0..20 {
+        for _ in 0..200 {
             now += round_trip;
             while inflow.left > 0 {
                 assert!(inflow.receive(at(now)).is_ok());
@@ -270,6 +278,24 @@ mod tests {
         assert_eq!(window_after(0, 50), SMALL);
         assert_eq!(window_after(100, 400), SMALL);
         assert_eq!(window_after(0, 600), SPLICE_WINDOW_START);
+    }
+
+    #[test]
+    fn a_burst_after_each_pause_grows_no_large_window() {
+        let mut inflow = Inflow::new();
+        let mut now = 0;
+        for round in 0..200 {
+            // A short path, once; then all comes at once after each pause, and is read a cell at a time.
+            now += if round < 2 { 1 } else { 60 };
+            while inflow.left > 0 {
+                assert!(inflow.receive(at(now)).is_ok());
+            }
+            while inflow.held() > 0 {
+                inflow.drain(at(now), 1);
+            }
+            inflow.take_grant();
+        }
+        assert_eq!(inflow.window, SMALL);
     }
 
     #[test]

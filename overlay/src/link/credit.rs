@@ -24,8 +24,17 @@ use crate::{plane::CELL_LEN, time::Time};
 
 /// Grants are multiples of this many cells (PROTOCOL P5); smaller start windows have their own unit.
 const UNIT: u32 = 16;
-/// A window that is drained within a round trip and this may double (DESIGN section 6).
+/// Up to here a window that is drained within a round trip and [`DRAIN_SLACK`] doubles (DESIGN section 6):
+/// it is little enough not to matter.
+const SMALL: u32 = 512;
+/// A processor that others use as well may be away so long.
 const DRAIN_SLACK: Duration = Duration::from_millis(50);
+/// A larger window follows what drains over this time and no less: a burst after a pause says nothing.
+const SPAN: Duration = Duration::from_millis(100);
+/// It doubles when so much drains that a whole one goes in one and a half round trips and this.
+///
+/// Little, so that no more waits than the link needs: whoever speaks next waits behind it.
+const SLACK: Duration = Duration::from_millis(5);
 /// No lane starts with fewer cells: with less it could not carry one clove forward.
 const START_MIN: u64 = 4;
 
@@ -182,10 +191,16 @@ impl CreditBook {
     pub fn drained(&mut self, now: Time, cells: u32, round_trip: Duration) {
         self.held = self.held.saturating_sub(cells);
         self.round = self.round.saturating_add(cells);
-        if self.round < self.window {
+        let took = now.since(self.round_at);
+        if self.round < self.window || (self.window >= SMALL && took < SPAN) {
             return;
         }
-        let fast = now.since(self.round_at) <= round_trip + DRAIN_SLACK;
+        let fast = if self.window < SMALL {
+            took <= round_trip + DRAIN_SLACK
+        } else {
+            let windows = self.round / self.window;
+            took <= (round_trip + round_trip / 2 + SLACK) * windows
+        };
         let more = self.window.min(self.cap.saturating_sub(self.window));
         let more = more - more % self.unit;
         if fast && more > 0 && self.quota.take(more, self.quota.total() / 4) {
@@ -267,30 +282,42 @@ mod tests {
         assert_eq!(book.arrived(1), Err(OverGrant));
     }
 
-    #[test]
-    fn a_window_that_drains_fast_doubles_up_to_its_cap() {
+    /// The window after 200 rounds, each of which drains all that was granted in `millis`.
+    fn window_after(round_trip: u64, millis: u64) -> u32 {
         let mut book = book(1 << 30);
         let mut now = Time::ZERO;
         for _ in 0..200 {
             let granted = book.grant(usize::MAX);
             book.arrived(granted).unwrap();
-            now = now + Duration::from_millis(10);
-            book.drained(now, granted, Duration::ZERO);
+            now = now + Duration::from_millis(millis);
+            book.drained(now, granted, Duration::from_millis(round_trip));
         }
-        assert_eq!(book.window(), TUNNEL_WINDOW.cap);
+        book.window()
     }
 
     #[test]
-    fn a_window_that_drains_slowly_stays() {
+    fn a_window_follows_what_drains_in_a_round_trip_and_little_more() {
+        assert_eq!(window_after(0, 4), TUNNEL_WINDOW.cap);
+        assert_eq!(window_after(80, 100), TUNNEL_WINDOW.cap, "a long link");
+        assert_eq!(window_after(0, 10), SMALL, "more would only wait");
+        assert_eq!(window_after(0, 51), TUNNEL_WINDOW.start);
+    }
+
+    #[test]
+    fn a_burst_after_each_pause_grows_no_large_window() {
         let mut book = book(1 << 30);
         let mut now = Time::ZERO;
         for _ in 0..200 {
-            let granted = book.grant(usize::MAX);
-            book.arrived(granted).unwrap();
-            now = now + Duration::from_millis(51);
-            book.drained(now, granted, Duration::ZERO);
+            now = now + Duration::from_millis(45);
+            // What had waited goes at once, and so does what was granted for it.
+            for _ in 0..3 {
+                now = now + Duration::from_millis(1);
+                let granted = book.grant(usize::MAX);
+                book.arrived(granted).unwrap();
+                book.drained(now, granted, Duration::ZERO);
+            }
         }
-        assert_eq!(book.window(), TUNNEL_WINDOW.start);
+        assert_eq!(book.window(), SMALL);
     }
 
     #[test]

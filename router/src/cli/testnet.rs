@@ -34,6 +34,8 @@ use crate::{
 const UP_LIMIT: Duration = Duration::from_mins(2);
 /// How long a router may take to leave before it is ended.
 const LEAVE_LIMIT: Duration = Duration::from_secs(5);
+/// All are on one machine: its processors are the limit, not what a line would carry.
+const SETTINGS: &[u8] = b"[limits]\nbandwidth_kbps = 10000000\n";
 /// Routers that later ones are told of.
 const SEEDS: usize = 3;
 
@@ -203,6 +205,7 @@ async fn launch(
     let home_dir = dir.join(&id);
     {
         let home = Home::open(&home_dir)?;
+        home.write("warren.toml", SETTINGS)?;
         match invite {
             Some(invite) => save_invite(&home, invite)?,
             None => {

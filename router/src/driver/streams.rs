@@ -25,6 +25,8 @@ use crate::app::StreamNo;
 
 /// Bytes read from a socket at once.
 const READ_LEN: usize = 64 * 1_024;
+/// Bytes written to a socket at once, if as many have come.
+const WRITE_LEN: usize = 64 * 1_024;
 
 /// What the router's task tells a stream's pump.
 #[derive(Debug)]
@@ -189,13 +191,30 @@ async fn downstream(
     rooms: mpsc::UnboundedSender<usize>,
     mut download: Option<Download>,
 ) -> io::Result<()> {
-    while let Some(event) = inbox.recv().await {
+    let mut next = None;
+    loop {
+        let event = match next.take() {
+            Some(event) => Some(event),
+            None => inbox.recv().await,
+        };
+        let Some(event) = event else { return Ok(()) };
         match event {
             ToStream::Opened => {}
             ToStream::Room(more) => {
                 let _ = rooms.send(more);
             }
-            ToStream::Data(bytes) => {
+            ToStream::Data(mut bytes) => {
+                // A cell brings less than is worth a write of its own.
+                while bytes.len() < WRITE_LEN {
+                    match inbox.try_recv() {
+                        Ok(ToStream::Data(more)) => bytes.extend_from_slice(&more),
+                        Ok(other) => {
+                            next = Some(other);
+                            break;
+                        }
+                        Err(_) => break,
+                    }
+                }
                 let over = match &mut download {
                     Some(download) => {
                         socket.write_all(&download.pass(&bytes)).await?;
@@ -222,7 +241,6 @@ async fn downstream(
             ToStream::Reset(_) => return Err(io::ErrorKind::ConnectionReset.into()),
         }
     }
-    Ok(())
 }
 
 /// Connects an incoming stream of a service to its target.
