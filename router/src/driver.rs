@@ -21,6 +21,7 @@ mod clock;
 mod conn;
 pub(crate) mod control;
 pub(crate) mod files;
+pub(crate) mod friends;
 mod front;
 mod history;
 mod limits;

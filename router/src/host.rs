@@ -26,7 +26,7 @@ use std::{
 
 use warren_overlay::{
     crypto::kem::DhSecret,
-    id::{EndNo, LinkNo},
+    id::{EndNo, LinkNo, RouterId},
     link::{
         CreditQuota, Handshake, HandshakeBudget, HandshakeOutput, LinkIdentity, LinkInput, LinkIo,
         LinkSettings, PadCount, RateLimits, ReplayFilter,
@@ -46,7 +46,8 @@ use self::{
 };
 use crate::{
     app::{StreamEvent, StreamNo},
-    node::{JobEvent, JobNo, Node, NodeInput, NodeSettings, Saved},
+    invite::Invite,
+    node::{JobEvent, JobNo, NoVouch, Node, NodeInput, NodeSettings, Saved},
 };
 
 /// Handshakes a minute from one /24, and at once (DESIGN section 4).
@@ -378,6 +379,19 @@ impl Host {
     /// What is kept for others and pinned here.
     pub fn holder_mut(&mut self) -> &mut warren_datastore::Holder {
         self.node.holder_mut()
+    }
+
+    /// A line for that newcomer alone, signed, and what must be kept before it is shown.
+    ///
+    /// # Errors
+    /// When this router may not sign, and what to do about it.
+    pub fn invite_for(
+        &mut self,
+        now: Now,
+        newcomer: RouterId,
+    ) -> Result<(Invite, Vec<u8>), NoVouch> {
+        let invite = self.node.invite_for(now, newcomer)?;
+        Ok((invite, self.node.given().to_bytes()))
     }
 
     /// This router's own descriptor as it is now.

@@ -4,6 +4,7 @@
 //! here: any decision.
 
 mod answers;
+mod newcomers;
 mod shares;
 
 use std::{
@@ -33,6 +34,7 @@ use super::{
     change::{Change, Changed},
     clock::Clock,
     conn::{self, Conn, READ_LEN, Read},
+    friends,
     private::SHARES_MAX,
     services::{self, Service},
     setup::{self, Setup},
@@ -143,6 +145,8 @@ impl Task {
             link_key: link_secret.public(),
             door,
             admission: setup.admission,
+            membership: setup.membership,
+            friends: setup.friends,
             hops: setup.config.hops,
             degree: setup.config.degree,
             known_max: VIEW_MAX,
@@ -483,6 +487,7 @@ impl Task {
         match saved {
             Saved::Guards(bytes) => Ok(home.write("guards", bytes)?),
             Saved::Peers(peers) => setup::save_peers(home, peers),
+            Saved::Friend(friend) => friends::described(home, friend),
             Saved::Service { end, state } => match self.services.get(end) {
                 Some(service) => service.save(home, state),
                 None => Ok(()),

@@ -45,6 +45,7 @@ impl Node {
             self.out.push_back(NodeOutput::Shut { link });
         }
         self.links.forgive();
+        self.friends.forgive(now.time);
         self.pools.handle_input(now, PoolsInput::Woke);
         let seeds = self.saved_peers.clone();
         let start = ring::Input::Start { seeds, cached: neighbours };

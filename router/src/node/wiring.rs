@@ -2,8 +2,9 @@
 //!
 //! Lives here: matches, and nothing that decides. Read it to know the house. Does not live here:
 //! cells (they never come near the node), the driver's inputs (`node.rs`), looks from outside and
-//! files (`wiring/jobs.rs`), reachability (`wiring/reach.rs`).
+//! files (`wiring/jobs.rs`), reachability (`wiring/reach.rs`), admission (`wiring/admission.rs`).
 
+mod admission;
 mod jobs;
 mod reach;
 
@@ -74,6 +75,7 @@ impl Node {
             NodeInput::Loaded(loaded) => {
                 self.transit.handle_input(now, TransitInput::Loaded(loaded));
             }
+            NodeInput::Friends(friends) => self.befriend(now, friends),
             NodeInput::Transit(transit) => self.carry(now, transit),
             NodeInput::Leave => self.ring.handle_input(now, ring::Input::Leave),
         }
@@ -81,7 +83,7 @@ impl Node {
     }
 
     fn link_up(&mut self, now: Now, link: LinkNo, peer: &Arc<RouterDescriptor>, initiator: bool) {
-        if self.is_dial_back(now, link, peer, initiator) {
+        if self.is_barred(now, link, peer) || self.is_dial_back(now, link, peer, initiator) {
             return;
         }
         let lost = self.links.up(now.time, link, peer, initiator);
@@ -164,6 +166,7 @@ impl Node {
             }
             LinkMessage::Descriptor(descriptor) => {
                 if self.links.refresh(link, &descriptor) {
+                    self.friend_described(&descriptor);
                     let input = ring::Input::Descriptor { link, descriptor };
                     self.ring.handle_input(now, input);
                 }
@@ -322,6 +325,9 @@ impl Node {
     }
 
     fn ask_link(&mut self, now: Now, contact: &Contact, asker: Asker, asked_by: Option<LinkNo>) {
+        if !self.ring.may_dial(&contact.id) {
+            return self.refused(now, contact.id, asker);
+        }
         match self.links.ask(now, contact, asker, asked_by) {
             Asked::Ready(link) => self.connected(now, asker, link),
             Asked::Pending => {}

@@ -31,6 +31,7 @@ fn router(seed: u8, address: &str) -> Arc<RouterDescriptor> {
         bandwidth_kbps: 1,
         family: None,
         admission: Admission { nonce: 0, output: [0; 32] },
+        vouches: Vec::new(),
         published: WALL,
         expiry: WALL.plus(60),
     };
