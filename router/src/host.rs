@@ -64,6 +64,8 @@ pub enum HostOutput {
         link: LinkNo,
         /// Where to.
         to: SocketAddr,
+        /// Where the same router is in the other family, to be tried as well.
+        also: Option<SocketAddr>,
     },
     /// There may be bytes to write: call `poll_transmit` when the socket takes them.
     Transmit(LinkNo),
@@ -216,6 +218,12 @@ impl Host {
             self.handshake(now, link, machine);
             self.settle(now);
         }
+    }
+
+    /// The same, and which of the addresses it was.
+    pub fn connected_at(&mut self, now: Now, link: LinkNo, at: SocketAddr) {
+        self.node.dialled_at(link, at);
+        self.connected(now, link);
     }
 
     fn link_identity(&mut self) -> LinkIdentity {

@@ -43,13 +43,20 @@ use warren_overlay::{
         pools::{Pools, PoolsConfig},
         transit::{Transit, TransitConfig, TransitInput},
     },
-    wire::{Admission, Contact, DescriptorFields, NO_TRANSIT, RouterDescriptor},
+    wire::{Address, Admission, Contact, DescriptorFields, NO_TRANSIT, RouterDescriptor},
 };
 use warren_proxy::{Failure, IsolationKey};
 
 use self::{
-    contexts::Contexts, describe::DESCRIPTOR_MINUTES, dial_back::DialBacks, exits::Exits,
-    friends::Friends, links::Links, probes::Probes, reach::Reach, services::Services,
+    contexts::Contexts,
+    describe::{DESCRIPTOR_MINUTES, addresses},
+    dial_back::DialBacks,
+    exits::Exits,
+    friends::Friends,
+    links::Links,
+    probes::Probes,
+    reach::Reach,
+    services::Services,
     transfers::Transfers,
 };
 pub use self::{
@@ -82,6 +89,8 @@ pub struct NodeSettings {
     pub link_key: [u8; 32],
     /// Where others reach it.
     pub door: Door,
+    /// Where else: an address of the other family, told beside the first.
+    pub also: Option<Address>,
     /// Its place's work.
     pub admission: Admission,
     /// In a network by invitation: its signatures, and those that it gave.
@@ -213,8 +222,15 @@ pub enum NodeInput {
     },
     /// The machine slept, or its network is another one: no link of before leads anywhere.
     Moved {
-        /// Where others reach it now; none if as before.
-        door: Option<Door>,
+        /// Where others reach it now, and in the other family; none if as before.
+        door: Option<(Door, Option<Address>)>,
+    },
+    /// Others reach it there now; all links stand.
+    Door {
+        /// Where.
+        door: Door,
+        /// And where in the other family.
+        also: Option<Address>,
     },
     /// Whether the router has no room for more tunnels of others (processor, memory).
     Loaded(bool),
@@ -235,6 +251,8 @@ pub enum NodeOutput {
         link: LinkNo,
         /// Whom.
         contact: Contact,
+        /// Where that router is in the other family.
+        also: Option<Address>,
     },
     /// For a link.
     Link {
@@ -308,6 +326,7 @@ pub struct Node {
     fields: DescriptorFields,
     descriptor: Arc<RouterDescriptor>,
     keys_made: Wall,
+    also: Option<Address>,
     hops: u8,
     started: Time,
     membership: Membership,
@@ -355,7 +374,7 @@ impl Node {
             link_key: settings.link_key,
             tunnel_dh: keys.dh_public(),
             tunnel_kem: Box::new(*keys.kem_public()),
-            addresses: settings.door.address().into_iter().collect(),
+            addresses: addresses(settings.door.address(), settings.also),
             capabilities: if settings.transit { 0 } else { NO_TRANSIT },
             bandwidth_kbps: settings.bandwidth_kbps,
             family: None,
@@ -407,6 +426,7 @@ impl Node {
             fields,
             descriptor,
             keys_made: now.wall,
+            also: settings.also,
             queries: BTreeMap::new(),
             query: 0,
             ends: 0,
@@ -462,6 +482,11 @@ impl Node {
     /// A connection came in; `None` when there are too many.
     pub fn accept(&mut self, now: Now, source: SocketAddr) -> Option<LinkNo> {
         self.links.accept(now.time, source.into())
+    }
+
+    /// Which of a router's addresses a dial reached.
+    pub fn dialled_at(&mut self, link: LinkNo, at: SocketAddr) {
+        self.links.dialled_at(link, at.into());
     }
 
     /// A number for a new end.

@@ -290,6 +290,7 @@ impl World {
             link_key: link_secret.public(),
             door,
             admission,
+            also: None,
             membership: Membership::default(),
             friends: Vec::new(),
             hops: self.setup.hops,

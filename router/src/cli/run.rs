@@ -411,6 +411,9 @@ fn show(status: &Status) -> Result<(), Failure> {
         status.api
     ))?;
     print(format_args!("  reachability: {}", status.reach_words))?;
+    if !status.mapping.is_empty() {
+        print(format_args!("  port mapping: {}", status.mapping))?;
+    }
     print(format_args!(
         "  network {}, up {} s, version {}",
         status.network, status.uptime_s, status.version

@@ -146,26 +146,38 @@ impl Setup {
     }
 }
 
-/// Where others reach this router: where the operator says, else where it listens, else where packets
-/// leave from. Where nobody may dial that (it is behind NAT, most likely), peers may see it elsewhere,
-/// unless links leave through a proxy: then they see that.
-pub(super) fn door(announce: Announce, link: SocketAddr, local: bool, proxied: bool) -> Door {
-    let found = || {
-        let ip = if link.ip().is_unspecified() { outward_ip(link.is_ipv4())? } else { link.ip() };
-        Some(SocketAddr::new(ip, link.port()))
+/// Where others reach this router, and where in the other family: where the operator says, else where it
+/// listens, else where packets leave from. Where nobody may dial that (it is behind NAT, most likely), peers
+/// may see it elsewhere, unless links leave through a proxy: then they see that. What the line's router forwards
+/// (`mapped`) comes before all that is only seen from here.
+pub(super) fn door(
+    announce: Announce,
+    link: SocketAddr,
+    local: bool,
+    proxied: bool,
+    mapped: Option<SocketAddr>,
+) -> (Door, Option<Address>) {
+    let outward = |v4: bool| Some(SocketAddr::new(outward_ip(v4)?, link.port()));
+    let found = match announce {
+        Announce::Nothing => return (Door::Shut, None),
+        Announce::At(first, also) => [None, Some(first), also],
+        Announce::Found if !link.ip().is_unspecified() => [mapped, Some(link), None],
+        Announce::Found if link.is_ipv4() => [mapped, outward(true), None],
+        // IPv4 first: that is what everybody can dial.
+        Announce::Found => [mapped, outward(true), outward(false)],
     };
-    let address = match announce {
-        Announce::Nothing => return Door::Shut,
-        Announce::At(address) => Some(address),
-        Announce::Found => found(),
-    };
-    let address = address.map(Address::from).filter(|address| address.dialable(local));
-    match (address, proxied) {
+    let mut dialable =
+        found.into_iter().flatten().map(Address::from).filter(|address| address.dialable(local));
+    let first = dialable.next();
+    let v4 = |address: Address| address.socket().is_ipv4();
+    let also = dialable.find(|also| first.is_some_and(|first| v4(first) != v4(*also)));
+    let door = match (first, proxied) {
         (Some(address), false) => Door::At(address),
         (Some(address), true) => Door::Told(address),
         (None, false) => Door::Behind(link.port()),
         (None, true) => Door::Shut,
-    }
+    };
+    (door, also)
 }
 
 fn work(

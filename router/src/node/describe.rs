@@ -8,7 +8,7 @@ use std::sync::Arc;
 use warren_overlay::{
     time::Now,
     tunnel::transit::TransitInput,
-    wire::{NO_TRANSIT, RouterDescriptor},
+    wire::{Address, NO_TRANSIT, RouterDescriptor},
 };
 
 use super::Node;
@@ -17,6 +17,12 @@ use super::Node;
 pub(super) const DESCRIPTOR_MINUTES: u32 = 24 * 60;
 /// How often the tunnel keys change; the ones before are accepted for as long again.
 const TUNNEL_KEYS_MINUTES: u32 = 24 * 60;
+
+/// What a router tells of where it is: the address that is held to be so, and then the other family's.
+pub(super) fn addresses(first: Option<Address>, also: Option<Address>) -> Vec<Address> {
+    let differs = |also: &Address| first.is_some_and(|it| it != *also);
+    first.into_iter().chain(also.filter(differs)).collect()
+}
 
 impl Node {
     /// Opens or closes this router for tunnels of others, and tells everybody.

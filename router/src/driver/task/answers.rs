@@ -94,6 +94,7 @@ impl Task {
             disk_mib: self.disk_mib,
             files_open,
             files_limit,
+            mapping: self.mapped.words(),
             link,
             proxy,
             api,

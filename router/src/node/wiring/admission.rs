@@ -59,7 +59,7 @@ impl Node {
         }
         let linked: BTreeSet<RouterId> = self.links.up_links().map(|(_, peer)| peer.id()).collect();
         for contact in self.friends.due(now, &linked) {
-            self.ask_link(now, &contact, Asker::Ring, None);
+            self.ask_link(now, &contact, &[], Asker::Ring, None);
         }
     }
 

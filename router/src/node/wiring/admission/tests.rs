@@ -45,6 +45,7 @@ fn node(network: &Network, friends: Vec<Arc<RouterDescriptor>>) -> Node {
     let settings = NodeSettings {
         network: network.clone(),
         admission: work(network, 0),
+        also: None,
         membership: Membership::default(),
         friends,
         identity: key(0),

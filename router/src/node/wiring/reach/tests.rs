@@ -43,6 +43,7 @@ fn node() -> Node {
     let settings = NodeSettings {
         network: network(),
         admission: work(&key(0)),
+        also: None,
         membership: Membership::default(),
         friends: Vec::new(),
         identity: key(0),
@@ -109,7 +110,7 @@ fn follows(node: &mut Node) -> (Vec<Dialled>, Vec<Answered>) {
     let (mut dials, mut answers) = (Vec::new(), Vec::new());
     while let Some(output) = node.poll_output() {
         match output {
-            NodeOutput::Dial { link, contact } => {
+            NodeOutput::Dial { link, contact, .. } => {
                 dials.push((link, contact.id, contact.address.socket()));
             }
             NodeOutput::Link {
