@@ -338,7 +338,7 @@ impl World {
     pub fn move_router(&mut self, no: HostNo) {
         let address = elsewhere(no);
         self.net.move_to(no, address);
-        let moved = NodeInput::Moved { door: Some(Door::At(address.into())) };
+        let moved = NodeInput::Moved { door: Some((Door::At(address.into()), None)) };
         self.net.with(no, |host, now| host.node(now, moved));
     }
 
