@@ -20,7 +20,7 @@ use warren_overlay::{
     record::{Record, RecordSize},
     ring::{
         Class, Input, Output, Request, Ring, RingConfig, VIEW_MAX,
-        admission::{Network, NetworkName, ProofWork, SUITE_HYBRID},
+        admission::{Mode, Network, NetworkName, ProofWork, SUITE_HYBRID},
     },
     rng::Rng,
     time::{Now, Time, Wall},
@@ -33,7 +33,8 @@ const DELAY: Duration = Duration::from_millis(30);
 
 fn network() -> Network {
     let name = NetworkName::Named("holders".into());
-    Network { name, difficulty: Difficulty::NONE, suite: SUITE_HYBRID, local: true }
+    let (mode, difficulty) = (Mode::Proof, Difficulty::NONE);
+    Network { name, mode, difficulty, suite: SUITE_HYBRID, local: true }
 }
 
 fn descriptor(n: u8) -> Arc<RouterDescriptor> {
@@ -48,6 +49,7 @@ fn descriptor(n: u8) -> Arc<RouterDescriptor> {
         bandwidth_kbps: 1_000,
         family: None,
         admission: ProofWork::new(&network(), key.id(), 0).unwrap().step().unwrap(),
+        vouches: Vec::new(),
         published: WALL,
         expiry: WALL.plus(DESCRIPTOR_MINUTES_MAX),
     };

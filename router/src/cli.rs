@@ -19,6 +19,7 @@ mod examples;
 mod fence;
 mod fetch;
 mod files;
+mod friend;
 mod invite;
 mod key;
 mod log;
@@ -68,6 +69,8 @@ enum Command {
     Invite(invite::InviteArgs),
     /// Join the network of an invite line (before `warren run`)
     Join(run::Join),
+    /// Networks of friends: say with whom this router has links
+    Friend(friend::Friend),
     /// Publish HOST:PORT as a hidden service and print its name
     Expose(services::Expose),
     /// List the hidden services of the running router
@@ -251,6 +254,7 @@ async fn run_command(command: Command) -> Result<(), Failure> {
         Command::Why(args) => why::why(args).await,
         Command::Invite(args) => invite::invite(args).await,
         Command::Join(join) => run::join(&join),
+        Command::Friend(args) => friend::friend(args).await,
         Command::Expose(expose) => services::expose(expose).await,
         Command::Services(report) => services::list(report).await,
         Command::Unexpose(unexpose) => services::unexpose(unexpose).await,

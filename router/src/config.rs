@@ -46,8 +46,11 @@ pub struct ConfigFile {
 pub struct LinkFile {
     /// Address and TCP port; port 0 is drawn once per installation.
     pub listen: SocketAddr,
-    /// The address to tell others; empty means what `listen` says, "none" that there is none.
+    /// The address to tell others, or one of each family; empty means what `listen` says, "none" that there is
+    /// none.
     pub announce: String,
+    /// Whether to have the line's router forward the port of `listen` (NAT-PMP). Default false.
+    pub port_mapping: bool,
     /// A proxy through which links leave; empty for none.
     pub proxy: String,
     /// Addresses and ranges with which there are no links. Default none.
@@ -153,8 +156,9 @@ impl LogLevel {
 impl Default for LinkFile {
     fn default() -> Self {
         Self {
-            listen: ([0, 0, 0, 0], 0).into(),
+            listen: ([0u16; 8], 0).into(),
             announce: String::new(),
+            port_mapping: false,
             proxy: String::new(),
             ban: Vec::new(),
         }
@@ -226,8 +230,8 @@ pub enum ConfigError {
     ApiExposed(SocketAddr),
     /// Not an address.
     #[error(
-        "link.announce = \"{0}\" is no address: write it like 203.0.113.7:40001, or \"none\" if \
-         nobody can dial this router"
+        "link.announce = \"{0}\" is no address: write it like 203.0.113.7:40001, with a comma and one \
+         like [2001:db8::7]:40001 if there are two, or \"none\" if nobody can dial this router"
     )]
     Announce(String),
     /// No proxy.
@@ -245,6 +249,8 @@ pub struct Config {
     pub link: SocketAddr,
     /// The address to tell others.
     pub announce: Announce,
+    /// Whether to have the line's router forward a port.
+    pub port_mapping: bool,
     /// The proxy through which links leave.
     pub outbound: Option<Outbound>,
     /// With whom there are no links.
@@ -344,6 +350,7 @@ impl ConfigFile {
             bans,
             link: self.link.listen,
             announce,
+            port_mapping: self.link.port_mapping,
             proxy: self.proxy.listen,
             api: self.api.listen,
             hops: self.tunnels.hops,
@@ -414,7 +421,7 @@ mod tests {
         // Every default is written out in it, so that nobody must read code to know a key.
         let value: toml::Table = shipped.parse().unwrap();
         let keys: usize = value.values().map(|section| section.as_table().unwrap().len()).sum();
-        assert_eq!(keys, 17);
+        assert_eq!(keys, 18);
     }
 
     #[test]

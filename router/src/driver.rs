@@ -21,15 +21,19 @@ mod clock;
 mod conn;
 pub(crate) mod control;
 pub(crate) mod files;
+pub(crate) mod friends;
 mod front;
 mod history;
 mod limits;
+mod mapping;
 mod metrics;
+mod natpmp;
 pub(crate) mod open_files;
 mod outbound;
 mod page;
 pub(crate) mod pins;
 pub(crate) mod private;
+mod race;
 mod services;
 pub(crate) mod setup;
 pub(crate) mod sites;
@@ -37,7 +41,11 @@ mod streams;
 mod task;
 pub(crate) mod why;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    io::ErrorKind,
+    net::{Ipv6Addr, SocketAddr},
+    sync::Arc,
+};
 
 use tokio::{
     net::{TcpListener, TcpStream, UnixListener},
@@ -51,7 +59,14 @@ use warren_overlay::{
 };
 use warren_proxy::{Destination, IsolationKey, IsolationSecret, Listener, VirtualAddresses};
 
-use self::{clock::Clock, control::Ask, files::Files, sites::Sites, streams::StreamHandle};
+use self::{
+    clock::Clock,
+    control::Ask,
+    files::Files,
+    mapping::{Gateway, Mapped, Mapping},
+    sites::Sites,
+    streams::StreamHandle,
+};
 pub(crate) use self::{control::ExposeRequest, setup::Setup};
 use crate::{
     config::{Announce, LimitsFile},
@@ -71,7 +86,7 @@ pub(crate) enum Event {
     /// A router dialled us.
     Accepted { stream: TcpStream, source: SocketAddr },
     /// Our dial ended.
-    Dialled { link: LinkNo, result: std::io::Result<TcpStream> },
+    Dialled { link: LinkNo, result: std::io::Result<(SocketAddr, TcpStream)> },
     /// A link's socket has something to read, since then.
     Readable { link: LinkNo, at: Instant },
     /// A link's socket has room again.
@@ -90,6 +105,8 @@ pub(crate) enum Event {
     Job { job: JobNo, input: JobInput },
     /// The control API asks.
     Control(Ask),
+    /// The line's router forwards a port, or does not.
+    Mapped(Mapped),
     /// Leave: say goodbye and stop.
     Stop,
 }
@@ -126,6 +143,7 @@ pub(crate) struct Handle {
     events: mpsc::Sender<Event>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
     main: Mutex<Option<JoinHandle<()>>>,
+    mapping: Mutex<Option<Mapping>>,
     /// Its mixed port.
     pub(crate) proxy: SocketAddr,
     /// Its page, health and metrics.
@@ -147,6 +165,20 @@ async fn listen(
     })
 }
 
+/// On a machine without IPv6 "all addresses" are those of IPv4.
+async fn listen_for_links(address: SocketAddr) -> Result<TcpListener, StartError> {
+    let found = listen(address, "links", "--link ADDRESS:PORT").await;
+    match found {
+        Err(StartError::Listen { source, .. })
+            if address.ip() == Ipv6Addr::UNSPECIFIED && source.kind() != ErrorKind::AddrInUse =>
+        {
+            let v4 = SocketAddr::from(([0, 0, 0, 0], address.port()));
+            listen(v4, "links", "--link ADDRESS:PORT").await
+        }
+        found => found,
+    }
+}
+
 /// Starts a router: binds its ports, then runs it until `stop`.
 ///
 /// # Errors
@@ -156,9 +188,7 @@ pub(crate) async fn start(mut setup: Setup) -> Result<Handle, StartError> {
     let mut rng = entropy::generator();
     let link_socket = match setup.config.announce {
         Announce::Nothing => None,
-        Announce::Found | Announce::At(_) => {
-            Some(listen(setup.config.link, "links", "--link ADDRESS:PORT").await?)
-        }
+        Announce::Found | Announce::At(..) => Some(listen_for_links(setup.config.link).await?),
     };
     let proxy_socket = listen(setup.config.proxy, "the proxy", "--proxy ADDRESS:PORT").await?;
     let api_socket = listen(setup.config.api, "the router's page", "--api ADDRESS:PORT").await?;
@@ -167,6 +197,7 @@ pub(crate) async fn start(mut setup: Setup) -> Result<Handle, StartError> {
     if let Some(link) = link {
         setup.listening(link)?;
     }
+    let port = link.map(|link| link.port()).filter(|_| setup.config.port_mapping);
 
     let (events, inbox) = mpsc::channel(EVENTS_MAX);
     let files = Files::new(events.clone(), clock, setup.home.clone(), setup.network.id());
@@ -210,16 +241,20 @@ pub(crate) async fn start(mut setup: Setup) -> Result<Handle, StartError> {
     if let Err(error) = files.resume_puts() {
         tracing::warn!("puts of the last run do not go on: {error}");
     }
+    let mapping = port.map(|port| Mapping::start(port, Gateway::Default, events.clone()));
+    let mapping = Mutex::new(mapping);
     let (tasks, main) = (Mutex::new(tasks), Mutex::new(Some(main)));
     sites.resume()?;
     sites.resume_pins()?;
-    Ok(Handle { events, tasks, main, proxy, api, sites })
+    Ok(Handle { events, tasks, main, mapping, proxy, api, sites })
 }
 
 async fn accept(listener: TcpListener, events: mpsc::Sender<Event>) {
     loop {
         match listener.accept().await {
             Ok((stream, source)) => {
+                // A socket for both families shows IPv4 as a part of IPv6.
+                let source = SocketAddr::new(source.ip().to_canonical(), source.port());
                 if events.send(Event::Accepted { stream, source }).await.is_err() {
                     return;
                 }
@@ -279,6 +314,9 @@ impl Handle {
     /// Says goodbye to its neighbours, stops, and gives its folder free.
     pub(crate) async fn stop(&self) {
         self.leave().await;
+        if let Some(mapping) = self.mapping.lock().await.take() {
+            mapping.stop().await;
+        }
         if let Some(main) = self.main.lock().await.take() {
             let _ = main.await;
         }

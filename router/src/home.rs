@@ -9,6 +9,9 @@
 //! | `network` | which network, base32 | another network |
 //! | `router.key` | identity seed 32, link secret 32 | another router |
 //! | `admission` | nonce 8, output 32 | the work is done again |
+//! | `membership` | in a network by invitation: who signed for this router | it must be invited anew |
+//! | `invited` | for whom this router signed this week | signatures given twice are worth nothing |
+//! | `friends/NAME` | in a network of friends: one, as it last described itself | it must be added anew |
 //! | `port` | the link port drawn at first start | another port |
 //! | `peers` | descriptors of other routers | a new invite is needed |
 //! | `guards` | hops that own tunnels keep: guards, second layer, gateways | new ones |

@@ -26,7 +26,7 @@ use std::{
 
 use warren_overlay::{
     crypto::kem::DhSecret,
-    id::{EndNo, LinkNo},
+    id::{EndNo, LinkNo, RouterId},
     link::{
         CreditQuota, Handshake, HandshakeBudget, HandshakeOutput, LinkIdentity, LinkInput, LinkIo,
         LinkSettings, PadCount, RateLimits, ReplayFilter,
@@ -46,7 +46,8 @@ use self::{
 };
 use crate::{
     app::{StreamEvent, StreamNo},
-    node::{JobEvent, JobNo, Node, NodeInput, NodeSettings, Saved},
+    invite::Invite,
+    node::{JobEvent, JobNo, NoVouch, Node, NodeInput, NodeSettings, Saved},
 };
 
 /// Handshakes a minute from one /24, and at once (DESIGN section 4).
@@ -63,6 +64,8 @@ pub enum HostOutput {
         link: LinkNo,
         /// Where to.
         to: SocketAddr,
+        /// Where the same router is in the other family, to be tried as well.
+        also: Option<SocketAddr>,
     },
     /// There may be bytes to write: call `poll_transmit` when the socket takes them.
     Transmit(LinkNo),
@@ -215,6 +218,12 @@ impl Host {
             self.handshake(now, link, machine);
             self.settle(now);
         }
+    }
+
+    /// The same, and which of the addresses it was.
+    pub fn connected_at(&mut self, now: Now, link: LinkNo, at: SocketAddr) {
+        self.node.dialled_at(link, at);
+        self.connected(now, link);
     }
 
     fn link_identity(&mut self) -> LinkIdentity {
@@ -378,6 +387,19 @@ impl Host {
     /// What is kept for others and pinned here.
     pub fn holder_mut(&mut self) -> &mut warren_datastore::Holder {
         self.node.holder_mut()
+    }
+
+    /// A line for that newcomer alone, signed, and what must be kept before it is shown.
+    ///
+    /// # Errors
+    /// When this router may not sign, and what to do about it.
+    pub fn invite_for(
+        &mut self,
+        now: Now,
+        newcomer: RouterId,
+    ) -> Result<(Invite, Vec<u8>), NoVouch> {
+        let invite = self.node.invite_for(now, newcomer)?;
+        Ok((invite, self.node.given().to_bytes()))
     }
 
     /// This router's own descriptor as it is now.

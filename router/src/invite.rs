@@ -10,6 +10,7 @@
 //! | n     | network (`overlay::ring::Network`) |
 //! | 1     | number of descriptors, 1 to 4 |
 //! | 2 + m | each: length, router descriptor |
+//! | 1 + 99 c | in a network by invitation: the newcomer's chain of signatures, 1 to 8 |
 //! | 4     | first bytes of BLAKE3 over all before it: a mistyped line is refused, not half believed |
 
 use std::{str::FromStr, sync::Arc};
@@ -17,15 +18,15 @@ use std::{str::FromStr, sync::Arc};
 use data_encoding::BASE32_NOPAD;
 use warren_overlay::{
     crypto::kdf,
-    ring::admission::Network,
-    wire::{Reader, RouterDescriptor, WireError, Writer},
+    ring::admission::{Mode, Network},
+    wire::{Reader, RouterDescriptor, Vouch, WireError, Writer, decode_chain, encode_chain},
 };
 
 const PREFIX: &str = "warren-invite-";
 /// Descriptors in one line: enough to survive one router that is gone, short enough to paste.
 pub const ROUTERS_MAX: usize = 4;
 /// Longest line in bytes that is looked at.
-const LINE_MAX: usize = 16 * 1_024;
+const LINE_MAX: usize = 20 * 1_024;
 
 /// A network and a few of its routers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +35,8 @@ pub struct Invite {
     pub network: Network,
     /// Routers to dial first, 1 to 4.
     pub routers: Vec<Arc<RouterDescriptor>>,
+    /// In a network by invitation what makes the newcomer a member, 1 to 8; in others none.
+    pub chain: Vec<Vouch>,
 }
 
 /// Text that is no invite.
@@ -50,6 +53,9 @@ impl Invite {
         for router in routers {
             let bytes = router.encode();
             w.u16(u16::try_from(bytes.len()).unwrap_or(0)).bytes(&bytes);
+        }
+        if matches!(self.network.mode, Mode::Invite { .. }) {
+            encode_chain(&self.chain, &mut w);
         }
         let mut bytes = w.into_bytes();
         bytes.extend_from_slice(&checksum(&bytes));
@@ -79,8 +85,12 @@ fn read(bytes: &[u8]) -> Result<Invite, WireError> {
             RouterDescriptor::decode(r.slice(len, "invite descriptor")?, id).map(Arc::new)
         })
         .collect::<Result<_, _>>()?;
+    let chain = match network.mode {
+        Mode::Invite { .. } => decode_chain(&mut r)?,
+        Mode::Proof | Mode::Friends => Vec::new(),
+    };
     r.finish()?;
-    Ok(Invite { network, routers })
+    Ok(Invite { network, routers, chain })
 }
 
 impl FromStr for Invite {
@@ -114,8 +124,13 @@ mod tests {
     use super::*;
 
     fn invite(routers: u8) -> Invite {
+        invite_to(Mode::Proof, routers)
+    }
+
+    fn invite_to(mode: Mode, routers: u8) -> Invite {
         let network = Network {
             name: NetworkName::Named("ab".into()),
+            mode,
             difficulty: Difficulty(7),
             suite: SUITE_HYBRID,
             local: true,
@@ -131,13 +146,20 @@ mod tests {
                 bandwidth_kbps: 1_000,
                 family: None,
                 admission: Admission { nonce: 5, output: [0; 32] },
+                vouches: Vec::new(),
                 published: Wall::from_minutes(1_000),
                 expiry: Wall::from_minutes(1_100),
             };
             let key = IdentityKey::from_seed(Secret::take(&mut [n; 32]));
             Arc::new(RouterDescriptor::sign(fields, &key).unwrap())
         };
-        Invite { routers: (1..=routers).map(router).collect(), network }
+        let key = IdentityKey::from_seed(Secret::take(&mut [9; 32]));
+        let signs = |n| Vouch::sign(network.id(), &key, key.id(), 0, n);
+        let chain = match mode {
+            Mode::Invite { .. } => (0..8).map(signs).collect(),
+            Mode::Proof | Mode::Friends => Vec::new(),
+        };
+        Invite { routers: (1..=routers).map(router).collect(), chain, network }
     }
 
     fn bytes(line: &str) -> Vec<u8> {
@@ -152,6 +174,16 @@ mod tests {
             assert_eq!(format!(" {}\n", invite.to_line()).parse(), Ok(invite));
         }
         assert_eq!(invite(6).to_line().parse(), Ok(invite(4)), "the first four are named");
+    }
+
+    #[test]
+    fn a_line_into_a_network_by_invitation_carries_the_newcomers_signatures() {
+        let mode = Mode::Invite { founder: warren_overlay::id::RouterId([4; 32]), weekly: 8 };
+        let mut invite = invite_to(mode, 4);
+        assert!(invite.to_line().len() <= LINE_MAX);
+        assert_eq!(invite.to_line().parse(), Ok(invite.clone()));
+        invite.chain.clear();
+        assert_eq!(invite.to_line().parse::<Invite>(), Err(InviteError), "without it is none");
     }
 
     #[test]

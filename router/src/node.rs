@@ -6,10 +6,13 @@
 
 mod change;
 mod contexts;
+mod describe;
 mod dial_back;
 mod door;
 mod exits;
+mod friends;
 mod links;
+mod membership;
 mod probes;
 mod reach;
 mod report;
@@ -40,16 +43,26 @@ use warren_overlay::{
         pools::{Pools, PoolsConfig},
         transit::{Transit, TransitConfig, TransitInput},
     },
-    wire::{Admission, Contact, DescriptorFields, NO_TRANSIT, RouterDescriptor},
+    wire::{Address, Admission, Contact, DescriptorFields, NO_TRANSIT, RouterDescriptor},
 };
 use warren_proxy::{Failure, IsolationKey};
 
 use self::{
-    contexts::Contexts, dial_back::DialBacks, exits::Exits, links::Links, probes::Probes,
-    reach::Reach, services::Services, transfers::Transfers,
+    contexts::Contexts,
+    describe::{DESCRIPTOR_MINUTES, addresses},
+    dial_back::DialBacks,
+    exits::Exits,
+    friends::Friends,
+    links::Links,
+    probes::Probes,
+    reach::Reach,
+    services::Services,
+    transfers::Transfers,
 };
 pub use self::{
     door::Door,
+    friends::FRIENDS_MAX,
+    membership::{Given, Membership, NoVouch},
     report::service_status,
     services::{Clients, ServiceSettings},
     transfers::{JobAnswer, JobEvent, JobInput, JobNo, JobRequest},
@@ -64,10 +77,6 @@ const SAVE_EVERY: Duration = Duration::from_mins(1);
 const SAVE_SOON: Duration = Duration::from_secs(1);
 /// Routers remembered for the next start: neighbours, then those that were.
 const PEERS_MAX: usize = 64;
-/// How long a descriptor holds; it is renewed at half of it.
-const DESCRIPTOR_MINUTES: u32 = 24 * 60;
-/// How often the tunnel keys change; the ones before are accepted for as long again.
-const TUNNEL_KEYS_MINUTES: u32 = 24 * 60;
 
 /// What a node starts from.
 #[derive(Debug)]
@@ -80,8 +89,14 @@ pub struct NodeSettings {
     pub link_key: [u8; 32],
     /// Where others reach it.
     pub door: Door,
+    /// Where else: an address of the other family, told beside the first.
+    pub also: Option<Address>,
     /// Its place's work.
     pub admission: Admission,
+    /// In a network by invitation: its signatures, and those that it gave.
+    pub membership: Membership,
+    /// In a network of friends: they, as they last described themselves.
+    pub friends: Vec<Arc<RouterDescriptor>>,
     /// Hops per own tunnel, 1 to 4.
     pub hops: u8,
     /// Neighbours to keep.
@@ -117,6 +132,8 @@ pub enum Saved {
     Guards(Vec<u8>),
     /// Routers to dial first.
     Peers(Vec<Arc<RouterDescriptor>>),
+    /// A friend describes itself anew.
+    Friend(Arc<RouterDescriptor>),
     /// A service's published version and session keys.
     Service {
         /// Which.
@@ -205,11 +222,20 @@ pub enum NodeInput {
     },
     /// The machine slept, or its network is another one: no link of before leads anywhere.
     Moved {
-        /// Where others reach it now; none if as before.
-        door: Option<Door>,
+        /// Where others reach it now, and in the other family; none if as before.
+        door: Option<(Door, Option<Address>)>,
+    },
+    /// Others reach it there now; all links stand.
+    Door {
+        /// Where.
+        door: Door,
+        /// And where in the other family.
+        also: Option<Address>,
     },
     /// Whether the router has no room for more tunnels of others (processor, memory).
     Loaded(bool),
+    /// In a network of friends: these are they from now on; links with others end.
+    Friends(Vec<Arc<RouterDescriptor>>),
     /// Whether it carries tunnels of others from now on. Those that stand go on.
     Transit(bool),
     /// Leave the network in order.
@@ -225,6 +251,8 @@ pub enum NodeOutput {
         link: LinkNo,
         /// Whom.
         contact: Contact,
+        /// Where that router is in the other family.
+        also: Option<Address>,
     },
     /// For a link.
     Link {
@@ -298,8 +326,11 @@ pub struct Node {
     fields: DescriptorFields,
     descriptor: Arc<RouterDescriptor>,
     keys_made: Wall,
+    also: Option<Address>,
     hops: u8,
     started: Time,
+    membership: Membership,
+    friends: Friends,
     links: Links,
     reach: Reach,
     dial_backs: DialBacks,
@@ -343,18 +374,19 @@ impl Node {
             link_key: settings.link_key,
             tunnel_dh: keys.dh_public(),
             tunnel_kem: Box::new(*keys.kem_public()),
-            addresses: settings.door.address().into_iter().collect(),
+            addresses: addresses(settings.door.address(), settings.also),
             capabilities: if settings.transit { 0 } else { NO_TRANSIT },
             bandwidth_kbps: settings.bandwidth_kbps,
             family: None,
             admission: settings.admission,
+            vouches: settings.membership.chain.clone(),
             published: now.wall,
             expiry: now.wall.plus(DESCRIPTOR_MINUTES),
         };
-        let descriptor = Arc::new(
-            RouterDescriptor::sign(fields.clone(), &settings.identity)
-                .expect("an address and a day's lifetime are within bounds"),
-        );
+        let descriptor =
+            Arc::new(RouterDescriptor::sign(fields.clone(), &settings.identity).expect(
+                "an address, a chain that was checked and a day's lifetime are within bounds",
+            ));
         let config = RingConfig {
             network: settings.network.clone(),
             own: Arc::clone(&descriptor),
@@ -387,11 +419,14 @@ impl Node {
             transfers: Transfers::default(),
             reach: Reach::new(now.time, settings.door, settings.network.local, rng.fork()),
             dial_backs: DialBacks::new(now.time),
+            membership: settings.membership,
+            friends: Friends::default(),
             network: settings.network,
             identity: settings.identity,
             fields,
             descriptor,
             keys_made: now.wall,
+            also: settings.also,
             queries: BTreeMap::new(),
             query: 0,
             ends: 0,
@@ -403,6 +438,7 @@ impl Node {
             saved_peers: settings.peers.clone(),
             out: VecDeque::new(),
         };
+        this.befriend(now, settings.friends);
         this.ring.handle_input(
             now,
             warren_overlay::ring::Input::Start { seeds: settings.peers, cached: Vec::new() },
@@ -413,20 +449,14 @@ impl Node {
         this
     }
 
-    /// Opens or closes this router for tunnels of others, and tells everybody.
-    fn carry(&mut self, now: Now, transit: bool) {
-        let capabilities = if transit { 0 } else { NO_TRANSIT };
-        if self.fields.capabilities != capabilities {
-            self.fields.capabilities = capabilities;
-            self.transit.handle_input(now, TransitInput::Closed(!transit));
-            self.unsaid = self.fields.published == now.wall;
-            self.describe(now);
-        }
-    }
-
     /// The network's id.
     pub const fn network(&self) -> NetworkId {
         self.network_id
+    }
+
+    /// All that the network's members agreed on.
+    pub const fn network_settings(&self) -> &Network {
+        &self.network
     }
 
     /// This router as it describes itself now.
@@ -454,6 +484,11 @@ impl Node {
         self.links.accept(now.time, source.into())
     }
 
+    /// Which of a router's addresses a dial reached.
+    pub fn dialled_at(&mut self, link: LinkNo, at: SocketAddr) {
+        self.links.dialled_at(link, at.into());
+    }
+
     /// A number for a new end.
     pub fn new_end(&mut self) -> EndNo {
         self.ends += 1;
@@ -475,6 +510,7 @@ impl Node {
             self.save();
         }
         self.reach_timeout(now);
+        self.dial_friends(now);
         self.ring.handle_timeout(now);
         self.holder.handle_timeout(now);
         self.transit.handle_timeout(now);
@@ -506,37 +542,10 @@ impl Node {
             self.transfers.poll_timeout(),
             self.links.poll_timeout(),
             self.reach.poll_timeout(),
+            self.friends.poll_timeout(),
         ];
         let own = [self.renew_at, self.awake_at, self.save_at];
         children.into_iter().flatten().chain(own).min()
-    }
-
-    fn renew(&mut self, now: Now) {
-        let rotate = now.wall.minutes() >= self.keys_made.plus(TUNNEL_KEYS_MINUTES).minutes();
-        if rotate {
-            self.transit.rotate_keys();
-            self.keys_made = now.wall;
-        }
-        let stale = self.fields.published.plus(DESCRIPTOR_MINUTES / 2) <= now.wall;
-        let unsaid = self.unsaid && self.fields.published < now.wall;
-        if rotate || stale || unsaid {
-            self.unsaid = false;
-            self.describe(now);
-        }
-    }
-
-    /// Signs a new descriptor and tells the ring, which tells the neighbours.
-    fn describe(&mut self, now: Now) {
-        let keys = self.transit.keys();
-        self.fields.tunnel_dh = keys.dh_public();
-        *self.fields.tunnel_kem = *keys.kem_public();
-        self.fields.published = now.wall;
-        self.fields.expiry = now.wall.plus(DESCRIPTOR_MINUTES);
-        if let Ok(descriptor) = RouterDescriptor::sign(self.fields.clone(), &self.identity) {
-            self.descriptor = Arc::new(descriptor);
-            let own = Arc::clone(&self.descriptor);
-            self.ring.handle_input(now, warren_overlay::ring::Input::OwnDescriptor(own));
-        }
     }
 
     fn save_soon(&mut self, now: Now) {
@@ -587,13 +596,5 @@ impl Node {
     /// every two minutes.
     pub fn reachable(&self, end: EndNo) -> Option<Time> {
         self.services.reachable(end)
-    }
-
-    /// A line for the next router: this network, this router and a few neighbours.
-    pub fn invite(&self) -> crate::invite::Invite {
-        let own = Some(&self.descriptor).filter(|own| own.address().is_some());
-        let routers =
-            own.into_iter().chain(self.ring.neighbours()).take(crate::invite::ROUTERS_MAX);
-        crate::invite::Invite { network: self.network.clone(), routers: routers.cloned().collect() }
     }
 }

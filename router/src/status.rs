@@ -85,6 +85,9 @@ pub struct Status {
     pub reach: String,
     /// The same in words, with what it rests on.
     pub reach_words: String,
+    /// What the line's router says of forwarding a port; empty where it is not asked.
+    #[serde(default)]
+    pub mapping: String,
     /// Places (in a local network: routers) that dialled it of late.
     pub reach_came: u32,
     /// Places that tried and could not.

@@ -25,7 +25,7 @@ use warren_overlay::{
     link::PadCount,
     ring::{
         VIEW_MAX,
-        admission::{Network, NetworkName, ProofWork},
+        admission::{Mode, Network, NetworkName, ProofWork},
     },
     rng::Rng,
     service::Name,
@@ -35,7 +35,7 @@ use warren_overlay::{
 };
 use warren_router::{
     host::{Host, HostOutput},
-    node::{Door, JobNo, NodeInput, NodeSettings, Saved},
+    node::{Door, JobNo, Membership, NodeInput, NodeSettings, Saved},
 };
 
 use crate::{
@@ -200,6 +200,7 @@ impl World {
     pub fn new(setup: Setup) -> Self {
         let network = Network {
             name: NetworkName::Named("simulated".into()),
+            mode: Mode::Proof,
             difficulty: Difficulty::NONE,
             suite: suite::number(),
             local: true,
@@ -289,6 +290,9 @@ impl World {
             link_key: link_secret.public(),
             door,
             admission,
+            also: None,
+            membership: Membership::default(),
+            friends: Vec::new(),
             hops: self.setup.hops,
             degree: self.setup.degree,
             known_max: self.setup.known_max,
@@ -334,7 +338,7 @@ impl World {
     pub fn move_router(&mut self, no: HostNo) {
         let address = elsewhere(no);
         self.net.move_to(no, address);
-        let moved = NodeInput::Moved { door: Some(Door::At(address.into())) };
+        let moved = NodeInput::Moved { door: Some((Door::At(address.into()), None)) };
         self.net.with(no, |host, now| host.node(now, moved));
     }
 
@@ -400,6 +404,8 @@ impl World {
         match saved {
             Saved::Guards(guards) => disk.guards = guards,
             Saved::Peers(peers) => disk.peers = peers,
+            // No simulated network is one of friends.
+            Saved::Friend(_) => {}
             Saved::Service { end, state } => self.apps.save(no, end, &state),
         }
     }

@@ -21,6 +21,7 @@
     reason = "test code: it fails by panicking, reports by printing, and measures real time"
 )]
 
+mod admission;
 mod bench;
 mod browse;
 mod by_hand;
@@ -72,6 +73,7 @@ fn main() {
         own_page::group(),
         hostile::group(),
         by_hand::group(),
+        admission::group(),
         private::group(),
         reach::group(),
         sleep::group(),

@@ -16,12 +16,14 @@ use harness::{
     client::Via,
     group,
     origin::Origin,
-    runner::{Group, wait_for},
+    runner::{Group, skip, wait_for},
+    scratch::Scratch,
     testnet::{Router, Testnet},
 };
 
 pub(crate) fn group() -> Group {
     group!("reach", shares: false,
+        routers_link_in_whichever_family_answers,
         a_router_that_does_not_listen_reads_and_publishes_and_carries_nothing,
         a_router_whose_address_nobody_can_dial_finds_out_and_says_so_and_one_behind_a_forwarded_port_too,
     )
@@ -33,6 +35,44 @@ fn start(dir: &Path, line: &str, k: u8, announce: &str) -> Router {
     fs::write(dir.join("warren.toml"), format!("[link]\nannounce = \"{announce}\"\n")).unwrap();
     let listen = format!("127.{k}.0.1:0");
     Router::start(dir, &["--link", &listen, "--proxy", "127.0.0.1:0", "--api", "127.0.0.1:0"])
+}
+
+/// Whether it has so many neighbours.
+fn linked(router: &Router, count: u64) {
+    wait_for(Duration::from_secs(30), &format!("{count} neighbours"), || {
+        (router.status()?["neighbours"].as_u64()? == count).then_some(())
+    });
+}
+
+fn routers_link_in_whichever_family_answers() {
+    if TcpListener::bind("[::1]:0").is_err() {
+        skip("this machine has no IPv6");
+    }
+    let scratch = Scratch::new("families");
+    let dir = |name: &str| scratch.join(name);
+    let text = |name: &str| dir(name).display().to_string();
+    run(["init", "--local", "--difficulty", "0", "--dir", &text("both")]).success();
+    // It says that it is at ::1 too, and first; nobody listens there.
+    let port = TcpListener::bind("127.90.0.1:0").unwrap().local_addr().unwrap().port();
+    let said = format!("[::1]:{port}, 127.90.0.1:{port}");
+    fs::write(dir("both").join("warren.toml"), format!("[link]\nannounce = \"{said}\"\n")).unwrap();
+    let start_at = |name: &str, link: &str| {
+        Router::start(
+            &dir(name),
+            &["--link", link, "--proxy", "127.0.0.1:0", "--api", "127.0.0.1:0"],
+        )
+    };
+    let both = start_at("both", &format!("127.90.0.1:{port}"));
+    // One that is at IPv6 alone.
+    run(["join", &both.invite(), "--dir", &text("six")]).success();
+    let six = start_at("six", "[::1]:0");
+    linked(&six, 1);
+    // And one whom that one invites: it dials ::1.
+    run(["join", &six.invite(), "--dir", &text("third")]).success();
+    let third = start_at("third", "127.91.0.1:0");
+    for router in [&both, &six, &third] {
+        linked(router, 2);
+    }
 }
 
 fn a_router_that_does_not_listen_reads_and_publishes_and_carries_nothing() {

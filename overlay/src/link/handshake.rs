@@ -48,7 +48,7 @@ const CLOSE_SPREAD_MICROS: u64 = 20_000_000;
 const MINUTES_OFF_MAX: u32 = 10;
 /// Most bytes of random padding in one message.
 const PADDING_MAX: usize = 511;
-/// Longest message on the wire, the second: 3,195 bytes.
+/// Longest message on the wire, the second: 3,988 bytes.
 const WIRE_MAX: usize =
     HEAD_LEN + LINK_MESSAGE2_OVERHEAD + PAYLOAD2_MIN + RouterDescriptor::LEN_MAX + PADDING_MAX;
 const PAYLOAD1_MIN: usize = 4;

@@ -1,8 +1,9 @@
-//! What a place on the ring costs, and what a network's members must agree on (PROTOCOL P1, P2).
+//! What a place on the ring costs (PROTOCOL P2).
 //!
-//! Lives here: a network's settings and their hash, the making of an admission proof, and the lazy
-//! checking of others' proofs. Does not live here: the puzzle itself (`crypto/puzzle.rs`), how the
-//! location follows from a proof (`RouterDescriptor::location`).
+//! Lives here: the making of an admission proof, and the lazy checking of others' proofs. Does not
+//! live here: a network's settings (`network.rs`), the puzzle itself (`crypto/puzzle.rs`), how the
+//! location follows from a proof (`RouterDescriptor::location`), who may be a member at all
+//! (`members.rs`).
 //!
 //! What it gives: a location follows from identity and paid-for work, and nobody moves. What it does
 //! not give: who makes about N/3 proofs sits among the 3 routers closest to a key of his choice.
@@ -15,132 +16,15 @@ use std::{
     time::Duration,
 };
 
+pub use super::network::{
+    DIFFICULTY_MAX, Mode, NETWORK_NAME_MAX, Network, NetworkName, SUITE_HYBRID, WEEKLY_MAX,
+};
 use crate::{
-    crypto::{
-        kdf,
-        puzzle::{self, Difficulty, Params, Search},
-    },
+    crypto::puzzle::{self, Difficulty, Search},
     id::{NetworkId, RouterId},
     time::Time,
-    wire::{Address, Admission, Reader, RouterDescriptor, WireError, Writer},
+    wire::{Address, Admission, RouterDescriptor},
 };
-
-/// Longest network name in bytes.
-pub const NETWORK_NAME_MAX: usize = 64;
-pub use crate::crypto::suite::HYBRID as SUITE_HYBRID;
-/// Hardest network there is, in bits: about 4 hours of work. A bound, so that an invite cannot ask
-/// for years.
-pub const DIFFICULTY_MAX: u8 = 20;
-/// What the puzzle costs where work is not the point: the least Argon2id takes.
-const FREE: Params = Params { memory_kib: 8, passes: 1 };
-
-/// What a network is called.
-#[derive(Clone, PartialEq, Eq)]
-pub enum NetworkName {
-    /// A name that people agreed on: 1 to 64 bytes of printable ASCII.
-    Named(String),
-    /// A private network: 16 random bytes.
-    Random([u8; 16]),
-}
-
-/// All that the members of a network must agree on. Prints as `_`.
-///
-/// | bytes | field |
-/// |-------|-------|
-/// | 1     | name kind: 0 named, 1 random |
-/// | 1     | name length n: 1 to 64; 16 when random |
-/// | n     | name |
-/// | 1     | admission mode: 0 `proof`, the only one there is |
-/// | 1     | difficulty: leading zero bits of a proof's output, 0 to 20 |
-/// | 2     | suite |
-/// | 1     | 1 when local: routers live on one machine or one lab's addresses, else 0 |
-#[derive(Clone, PartialEq, Eq)]
-pub struct Network {
-    /// What it is called.
-    pub name: NetworkName,
-    /// How hard a proof is; up to [`DIFFICULTY_MAX`]. Zero, for demonstrations and tests: any output
-    /// is good, and one costs microseconds.
-    pub difficulty: Difficulty,
-    /// Which ciphers; [`SUITE_HYBRID`] outside of simulators.
-    pub suite: u16,
-    /// Whether its routers may live on loopback and private addresses (PROTOCOL P3).
-    pub local: bool,
-}
-
-impl Network {
-    /// The hash that stands for all of it: in every prologue, key derivation and signature.
-    pub fn id(&self) -> NetworkId {
-        NetworkId(kdf::hash("warren network 1", &[&self.encode()]))
-    }
-
-    /// Its bytes: what an invite carries.
-    pub fn encode(&self) -> Vec<u8> {
-        let mut w = Writer::default();
-        let (kind, name) = match &self.name {
-            NetworkName::Named(name) => (0, name.as_bytes()),
-            NetworkName::Random(id) => (1, &id[..]),
-        };
-        w.u8(kind).u8(u8::try_from(name.len()).unwrap_or(u8::MAX)).bytes(name);
-        w.u8(0).u8(self.difficulty.0).u16(self.suite).u8(u8::from(self.local));
-        w.into_bytes()
-    }
-
-    /// Reads the bytes of `encode`.
-    ///
-    /// # Errors
-    /// On any other spelling, a name that cannot be printed, and a difficulty nobody could pay.
-    pub fn decode(r: &mut Reader<'_>) -> Result<Self, WireError> {
-        let kind = r.u8("network name kind")?;
-        let len = usize::from(r.u8("network name length")?);
-        let name = match kind {
-            0 if (1..=NETWORK_NAME_MAX).contains(&len) => {
-                let name = r.slice(len, "network name")?;
-                if !name.iter().all(u8::is_ascii_graphic) {
-                    return Err(WireError::Bad("network name"));
-                }
-                let name = name.iter().map(|byte| char::from(*byte)).collect();
-                NetworkName::Named(name)
-            }
-            1 if len == 16 => NetworkName::Random(r.array("network name")?),
-            _ => return Err(WireError::Bad("network name")),
-        };
-        if r.u8("network admission mode")? != 0 {
-            return Err(WireError::Bad("network admission mode"));
-        }
-        let difficulty = Difficulty(r.u8("network difficulty")?);
-        if difficulty.0 > DIFFICULTY_MAX {
-            return Err(WireError::Bad("network difficulty"));
-        }
-        let suite = r.u16("network suite")?;
-        let local = match r.u8("network local flag")? {
-            0 => false,
-            1 => true,
-            _ => return Err(WireError::Bad("network local flag")),
-        };
-        Ok(Self { name, difficulty, suite, local })
-    }
-
-    /// What one evaluation of the puzzle costs here: about 13 ms, or next to nothing in networks of
-    /// difficulty 0 and under a simulator's stand-in suite.
-    pub fn cost(&self) -> Params {
-        let free = self.difficulty == Difficulty::NONE || self.suite != SUITE_HYBRID;
-        if free { FREE } else { Params::STANDARD }
-    }
-}
-
-/// Mute: a private network's name is its secret.
-impl fmt::Debug for Network {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Network(_)")
-    }
-}
-
-/// Mute, see [`Network`].
-impl fmt::Debug for NetworkName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("_")
-    }
-}
 
 /// Making one's own proof: one try a step, so that the owner can show progress and stop.
 ///
@@ -368,79 +252,11 @@ const _: () = assert!(CHECK_SPACING.as_millis() >= 20 * CHECK_COST.as_millis());
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
     use crate::{
         crypto::sign::IdentityKey,
         ring::testing::{self, network, signed},
     };
-
-    fn any_network() -> impl Strategy<Value = Network> {
-        let name = prop_oneof![
-            "[!-~]{1,64}".prop_map(NetworkName::Named),
-            any::<[u8; 16]>().prop_map(NetworkName::Random),
-        ];
-        (name, (0..=DIFFICULTY_MAX).prop_map(Difficulty), any::<u16>(), any::<bool>())
-            .prop_map(|(name, difficulty, suite, local)| Network { name, difficulty, suite, local })
-    }
-
-    fn decoded(bytes: &[u8]) -> Result<Network, WireError> {
-        let mut r = Reader::new(bytes);
-        let network = Network::decode(&mut r)?;
-        r.finish().map(|()| network)
-    }
-
-    proptest! {
-        #[test]
-        fn decode_undoes_encode(network in any_network()) {
-            prop_assert_eq!(decoded(&network.encode()), Ok(network));
-        }
-
-        #[test]
-        fn no_two_byte_strings_mean_the_same_network(
-            network in any_network(), at: prop::sample::Index, head: bool, with: u8,
-        ) {
-            let mut bytes = network.encode();
-            let at = at.index(if head { 2 } else { bytes.len() });
-            bytes[at] = with;
-            if let Ok(other) = decoded(&bytes) {
-                prop_assert_eq!(other.encode(), bytes);
-            }
-        }
-
-        #[test]
-        fn truncated_settings_are_refused(network in any_network(), at: prop::sample::Index) {
-            let bytes = network.encode();
-            prop_assert!(decoded(&bytes[..at.index(bytes.len())]).is_err());
-        }
-
-        #[test]
-        fn every_setting_enters_the_network_id(a in any_network(), b in any_network()) {
-            prop_assert_eq!(a == b, a.id() == b.id());
-        }
-    }
-
-    #[test]
-    fn each_single_setting_changes_the_network_id() {
-        let base = network(7);
-        let id = base.id();
-        for other in [
-            Network { name: NetworkName::Named("other".into()), ..base.clone() },
-            Network { difficulty: Difficulty(8), ..base.clone() },
-            Network { suite: 3, ..base.clone() },
-            Network { local: false, ..base },
-        ] {
-            assert_ne!(other.id(), id);
-        }
-    }
-
-    #[test]
-    fn a_named_network_has_the_documented_bytes() {
-        let name = NetworkName::Named("ab".into());
-        let network = Network { name, difficulty: Difficulty(7), suite: SUITE_HYBRID, local: true };
-        assert_eq!(network.encode(), [0, 2, b'a', b'b', 0, 7, 0, 1, 1]);
-    }
 
     fn checks(difficulty: u8) -> ProofChecks {
         ProofChecks::new(&network(difficulty), 8_192)

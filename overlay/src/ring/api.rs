@@ -3,7 +3,7 @@
 //! Lives here: the machine's inputs, outputs and answers, and its border with the store. Does not live
 //! here: what it makes of them (`machine.rs`).
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
     admission::Network,
@@ -131,6 +131,8 @@ pub enum Input {
         /// What the store says.
         held: Held,
     },
+    /// In a network of friends: these are they, from now on. Links with all others close.
+    Friends(BTreeSet<RouterId>),
     /// Leave: hand over, say goodbye.
     Leave,
     /// The holder has handed over what it holds.

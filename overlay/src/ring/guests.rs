@@ -57,6 +57,7 @@ impl Ring {
             self.neighbours.by_id(&it.id()).is_none()
                 && !self.view.has_failed(now.time, &it.id())
                 && self.neighbours.prefix_has_room(it.prefix())
+                && self.members.may_dial(&it.id())
         };
         let fit: Vec<_> = self.view.iter().filter(fits).collect();
         let at = self.rng.below((fit.len() as u64).max(1));

@@ -244,7 +244,9 @@ impl Ring {
             self.view.withdraw(descriptor);
             return false;
         }
-        if self.proofs.known(descriptor) == Some(false) {
+        if self.proofs.known(descriptor) == Some(false)
+            || !self.members.is_member(now.wall, descriptor)
+        {
             return false;
         }
         let neighbours = &self.neighbours;
@@ -351,7 +353,8 @@ impl Ring {
     fn tend_near(&mut self, now: Now) -> bool {
         let view = &self.view;
         let admit = |it: &RouterDescriptor| {
-            self.neighbours.by_id(&it.id()).is_some() || !view.has_failed(now.time, &it.id())
+            self.neighbours.by_id(&it.id()).is_some()
+                || !view.has_failed(now.time, &it.id()) && self.members.may_dial(&it.id())
         };
         let wanted: Vec<Arc<RouterDescriptor>> = view
             .nearest(NEAR, admit)
@@ -364,13 +367,13 @@ impl Ring {
         !wanted.is_empty()
     }
 
-    /// In a network no larger than the degree everybody is everybody's neighbour. `None` in a larger
-    /// one; else whether somebody is missing.
+    /// In a network no larger than the degree everybody is everybody's neighbour, and so are friends.
+    /// `None` in a larger one of another kind; else whether somebody is missing.
     fn tend_mesh(&mut self, now: Now) -> Option<bool> {
         let degree = self.neighbours.degree();
         let small =
             self.view.len() <= degree && self.neighbours.size_estimate() <= 2 * degree as u64;
-        if !small {
+        if !small && self.members.is_open() {
             return None;
         }
         let missing: Vec<_> = self
@@ -378,6 +381,7 @@ impl Ring {
             .iter()
             .filter(|it| self.neighbours.by_id(&it.id()).is_none())
             .filter(|it| !self.view.has_failed(now.time, &it.id()))
+            .filter(|it| self.members.may_dial(&it.id()))
             .cloned()
             .collect();
         if let Stage::Joined { since } = self.keep.stage
@@ -440,6 +444,7 @@ impl Ring {
             .filter(|it| self.view.get(&it.id()).is_some())
             .filter(|it| !self.view.has_failed(now.time, &it.id()))
             .filter(|it| self.neighbours.prefix_has_room(it.prefix()))
+            .filter(|it| self.members.may_dial(&it.id()))
             .min_by_key(|it| it.location().distance(target));
         let fit = fit.cloned();
         if let Some(peer) = fit.or_else(|| self.any_known(now)) {

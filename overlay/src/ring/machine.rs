@@ -23,6 +23,7 @@ use super::{
     api::{Input, Output, Request, RingConfig, Status, StoreOp},
     guests,
     keep::{Housekeeping, Purpose},
+    members::Members,
     neighbours::{Neighbour, Neighbours, Origin},
     request::{BLOCK_JOBS_MAX, RequestOutput, Requests},
     view::View,
@@ -99,6 +100,7 @@ pub struct Ring {
     pub(super) links: BTreeMap<LinkNo, LinkState>,
     pub(super) neighbours: Neighbours,
     pub(super) view: View,
+    pub(super) members: Members,
     pub(super) proofs: ProofChecks,
     pub(super) requests: Requests,
     pub(super) keep: Housekeeping,
@@ -121,6 +123,7 @@ impl Ring {
             links: BTreeMap::new(),
             neighbours: Neighbours::new(location, guests::degree(degree, guest), network.local),
             view: View::new(&own, known_max),
+            members: Members::new(&network),
             proofs: ProofChecks::new(&network, per_known * known_max),
             requests: Requests::new(Arc::clone(&own), guest),
             own,
@@ -157,6 +160,7 @@ impl Ring {
             Input::Held { ticket, held } => {
                 self.requests.held(now.time, &mut self.neighbours, ticket, held);
             }
+            Input::Friends(friends) => self.befriended(friends),
             Input::Leave => self.leave(now),
             Input::HandedOver => self.handed_over(),
         }
@@ -303,7 +307,8 @@ impl Ring {
     fn link_up(&mut self, now: Now, link: LinkNo, peer: Arc<RouterDescriptor>, remote: Address) {
         let source = Source::of(remote);
         let known_bad = self.proofs.known(&peer) == Some(false);
-        if self.proofs.is_blocked(now.time, source) || known_bad || self.links.len() >= LINKS_MAX {
+        let barred = known_bad || !self.members.admits(now.wall, &peer);
+        if self.proofs.is_blocked(now.time, source) || barred || self.links.len() >= LINKS_MAX {
             self.outputs.push_back(Output::CloseLink { link });
             return;
         }
@@ -483,7 +488,7 @@ impl Ring {
         tracing::debug!(neighbours = self.neighbours.len(), "ring neighbours changed");
     }
 
-    /// The proof was bad: the router is none.
+    /// The proof was bad, or it is no member any more: the router is none.
     fn cast_out(&mut self, now: Now, id: &RouterId) {
         self.view.fail(now.time, id);
         self.part(id);
@@ -498,6 +503,9 @@ impl Ring {
         let fresher = descriptor.fields().published > state.peer.fields().published;
         if state.peer.id() != descriptor.id() || !fresher {
             return;
+        }
+        if !self.members.is_member(now.wall, descriptor) {
+            return self.cast_out(now, &descriptor.id());
         }
         state.peer = Arc::clone(descriptor);
         let source = state.source;

@@ -1,6 +1,6 @@
 //! The ring: who is near whom, and how a request reaches the routers nearest to a key.
 //!
-//! Lives here: admission and a network's settings, neighbours, join and leave, the bounded view of
+//! Lives here: admission, members and a network's settings, neighbours, join and leave, the bounded view of
 //! other routers, the request engine. Does not live here: what holders keep (crate datastore), links
 //! (`link/`), path selection (`tunnel/`). Bytes and machines in words: docs/spec/ring.md.
 //!
@@ -18,7 +18,9 @@ mod holders;
 mod job;
 mod keep;
 mod machine;
+pub mod members;
 mod neighbours;
+mod network;
 mod question;
 mod report;
 mod request;

@@ -1,13 +1,15 @@
 //! Telling this router's owner whom tunnels may go through.
 //!
-//! Lives here: who of the known routers is fit to be a hop, and when that is told anew. Does not live
-//! here: the view (`view.rs`), the checks of others' work (`admission.rs`).
+//! Lives here: who of the known routers is fit to be a hop, when that is told anew, and with whom there
+//! may be links. Does not live here: the view (`view.rs`), the checks of others' work
+//! (`admission.rs`) and of their signatures (`members.rs`).
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use super::{admission::Source, machine::Ring};
+use super::{admission::Source, api::Output, machine::Ring};
 use crate::{
-    time::{Now, Time},
+    id::RouterId,
+    time::{Now, Time, Wall},
     wire::RouterDescriptor,
 };
 
@@ -46,6 +48,33 @@ impl Report {
 }
 
 impl Ring {
+    /// Whether there may be a link with the router that describes itself so: the owner asks before it
+    /// lets one be used for anything.
+    pub fn admits(&mut self, wall: Wall, router: &RouterDescriptor) -> bool {
+        self.members.admits(wall, router)
+    }
+
+    /// Whether a link to that router may be opened, for whomever.
+    pub fn may_dial(&self, id: &RouterId) -> bool {
+        self.members.may_dial(id)
+    }
+
+    /// Others are friends from now on.
+    pub(super) fn befriended(&mut self, friends: BTreeSet<RouterId>) {
+        self.members.set_friends(friends);
+        let mut barred = Vec::new();
+        for (link, state) in &self.links {
+            if !self.members.may_dial(&state.peer.id()) {
+                barred.push((*link, state.peer.id()));
+            }
+        }
+        for (link, id) in barred {
+            self.part(&id);
+            self.outputs.push_back(Output::CloseLink { link });
+        }
+        self.keep.dirty = true;
+    }
+
     /// The routers that tunnels may go through: none whose work is known to be bad, and as soon as
     /// [`PROVEN_ENOUGH`] have shown theirs, none that has not. The others' is asked for.
     pub(super) fn hops(&mut self, now: Now) -> Vec<Arc<RouterDescriptor>> {

@@ -2,12 +2,12 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use super::admission::{Network, NetworkName, ProofWork};
+use super::admission::{Mode, Network, NetworkName, ProofWork};
 use crate::{
     crypto::{kdf, puzzle::Difficulty, secret::Secret, sign::IdentityKey},
     id::NetworkId,
     time::Wall,
-    wire::{Address, Admission, DESCRIPTOR_MINUTES_MAX, DescriptorFields, RouterDescriptor},
+    wire::{Address, Admission, DESCRIPTOR_MINUTES_MAX, DescriptorFields, RouterDescriptor, Vouch},
 };
 
 /// The network that wire tests use; no settings hash to it.
@@ -18,7 +18,8 @@ pub(crate) const WALL: Wall = Wall::from_minutes(1_000);
 /// A local network under a suite of its own, so that even difficult proofs are cheap.
 pub(crate) fn network(difficulty: u8) -> Network {
     let name = NetworkName::Named("test".into());
-    Network { name, difficulty: Difficulty(difficulty), suite: 2, local: true }
+    let mode = Mode::Proof;
+    Network { name, mode, difficulty: Difficulty(difficulty), suite: 2, local: true }
 }
 
 pub(crate) fn key(n: u32) -> IdentityKey {
@@ -39,6 +40,7 @@ fn fields(network: NetworkId, n: u32, admission: Admission) -> DescriptorFields 
         bandwidth_kbps: 1_000,
         family: None,
         admission,
+        vouches: Vec::new(),
         published: WALL,
         expiry: WALL.plus(DESCRIPTOR_MINUTES_MAX),
     }
@@ -52,6 +54,16 @@ pub(crate) fn signed(
     admission: Admission,
 ) -> Arc<RouterDescriptor> {
     Arc::new(RouterDescriptor::sign(fields(network.id(), n, admission), key).unwrap())
+}
+
+/// Router number `n`, for which these signed.
+pub(crate) fn vouched(
+    n: u32,
+    router: &RouterDescriptor,
+    vouches: Vec<Vouch>,
+) -> Arc<RouterDescriptor> {
+    let fields = DescriptorFields { vouches, ..router.fields().clone() };
+    Arc::new(RouterDescriptor::sign(fields, &key(n)).unwrap())
 }
 
 /// Router number `n` of [`NETWORK`].

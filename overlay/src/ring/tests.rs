@@ -3,6 +3,7 @@
 mod blocks;
 mod guests;
 mod hostile;
+mod members;
 mod net;
 mod watch;
 

@@ -154,18 +154,19 @@ impl Layers {
     }
 
     /// Applies each layer's rules; to be called with every new view, every minute, and when `shapes`,
-    /// the paths that are wanted, change. Layers that none of them uses are kept to the end of their
+    /// the paths that are wanted, change. `firsts` are those of `view` that this router may have links with. Layers that none of them uses are kept to the end of their
     /// members' time: a service that is away for an hour finds its gateways again.
     pub(super) fn maintain(
         &mut self,
         now: Now,
         rng: &mut Rng,
         view: &[Arc<RouterDescriptor>],
+        firsts: &[Arc<RouterDescriptor>],
         own: RouterId,
         shapes: &[Shape],
     ) {
         let mut taken = BTreeSet::new();
-        self.first.maintain(now, rng, view, own, &taken);
+        self.first.maintain(now, rng, firsts, own, &taken);
         taken.extend(self.first.list().iter().map(|it| it.id));
         self.second.maintain(now, rng, view, own, &taken);
         taken.extend(self.second.list().iter().map(|it| it.id));

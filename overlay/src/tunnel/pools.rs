@@ -19,7 +19,7 @@ mod retry;
 mod stock;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -96,6 +96,8 @@ impl PoolsConfig {
 pub enum PoolsInput {
     /// The routers that paths are made of. Replaces the last view.
     View(Vec<Arc<RouterDescriptor>>),
+    /// The only routers that may be first hops: those with whom there may be links.
+    FirstHops(BTreeSet<RouterId>),
     /// [`PoolsOutput::Connect`] succeeded.
     Connected {
         /// Which.
@@ -337,6 +339,10 @@ pub struct Pools {
     seen: Time,
     layers: Layers,
     view: Vec<Arc<RouterDescriptor>>,
+    /// Those of them that may be first.
+    firsts: Vec<Arc<RouterDescriptor>>,
+    /// Who that is; none for everybody.
+    linked: Option<BTreeSet<RouterId>>,
     wants: BTreeMap<EndNo, Want>,
     tunnels: BTreeMap<Side, Own>,
     attempts: BTreeMap<u64, Attempt>,
@@ -369,6 +375,8 @@ impl Pools {
             seen: Time::ZERO,
             layers,
             view: Vec::new(),
+            firsts: Vec::new(),
+            linked: None,
             wants: BTreeMap::new(),
             tunnels: BTreeMap::new(),
             attempts: BTreeMap::new(),
@@ -424,7 +432,11 @@ impl Pools {
                 view.retain(|router| router.carries() && router.address().is_some());
                 view.truncate(VIEW_MAX);
                 self.view = view;
-                self.maintain(now);
+                self.find_firsts(now);
+            }
+            PoolsInput::FirstHops(linked) => {
+                self.linked = Some(linked);
+                self.find_firsts(now);
             }
             PoolsInput::Connected { ask, link, tunnel } => self.connected(now, ask, (link, tunnel)),
             PoolsInput::Unreachable { ask } => self.unreachable(now.time, ask),

@@ -50,6 +50,7 @@ impl Router {
             bandwidth_kbps: kbps,
             family,
             admission: Admission { nonce: 0, output: rng.bytes() },
+            vouches: Vec::new(),
             published: wall,
             expiry: wall.plus(3 * 24 * 60),
         };

@@ -5,7 +5,10 @@
 
 use std::{fmt, sync::Arc};
 
-use super::{Address, Contact, Reader, WireError, Writer, contact::Prefix};
+use super::{
+    Address, CHAIN_MAX, Contact, Reader, Vouch, WireError, Writer, contact::Prefix, decode_chain,
+    encode_chain,
+};
 use crate::{
     crypto::{
         kdf,
@@ -18,8 +21,10 @@ use crate::{
 
 /// Signature context of router descriptors.
 const CONTEXT: &str = "warren router descriptor 1";
-/// The only format there is.
+/// The format of a router that nobody had to sign for.
 const VERSION: u8 = 1;
+/// The format with a chain of signatures.
+const VERSION_VOUCHED: u8 = 2;
 /// Capability bit: the router carries no tunnels of others, so nobody should choose it for one.
 pub const NO_TRANSIT: u16 = 1;
 /// Addresses that a descriptor names at most.
@@ -63,6 +68,9 @@ pub struct DescriptorFields {
     pub family: Option<[u8; 16]>,
     /// Its work.
     pub admission: Admission,
+    /// In a network by invitation: who signed for it, the founder's signature first; else none. At
+    /// most [`CHAIN_MAX`].
+    pub vouches: Vec<Vouch>,
     /// When it was signed.
     pub published: Wall,
     /// When it stops being true, at most three days later.
@@ -73,7 +81,7 @@ pub struct DescriptorFields {
 ///
 /// | bytes    | field |
 /// |----------|-------|
-/// | 1        | version, 1 |
+/// | 1        | version: 1, or 2 with signatures of members |
 /// | 32       | network id |
 /// | 32       | identity, Ed25519 |
 /// | 32       | link key, X25519 |
@@ -85,6 +93,7 @@ pub struct DescriptorFields {
 /// | 4        | bandwidth offered, kbit/s |
 /// | 16       | family; zero when none is declared |
 /// | 8 + 32   | admission nonce and output |
+/// | 1 + 99 m | version 2 only: number of signatures m, 1 to 8, and they ([`Vouch`]) |
 /// | 4 + 4    | published, expiry: minutes since the Unix epoch |
 /// | 64       | signature over all before it |
 #[derive(Clone, PartialEq, Eq)]
@@ -95,8 +104,8 @@ pub struct RouterDescriptor {
 }
 
 impl RouterDescriptor {
-    /// Longest encoding in bytes: four addresses.
-    pub const LEN_MAX: usize = 1_448 + 4 * Address::LEN;
+    /// Longest encoding in bytes: four addresses, eight signatures.
+    pub const LEN_MAX: usize = 1_448 + 4 * Address::LEN + 1 + CHAIN_MAX * Vouch::LEN;
 
     /// Signs `fields` as the router that owns `key`.
     ///
@@ -115,7 +124,8 @@ impl RouterDescriptor {
     /// On any other spelling than `encode`'s, on a foreign network, and on a bad signature.
     pub fn decode(bytes: &[u8], network: NetworkId) -> Result<Self, WireError> {
         let mut r = Reader::new(bytes);
-        if r.u8("descriptor version")? != VERSION {
+        let version = r.u8("descriptor version")?;
+        if version != VERSION && version != VERSION_VOUCHED {
             return Err(WireError::Bad("descriptor version"));
         }
         if NetworkId(r.array("descriptor network")?) != network {
@@ -142,6 +152,10 @@ impl RouterDescriptor {
             admission: Admission {
                 nonce: r.u64("descriptor nonce")?,
                 output: r.array("descriptor admission")?,
+            },
+            vouches: match version {
+                VERSION_VOUCHED => decode_chain(&mut r)?,
+                _ => Vec::new(),
             },
             published: Wall::from_minutes(r.u32("descriptor published")?),
             expiry: Wall::from_minutes(r.u32("descriptor expiry")?),
@@ -182,7 +196,9 @@ impl RouterDescriptor {
     fn signed_bytes(&self) -> Vec<u8> {
         let f = &self.fields;
         let mut w = Writer::with_capacity(Self::LEN_MAX);
-        w.u8(VERSION).bytes(f.network.as_bytes()).bytes(self.id.as_bytes());
+        w.u8(if f.vouches.is_empty() { VERSION } else { VERSION_VOUCHED })
+            .bytes(f.network.as_bytes())
+            .bytes(self.id.as_bytes());
         w.bytes(&f.link_key).bytes(&f.tunnel_dh).bytes(&f.tunnel_kem[..]);
         w.u8(u8::try_from(f.addresses.len()).unwrap_or(u8::MAX));
         for address in &f.addresses {
@@ -190,6 +206,9 @@ impl RouterDescriptor {
         }
         w.u16(f.capabilities).u32(f.bandwidth_kbps).bytes(&f.family.unwrap_or_default());
         w.u64(f.admission.nonce).bytes(&f.admission.output);
+        if !f.vouches.is_empty() {
+            encode_chain(&f.vouches, &mut w);
+        }
         w.u32(f.published.minutes()).u32(f.expiry.minutes());
         w.into_bytes()
     }
@@ -252,6 +271,9 @@ impl DescriptorFields {
         if self.addresses.len() > ADDRESSES_MAX {
             return Err(WireError::Bad("descriptor addresses"));
         }
+        if self.vouches.len() > CHAIN_MAX {
+            return Err(WireError::Bad("descriptor signatures"));
+        }
         let lifetime = self.expiry.minutes().checked_sub(self.published.minutes());
         if lifetime.is_none_or(|minutes| minutes > DESCRIPTOR_MINUTES_MAX) {
             return Err(WireError::Bad("descriptor expiry"));
@@ -280,6 +302,15 @@ mod tests {
     const NETWORK: NetworkId = NetworkId([9; 32]);
 
     fn descriptor(seed: u8, addresses: usize, family: Option<[u8; 16]>) -> RouterDescriptor {
+        vouched(seed, addresses, family, 0)
+    }
+
+    fn vouched(
+        seed: u8,
+        addresses: usize,
+        family: Option<[u8; 16]>,
+        vouches: u8,
+    ) -> RouterDescriptor {
         let mut rng = Rng::from_seed([seed; 32]);
         let key = IdentityKey::generate(&mut rng);
         let address = |i| std::net::SocketAddr::from(([127, i, 0, 1], 9000)).into();
@@ -293,6 +324,7 @@ mod tests {
             bandwidth_kbps: 8_000,
             family,
             admission: Admission { nonce: 7, output: rng.bytes() },
+            vouches: (0..vouches).map(|n| Vouch::sign(NETWORK, &key, key.id(), 3, n)).collect(),
             published: Wall::from_minutes(1_000),
             expiry: Wall::from_minutes(1_000 + DESCRIPTOR_MINUTES_MAX),
         };
@@ -302,14 +334,14 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(32))]
         #[test]
-        fn decode_undoes_encode(seed: u8, addresses in 0usize..=4, family: bool) {
-            let it = descriptor(seed, addresses, family.then_some([3; 16]));
+        fn decode_undoes_encode(seed: u8, addresses in 0usize..=4, family: bool, by in 0u8..=8) {
+            let it = vouched(seed, addresses, family.then_some([3; 16]), by);
             prop_assert_eq!(RouterDescriptor::decode(&it.encode(), NETWORK), Ok(it));
         }
 
         #[test]
         fn any_changed_byte_is_refused(at: prop::sample::Index, with in 1u8..) {
-            let mut bytes = descriptor(1, 2, None).encode();
+            let mut bytes = vouched(1, 2, None, 2).encode();
             let at = at.index(bytes.len());
             bytes[at] ^= with;
             prop_assert!(RouterDescriptor::decode(&bytes, NETWORK).is_err());
@@ -317,7 +349,7 @@ mod tests {
 
         #[test]
         fn a_truncated_descriptor_is_refused(at: prop::sample::Index) {
-            let bytes = descriptor(1, 1, None).encode();
+            let bytes = vouched(1, 1, None, 1).encode();
             let short = &bytes[..at.index(bytes.len())];
             prop_assert!(RouterDescriptor::decode(short, NETWORK).is_err());
         }
@@ -331,7 +363,8 @@ mod tests {
 
     #[test]
     fn the_longest_descriptor_has_the_documented_length() {
-        assert_eq!(descriptor(1, 4, None).encode().len(), RouterDescriptor::LEN_MAX);
+        assert_eq!(vouched(1, 4, None, 8).encode().len(), RouterDescriptor::LEN_MAX);
+        assert_eq!(descriptor(1, 1, None).encode().len(), 1_467);
     }
 
     #[test]

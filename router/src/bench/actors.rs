@@ -25,7 +25,7 @@ use warren_overlay::{
         ReplayFilter,
     },
     plane::{Lane, TransitHalf},
-    ring::admission::{Network, NetworkName, ProofWork, SUITE_HYBRID},
+    ring::admission::{Mode, Network, NetworkName, ProofWork, SUITE_HYBRID},
     rng::Rng,
     time::{Now, Time, Wall},
     tunnel::build::TunnelKeys,
@@ -52,6 +52,7 @@ pub(super) const fn address(k: u8) -> SocketAddr {
 pub(super) fn network() -> Network {
     Network {
         name: NetworkName::Random(entropy::generator().bytes()),
+        mode: Mode::Proof,
         difficulty: Difficulty::NONE,
         suite: SUITE_HYBRID,
         local: true,
@@ -132,6 +133,7 @@ fn member(
         bandwidth_kbps: 8_000,
         family: None,
         admission,
+        vouches: Vec::new(),
         published: now.wall,
         expiry: now.wall.plus(LIFE_MINUTES),
     };

@@ -146,7 +146,8 @@ async fn measure(settings: &LinkBenchSettings) -> io::Result<Vec<Round>> {
     let network = actors::network();
     let own = actors::identity(clock.now(), &network, listener.local_addr()?.into())
         .ok_or_else(|| io::Error::other("no memory for a router's work"))?;
-    let invite = Invite { network, routers: vec![Arc::clone(&own.descriptor)] }.to_line();
+    let invite =
+        Invite { network, routers: vec![Arc::clone(&own.descriptor)], chain: Vec::new() }.to_line();
     let (program, args) =
         settings.load.split_first().ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
     let sender = Command::new(program)

@@ -11,7 +11,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 use warren_overlay::{
     crypto::puzzle::Difficulty,
-    ring::admission::{Network, NetworkName, SUITE_HYBRID},
+    ring::admission::{Mode, Network, NetworkName, SUITE_HYBRID},
     wire::RouterDescriptor,
 };
 
@@ -216,6 +216,7 @@ fn positions(risen: &[u64]) -> u64 {
 async fn start_routers(count: u8) -> Result<Vec<Handle>, Failure> {
     let network = Network {
         name: NetworkName::Random(entropy::generator().bytes()),
+        mode: Mode::Proof,
         difficulty: Difficulty::NONE,
         suite: SUITE_HYBRID,
         local: true,

@@ -13,9 +13,17 @@ use std::{
 use clap::Args;
 use hyper::Method;
 use serde::Serialize;
+use warren_overlay::ring::admission::Mode;
 
 use super::{Failure, Report, client, print, print_json, qr, say};
-use crate::{driver::control::InviteAnswer, invite::Invite};
+use crate::{
+    driver::{
+        control::{InviteAnswer, InviteRequest},
+        setup,
+    },
+    home::Home,
+    invite::Invite,
+};
 
 /// What every line begins with; anything else names a file.
 const PREFIX: &str = "warren-invite-";
@@ -30,6 +38,9 @@ pub(super) struct InviteArgs {
     /// Write the line to FILE instead, which must not be there yet
     #[arg(long, value_name = "FILE")]
     to: Option<PathBuf>,
+    /// In a network by invitation: the newcomer, as `warren key id` prints it there. The line is for it alone
+    #[arg(long = "for", value_name = "ID")]
+    newcomer: Option<String>,
     /// Show a QR code of it too; to fit, it names one router alone
     #[arg(long, conflicts_with_all = ["json", "to"])]
     qr: bool,
@@ -40,8 +51,21 @@ pub(super) async fn invite(args: InviteArgs) -> Result<(), Failure> {
     struct Json<'a> {
         line: &'a str,
     }
-    let answer: InviteAnswer =
-        client::call(&args.report.place.dir()?, Method::GET, "/v1/invite", None).await?;
+    let dir = args.report.place.dir()?;
+    let mode = setup::load_network(&Home::look(&dir))?.map(|network| network.mode);
+    let request = match (mode, args.newcomer) {
+        (_, Some(newcomer)) => Some(serde_json::to_string(&InviteRequest { newcomer })?),
+        (Some(Mode::Invite { .. }), None) => {
+            return Err(Failure::Refused(
+                "this network admits by invitation: ask the newcomer for what `warren key id` prints, \
+                 and name it with --for"
+                    .into(),
+            ));
+        }
+        (_, None) => None,
+    };
+    let method = if request.is_some() { Method::POST } else { Method::GET };
+    let answer: InviteAnswer = client::call(&dir, method, "/v1/invite", request).await?;
     let line = answer.line;
     if line.parse::<Invite>().is_err() {
         return Err(Failure::Refused(

@@ -14,19 +14,21 @@ use std::{
 use clap::{Args, Subcommand};
 use zeroize::Zeroizing;
 
-use super::{Failure, Place, say};
+use super::{Failure, Place, print, say};
 use crate::{
     backup::{self, BackupError, Cost, Entry},
+    driver::setup,
     entropy,
-    home::Home,
+    home::{Home, HomeError},
 };
 
 /// What makes a router the one it is, besides its services. Its peers, so that it needs no new
 /// invite; its guards, so that a move does not expose it to new ones.
-const OWN_FILES: [&str; 5] = ["network", "router.key", "admission", "guards", "peers"];
+const OWN_FILES: [&str; 7] =
+    ["network", "router.key", "admission", "membership", "invited", "guards", "peers"];
 /// Folders of files that nobody could make again: services, stored sites, what files are keyed from,
-/// what private services share with this router.
-const FOLDERS: [&str; 4] = ["services", "sites", "contexts", "access"];
+/// what private services share with this router, friends.
+const FOLDERS: [&str; 5] = ["services", "sites", "contexts", "access", "friends"];
 /// Those that may move to a router that stays who it is. Its contexts, and what it is admitted to, are
 /// its own.
 const MOVABLE: [&str; 2] = ["services", "sites"];
@@ -48,6 +50,8 @@ enum Verb {
     Backup(Backup),
     /// Bring back what a backup holds; nothing that exists is replaced
     Restore(Restore),
+    /// Print this router's identity: what a member needs to invite it
+    Id(Place),
 }
 
 #[derive(Args, Debug)]
@@ -84,7 +88,20 @@ pub(super) fn key(args: &Key) -> Result<(), Failure> {
     match &args.verb {
         Verb::Backup(args) => back_up(args),
         Verb::Restore(args) => restore(args),
+        Verb::Id(place) => id(place),
     }
+}
+
+/// The identity is public: every member of its network learns it.
+fn id(place: &Place) -> Result<(), Failure> {
+    let dir = place.dir()?;
+    let id = match Home::open(&dir) {
+        Ok(home) => setup::identity(&home)?,
+        // It runs: then it has its key.
+        Err(HomeError::Locked(_)) => setup::identity(&Home::look(&dir))?,
+        Err(error) => return Err(error.into()),
+    };
+    print(format_args!("{id}"))
 }
 
 fn back_up(args: &Backup) -> Result<(), Failure> {

@@ -7,12 +7,12 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use hyper::Method;
 use tokio::signal::unix::{SignalKind, signal};
 use warren_overlay::{
     crypto::puzzle::Difficulty,
-    ring::admission::{Network, NetworkName, SUITE_HYBRID},
+    ring::admission::{Mode, Network, NetworkName, SUITE_HYBRID},
     time::Wall,
 };
 
@@ -21,14 +21,19 @@ use super::{
 };
 use crate::{
     config::ConfigFile,
-    driver::{self, Handle, Setup, open_files, setup},
+    driver::{self, Handle, Setup, StartError, open_files, setup},
     entropy,
     home::Home,
+    invite::Invite,
     status::Status,
 };
 
 /// How long leaving may take. The router itself takes at most three seconds.
 const DRAIN_LIMIT: Duration = Duration::from_secs(10);
+/// Newcomers a member and week, where nobody says otherwise.
+const WEEKLY: u8 = 8;
+/// What a place costs where people say who may come in: 16 tries, a fifth of a second.
+const DIFFICULTY_KNOWN: Difficulty = Difficulty(4);
 /// How often `status --watch` says how it is.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
 /// How often a change of the router's state is looked for.
@@ -58,17 +63,51 @@ struct NetworkFlags {
     /// The new network lives on this machine or lab: loopback and private addresses are good
     #[arg(long, conflicts_with = "join")]
     local: bool,
+    /// Who is let into the new network: whoever does the work, whom a member invites, or friends alone
+    #[arg(long, value_name = "MODE", conflicts_with = "join")]
+    admission: Option<Admission>,
+    /// Newcomers that one member may invite in a week, 1 to 64 [default: 8]
+    #[arg(long, value_name = "N", conflicts_with = "join")]
+    weekly: Option<u8>,
+}
+
+/// What it takes to be let in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Admission {
+    /// Some seconds of computing
+    #[default]
+    Proof,
+    /// A member's signature
+    Invite,
+    /// That both operators name each other
+    Friends,
 }
 
 impl NetworkFlags {
-    fn make(&self) -> Result<Network, Failure> {
+    fn make(&self, home: &Home) -> Result<Network, Failure> {
+        let admission = self.admission.unwrap_or_default();
+        if self.weekly.is_some() && admission != Admission::Invite {
+            return Err(Failure::Other("--weekly goes with --admission invite".into()));
+        }
+        let mode = match admission {
+            Admission::Proof => Mode::Proof,
+            Admission::Invite => {
+                let weekly = self.weekly.unwrap_or(WEEKLY);
+                Mode::Invite { founder: setup::identity(home)?, weekly }
+            }
+            Admission::Friends => Mode::Friends,
+        };
+        // Where somebody says who may come in, the work only spreads routers over the ring.
+        let difficulty =
+            if admission == Admission::Proof { Difficulty::PUBLIC } else { DIFFICULTY_KNOWN };
         let name = match &self.name {
             Some(name) => NetworkName::Named(name.clone()),
             None => NetworkName::Random(entropy::generator().bytes()),
         };
         let network = Network {
             name,
-            difficulty: self.difficulty.map_or(Difficulty::PUBLIC, Difficulty),
+            mode,
+            difficulty: self.difficulty.map_or(difficulty, Difficulty),
             suite: SUITE_HYBRID,
             local: self.local,
         };
@@ -77,7 +116,7 @@ impl NetworkFlags {
         Network::decode(&mut warren_overlay::wire::Reader::new(&bytes)).map_err(|_| {
             Failure::Other(
                 "--name takes 1 to 64 letters, digits or signs without spaces, --difficulty at \
-                 most 20"
+                 most 20, --weekly 1 to 64"
                     .into(),
             )
         })
@@ -148,11 +187,19 @@ pub(super) fn init(args: Init) -> Result<(), Failure> {
         )));
     }
     match args.join {
-        Some(line) => setup::save_invite(&home, &invite::read(&line)?)?,
-        None => setup::save_network(&home, &args.network.make()?)?,
+        Some(line) => take(&home, &invite::read(&line)?)?,
+        None => setup::save_network(&home, &args.network.make(&home)?)?,
     }
     say(format_args!("ready: `warren run --dir {}` starts the router", home.dir().display()));
     Ok(())
+}
+
+/// Becomes a member; who was not invited is refused.
+fn take(home: &Home, invite: &Invite) -> Result<(), Failure> {
+    match setup::save_invite(home, invite, wall()) {
+        Err(StartError::Setup(words)) => Err(Failure::Refused(words)),
+        done => Ok(done?),
+    }
 }
 
 pub(super) fn join(args: &Join) -> Result<(), Failure> {
@@ -164,7 +211,7 @@ pub(super) fn join(args: &Join) -> Result<(), Failure> {
             home.dir().display()
         ))),
         _ => {
-            setup::save_invite(&home, &invite)?;
+            take(&home, &invite)?;
             say(format_args!(
                 "joined: `warren run --dir {}` starts the router",
                 home.dir().display()
@@ -202,7 +249,7 @@ pub(super) async fn run(args: Run) -> Result<(), Failure> {
         config.link.set_port(port);
     }
     if setup::load_network(&home)?.is_none() {
-        setup::save_network(&home, &NetworkFlags::default().make()?)?;
+        setup::save_network(&home, &NetworkFlags::default().make(&home)?)?;
         say(format_args!(
             "made a new network: `warren invite` prints the line for the next router"
         ));
@@ -364,6 +411,9 @@ fn show(status: &Status) -> Result<(), Failure> {
         status.api
     ))?;
     print(format_args!("  reachability: {}", status.reach_words))?;
+    if !status.mapping.is_empty() {
+        print(format_args!("  port mapping: {}", status.mapping))?;
+    }
     print(format_args!(
         "  network {}, up {} s, version {}",
         status.network, status.uptime_s, status.version

@@ -14,10 +14,10 @@ use hyper::Method;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use warren_overlay::{
     crypto::puzzle::Difficulty,
-    ring::admission::{Network, NetworkName, SUITE_HYBRID},
+    ring::admission::{Mode, Network, NetworkName, SUITE_HYBRID},
 };
 
-use super::{Failure, client, fetch, print, say};
+use super::{Failure, client, fetch, print, run::wall, say};
 use crate::{
     driver::{
         ExposeRequest,
@@ -207,11 +207,12 @@ async fn launch(
         let home = Home::open(&home_dir)?;
         home.write("warren.toml", SETTINGS)?;
         match invite {
-            Some(invite) => save_invite(&home, invite)?,
+            Some(invite) => save_invite(&home, invite, wall())?,
             None => {
                 let name = NetworkName::Random(entropy::generator().bytes());
                 let network = Network {
                     name,
+                    mode: Mode::Proof,
                     difficulty: Difficulty::NONE,
                     suite: SUITE_HYBRID,
                     local: true,

@@ -12,6 +12,8 @@
 //! | `GET /metrics` | Prometheus text, no identities | anybody on this machine |
 //! | `GET /v1/status` | `Status` | socket, or the token |
 //! | `GET /v1/invite` | `{"line"}` | socket, or the token |
+//! | `POST /v1/invite` `{"newcomer"}` | `{"line"}`, for that router alone | socket, or the token |
+//! | `/v1/friends..` | see `friends.rs` | socket, or the token |
 //! | `GET /v1/services` | list of `ServiceStatus` | socket, or the token |
 //! | `POST /v1/services` `{"target", "label"}` | `ServiceStatus` | socket, or the token |
 //! | `DELETE /v1/services/LABEL` | 204 | socket, or the token |
@@ -42,11 +44,12 @@ use tokio::{
     net::{TcpListener, UnixListener},
     sync::{mpsc, oneshot},
 };
-use warren_overlay::id::EndNo;
+use warren_overlay::id::{EndNo, RouterId};
 
 use super::{
     Event, bundles,
     files::{self, Files},
+    friends::{self, FriendRequest},
     metrics,
     page::{self, Page},
     pins,
@@ -71,6 +74,12 @@ pub(crate) enum Ask {
     Relayed(oneshot::Sender<u64>),
     /// A line for the next router.
     Invite(oneshot::Sender<String>),
+    /// A line for that router alone, signed.
+    InviteFor(RouterId, oneshot::Sender<Result<String, String>>),
+    /// Have links with the router that this line names; under which name it is kept.
+    Befriend(FriendRequest, oneshot::Sender<Result<String, String>>),
+    /// Have none with the friend of this name any more.
+    Unfriend(String, oneshot::Sender<Result<(), String>>),
     /// Which services are there?
     Services(oneshot::Sender<Vec<ServiceStatus>>),
     /// Publish a service.
@@ -110,7 +119,14 @@ pub(crate) struct ExposeRequest {
     pub(crate) private: bool,
 }
 
-/// `GET /v1/invite`
+/// `POST /v1/invite`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct InviteRequest {
+    /// What `warren key id` printed there.
+    pub(crate) newcomer: String,
+}
+
+/// `GET` and `POST /v1/invite`
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct InviteAnswer {
     /// What the next router passes to `warren join`.
@@ -162,10 +178,11 @@ pub(super) async fn serve_http(listener: TcpListener, page: Page, sites: Sites) 
 fn api() -> Router<Api> {
     Router::new()
         .route("/v1/status", get(status))
-        .route("/v1/invite", get(invite))
+        .route("/v1/invite", get(invite).post(invite_for))
         .route("/v1/services", get(services).post(expose))
         .route("/v1/services/{label}", delete(unexpose))
         .merge(private::routes())
+        .merge(friends::routes())
         .merge(files::api::routes())
         .merge(sites::api::routes())
         .merge(pins::api::routes())
@@ -210,6 +227,18 @@ async fn status(State(api): State<Api>) -> Result<Json<Status>, Gone> {
 
 async fn invite(State(api): State<Api>) -> Result<Json<InviteAnswer>, Gone> {
     ask(&api, Ask::Invite).await.map(|line| Json(InviteAnswer { line }))
+}
+
+async fn invite_for(State(api): State<Api>, Json(request): Json<InviteRequest>) -> Response {
+    let Ok(newcomer) = request.newcomer.parse() else {
+        let words = "this is no router's identity: give the 52 letters that `warren key id` prints";
+        return failure(StatusCode::BAD_REQUEST, words);
+    };
+    match ask(&api, |sender| Ask::InviteFor(newcomer, sender)).await {
+        Ok(Ok(line)) => Json(InviteAnswer { line }).into_response(),
+        Ok(Err(why)) => failure(StatusCode::BAD_REQUEST, why),
+        Err(gone) => gone.into_response(),
+    }
 }
 
 async fn services(State(api): State<Api>) -> Result<Json<Vec<ServiceStatus>>, Gone> {

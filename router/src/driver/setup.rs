@@ -11,19 +11,23 @@ use warren_datastore::{
 };
 use warren_overlay::{
     crypto::{kem::DhSecret, secret::Secret, sign::IdentityKey},
-    ring::admission::{Network, ProofWork},
+    id::RouterId,
+    ring::{
+        admission::{Mode, Network, ProofWork},
+        members::{Members, Stranger},
+    },
     rng::Rng,
     time::Wall,
-    wire::{Address, Admission, Reader, RouterDescriptor, Writer},
+    wire::{Address, Admission, Reader, RouterDescriptor, Writer, decode_chain, encode_chain},
 };
 
-use super::{StartError, change::outward_ip};
+use super::{StartError, change::outward_ip, friends};
 use crate::{
     config::{Announce, Config},
     entropy,
     home::Home,
     invite::Invite,
-    node::Door,
+    node::{Door, Given, Membership},
 };
 
 /// Descriptors of other routers that are kept between starts.
@@ -44,6 +48,10 @@ pub(crate) struct Setup {
     pub(crate) link_secret: DhSecret,
     /// Its work.
     pub(crate) admission: Admission,
+    /// Its signatures in a network by invitation, and those that it gave.
+    pub(crate) membership: Membership,
+    /// Those whom it has links with in a network of friends.
+    pub(crate) friends: Vec<Arc<RouterDescriptor>>,
     /// Routers to dial first.
     pub(crate) peers: Vec<Arc<RouterDescriptor>>,
 }
@@ -59,7 +67,19 @@ impl Setup {
         let identity = IdentityKey::generate(&mut rng);
         let link_secret = DhSecret::generate(&mut rng);
         let admission = work(&network, &identity, &mut rng, &mut |_| {})?;
-        Ok(Self { home: None, config, network, identity, link_secret, admission, peers })
+        let (membership, friends) = (Membership::default(), Vec::new());
+        let home = None;
+        Ok(Self {
+            home,
+            config,
+            network,
+            identity,
+            link_secret,
+            admission,
+            membership,
+            friends,
+            peers,
+        })
     }
 
     /// Loads a router from its folder; makes a network, keys and admission work where they are
@@ -74,9 +94,13 @@ impl Setup {
         progress: &mut dyn FnMut(u32),
     ) -> Result<Self, StartError> {
         let mut rng = entropy::generator();
-        let network = load_network(&home)?
-            .ok_or_else(|| StartError::Setup("this folder belongs to no network yet".into()))?;
+        let network = network(&home)?;
         let (identity, link_secret) = load_keys(&home, &mut rng)?;
+        let membership = load_membership(&home)?;
+        let (id, chain) = (identity.id(), &membership.chain);
+        if let Err(stranger) = Members::new(&network).check(wall, id, chain) {
+            return Err(StartError::Setup(not_invited(&home, stranger)));
+        }
         let admission = match home.read("admission")? {
             Some(bytes) => {
                 let mut r = Reader::new(&bytes);
@@ -96,8 +120,20 @@ impl Setup {
             }
         };
         let peers = load_peers(&home, &network, wall)?;
+        let friends = friends::load(&home, &network)?;
+        let friends = friends.into_iter().map(|(_, friend)| friend).collect();
         let home = Some(Arc::new(home));
-        Ok(Self { home, config, network, identity, link_secret, admission, peers })
+        Ok(Self {
+            home,
+            config,
+            network,
+            identity,
+            link_secret,
+            admission,
+            membership,
+            friends,
+            peers,
+        })
     }
 
     /// The link port is known now: keeps it for the next start.
@@ -110,26 +146,38 @@ impl Setup {
     }
 }
 
-/// Where others reach this router: where the operator says, else where it listens, else where packets
-/// leave from. Where nobody may dial that (it is behind NAT, most likely), peers may see it elsewhere,
-/// unless links leave through a proxy: then they see that.
-pub(super) fn door(announce: Announce, link: SocketAddr, local: bool, proxied: bool) -> Door {
-    let found = || {
-        let ip = if link.ip().is_unspecified() { outward_ip(link.is_ipv4())? } else { link.ip() };
-        Some(SocketAddr::new(ip, link.port()))
+/// Where others reach this router, and where in the other family: where the operator says, else where it
+/// listens, else where packets leave from. Where nobody may dial that (it is behind NAT, most likely), peers
+/// may see it elsewhere, unless links leave through a proxy: then they see that. What the line's router forwards
+/// (`mapped`) comes before all that is only seen from here.
+pub(super) fn door(
+    announce: Announce,
+    link: SocketAddr,
+    local: bool,
+    proxied: bool,
+    mapped: Option<SocketAddr>,
+) -> (Door, Option<Address>) {
+    let outward = |v4: bool| Some(SocketAddr::new(outward_ip(v4)?, link.port()));
+    let found = match announce {
+        Announce::Nothing => return (Door::Shut, None),
+        Announce::At(first, also) => [None, Some(first), also],
+        Announce::Found if !link.ip().is_unspecified() => [mapped, Some(link), None],
+        Announce::Found if link.is_ipv4() => [mapped, outward(true), None],
+        // IPv4 first: that is what everybody can dial.
+        Announce::Found => [mapped, outward(true), outward(false)],
     };
-    let address = match announce {
-        Announce::Nothing => return Door::Shut,
-        Announce::At(address) => Some(address),
-        Announce::Found => found(),
-    };
-    let address = address.map(Address::from).filter(|address| address.dialable(local));
-    match (address, proxied) {
+    let mut dialable =
+        found.into_iter().flatten().map(Address::from).filter(|address| address.dialable(local));
+    let first = dialable.next();
+    let v4 = |address: Address| address.socket().is_ipv4();
+    let also = dialable.find(|also| first.is_some_and(|first| v4(first) != v4(*also)));
+    let door = match (first, proxied) {
         (Some(address), false) => Door::At(address),
         (Some(address), true) => Door::Told(address),
         (None, false) => Door::Behind(link.port()),
         (None, true) => Door::Shut,
-    }
+    };
+    (door, also)
 }
 
 fn work(
@@ -147,6 +195,34 @@ fn work(
         }
         progress(work.tries());
     }
+}
+
+/// What a router that has no part in its network by invitation is told.
+pub(crate) fn not_invited(home: &Home, why: Stranger) -> String {
+    let dir = home.dir().display();
+    format!(
+        "this network admits by invitation, and {why}: give a member what `warren key id --dir {dir}` \
+         prints; the line that `warren invite --for` prints there goes into `warren join LINE --dir {dir}`"
+    )
+}
+
+/// Signatures that make the folder's router a member, and those that it gave.
+fn load_membership(home: &Home) -> Result<Membership, StartError> {
+    let mut membership = Membership::default();
+    if let Some(bytes) = home.read("membership")? {
+        let mut r = Reader::new(&bytes);
+        let chain = decode_chain(&mut r).and_then(|chain| r.finish().map(|()| chain));
+        membership.chain = chain.map_err(|_| home.damaged("membership"))?;
+    }
+    if let Some(bytes) = home.read("invited")? {
+        membership.given = Given::from_bytes(&bytes).map_err(|_| home.damaged("invited"))?;
+    }
+    Ok(membership)
+}
+
+/// Who the folder's router is; made where it is missing.
+pub(crate) fn identity(home: &Home) -> Result<RouterId, StartError> {
+    load_keys(home, &mut entropy::generator()).map(|(identity, _)| identity.id())
 }
 
 fn load_keys(home: &Home, rng: &mut Rng) -> Result<(IdentityKey, DhSecret), StartError> {
@@ -181,13 +257,40 @@ pub(crate) fn load_network(home: &Home) -> Result<Option<Network>, StartError> {
     Ok(Some(network))
 }
 
+/// The network of a folder that must have one.
+pub(crate) fn network(home: &Home) -> Result<Network, StartError> {
+    let none = || {
+        let dir = home.dir().display();
+        StartError::Setup(format!(
+            "{dir} belongs to no network yet: `warren init` or `warren join LINE` first"
+        ))
+    };
+    load_network(home)?.ok_or_else(none)
+}
+
 /// Makes the folder a member of `network`.
 pub(crate) fn save_network(home: &Home, network: &Network) -> Result<(), StartError> {
     Ok(home.write("network", &network.encode())?)
 }
 
-/// Keeps an invite: its network and its routers.
-pub(crate) fn save_invite(home: &Home, invite: &Invite) -> Result<(), StartError> {
+/// Keeps an invite: its network and its routers, and what makes this router a member. Among friends the
+/// router that it names is one from now on.
+///
+/// # Errors
+/// When it is for another router, and when a file cannot be written.
+pub(crate) fn save_invite(home: &Home, invite: &Invite, wall: Wall) -> Result<(), StartError> {
+    if let Mode::Invite { .. } = invite.network.mode {
+        let members = Members::new(&invite.network).check(wall, identity(home)?, &invite.chain);
+        members.map_err(|stranger| StartError::Setup(not_invited(home, stranger)))?;
+        let mut w = Writer::default();
+        encode_chain(&invite.chain, &mut w);
+        home.write("membership", &w.into_bytes())?;
+    }
+    if invite.network.mode == Mode::Friends {
+        for friend in &invite.routers {
+            friends::add(home, &invite.network, None, friend)?;
+        }
+    }
     save_network(home, &invite.network)?;
     save_peers(home, &invite.routers)
 }

@@ -4,11 +4,13 @@
 //! here: any decision.
 
 mod answers;
+mod newcomers;
 mod shares;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    sync::Arc,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -23,6 +25,7 @@ use warren_overlay::{
     service::Name,
     session::{AppCommand, ResetReason},
     time::Time,
+    wire::Address,
 };
 use warren_proxy::Failure;
 use zeroize::Zeroizing;
@@ -33,7 +36,10 @@ use super::{
     change::{Change, Changed},
     clock::Clock,
     conn::{self, Conn, READ_LEN, Read},
+    friends,
+    mapping::Mapped,
     private::SHARES_MAX,
+    race::{self, Families},
     services::{self, Service},
     setup::{self, Setup},
     streams::{self, StreamHandle, ToStream},
@@ -43,7 +49,7 @@ use crate::{
     config::{Announce, LimitsFile, Outbound},
     home::Home,
     host::{Host, HostOutput},
-    node::{JobEvent, JobInput, JobNo, NodeInput, NodeSettings, Saved, ServiceSettings},
+    node::{Door, JobEvent, JobInput, JobNo, NodeInput, NodeSettings, Saved, ServiceSettings},
 };
 
 /// Events handled in a round, at the end of which what they caused is written.
@@ -99,11 +105,15 @@ pub(super) struct Task {
     jobs: BTreeMap<JobNo, mpsc::UnboundedSender<JobEvent>>,
     /// Links with something to write, each once, the last first: few at any time.
     transmit: Vec<LinkNo>,
-    link_source: std::net::SocketAddr,
+    link_source: SocketAddr,
     /// The proxy through which links leave.
     outbound: Option<Outbound>,
     /// What the operator says is this router's address.
     announce: Announce,
+    /// What the line's router says of forwarding a port.
+    mapped: Mapped,
+    /// Which families of addresses lead out of this machine.
+    families: Arc<Mutex<Families>>,
     /// Whether its network lives on private addresses.
     local: bool,
     change: Change,
@@ -127,7 +137,7 @@ impl Task {
         let now = clock.now();
         let (announce, local) = (setup.config.announce, setup.network.local);
         let proxied = setup.config.outbound.is_some();
-        let door = setup::door(announce, setup.config.link, local, proxied);
+        let (door, also) = setup::door(announce, setup.config.link, local, proxied, None);
         let link_secret = Arc::new(setup.link_secret);
         let guards = match &setup.home {
             Some(home) => home.read("guards")?.map(|bytes| bytes.to_vec()).unwrap_or_default(),
@@ -142,7 +152,10 @@ impl Task {
             identity: setup.identity,
             link_key: link_secret.public(),
             door,
+            also,
             admission: setup.admission,
+            membership: setup.membership,
+            friends: setup.friends,
             hops: setup.config.hops,
             degree: setup.config.degree,
             known_max: VIEW_MAX,
@@ -183,6 +196,8 @@ impl Task {
             link_source: setup.config.link,
             outbound: setup.config.outbound,
             announce,
+            families: Arc::default(),
+            mapped: if setup.config.port_mapping { Mapped::Asking } else { Mapped::Off },
             local,
             change: Change::new(self::now(), setup.config.link),
             addresses,
@@ -247,9 +262,28 @@ impl Task {
     /// No link of before is worth waiting for.
     fn changed(&mut self, changed: Changed) {
         tracing::info!(?changed, "all links are made anew");
+        let (door, also) = self.door();
+        race::locked(&self.families).forget();
+        self.host.node(self.clock.now(), NodeInput::Moved { door: Some((door, also)) });
+    }
+
+    /// Where others reach it, as far as that is known now.
+    fn door(&self) -> (Door, Option<Address>) {
+        let mapped = match self.mapped {
+            Mapped::At(address) => Some(address),
+            Mapped::Off | Mapped::Asking | Mapped::Refused => None,
+        };
         let proxied = self.outbound.is_some();
-        let door = Some(setup::door(self.announce, self.link_source, self.local, proxied));
-        self.host.node(self.clock.now(), NodeInput::Moved { door });
+        setup::door(self.announce, self.link_source, self.local, proxied, mapped)
+    }
+
+    /// The line's router forwards a port, or another one, or none any more.
+    fn mapped(&mut self, mapped: Mapped) {
+        if std::mem::replace(&mut self.mapped, mapped) != mapped {
+            tracing::info!(forwarded = matches!(mapped, Mapped::At(_)), "port mapping");
+            let (door, also) = self.door();
+            self.host.node(self.clock.now(), NodeInput::Door { door, also });
+        }
     }
 
     /// Reads what there is, a buffer of each link in turn.
@@ -287,9 +321,9 @@ impl Task {
                 }
             }
             Event::Dialled { link, result } => match result {
-                Ok(stream) => {
+                Ok((at, stream)) => {
                     self.conns.insert(link, Conn::start(link, stream, self.events.clone()));
-                    self.host.connected(now, link);
+                    self.host.connected_at(now, link, at);
                 }
                 Err(_) => self.host.disconnected(now, link),
             },
@@ -318,6 +352,7 @@ impl Task {
                 self.host.node(now, NodeInput::Job { job, input });
             }
             Event::Control(ask) => self.answer(ask),
+            Event::Mapped(mapped) => self.mapped(mapped),
             Event::Stop => {
                 if self.leaving.is_none() {
                     self.leaving = Some(self::now() + LEAVE_LIMIT);
@@ -395,14 +430,7 @@ impl Task {
             HostOutput::Transmit(link) => {
                 self.will_transmit(link);
             }
-            HostOutput::Dial { link, to } => {
-                let (source, events) = (self.link_source, self.events.clone());
-                let outbound = self.outbound;
-                tokio::spawn(async move {
-                    let result = conn::dial(source, outbound, to).await;
-                    let _ = events.send(Event::Dialled { link, result }).await;
-                });
-            }
+            HostOutput::Dial { link, to, also } => self.dial(link, to, also),
             HostOutput::Close(link) => {
                 self.flush(link);
                 self.conns.remove(&link);
@@ -446,6 +474,26 @@ impl Task {
         }
     }
 
+    /// Dials a router in both families, until one answers; a proxy only at the first address.
+    fn dial(&self, link: LinkNo, to: SocketAddr, also: Option<SocketAddr>) {
+        let (source, events, outbound) = (self.link_source, self.events.clone(), self.outbound);
+        let families = Arc::clone(&self.families);
+        let all: Vec<_> = std::iter::once(to).chain(also).collect();
+        let order = match outbound {
+            Some(_) => vec![to],
+            None => race::locked(&families).order(now(), &all),
+        };
+        tokio::spawn(async move {
+            let note = |address, failed| {
+                if outbound.is_none() {
+                    race::locked(&families).note(now(), address, failed);
+                }
+            };
+            let result = race::race(order, |to| conn::dial(source, outbound, to), note).await;
+            let _ = events.send(Event::Dialled { link, result }).await;
+        });
+    }
+
     fn new_stream(&mut self, no: StreamNo) -> StreamHandle {
         let (to, inbox) = mpsc::unbounded_channel();
         self.streams.insert(no, Slot { to, granted: 0 });
@@ -483,6 +531,7 @@ impl Task {
         match saved {
             Saved::Guards(bytes) => Ok(home.write("guards", bytes)?),
             Saved::Peers(peers) => setup::save_peers(home, peers),
+            Saved::Friend(friend) => friends::described(home, friend),
             Saved::Service { end, state } => match self.services.get(end) {
                 Some(service) => service.save(home, state),
                 None => Ok(()),

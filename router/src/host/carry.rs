@@ -132,9 +132,10 @@ impl Host {
     fn drain_node(&mut self, now: Now) {
         while let Some(output) = self.node.poll_output() {
             match output {
-                NodeOutput::Dial { link, contact } => {
+                NodeOutput::Dial { link, contact, also } => {
                     self.links.insert(link, LinkState::Dialling(contact));
-                    self.out.push_back(HostOutput::Dial { link, to: contact.address.socket() });
+                    let (to, also) = (contact.address.socket(), also.map(|it| it.socket()));
+                    self.out.push_back(HostOutput::Dial { link, to, also });
                 }
                 NodeOutput::Link { link, command } => {
                     self.mail.post(

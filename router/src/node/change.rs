@@ -9,6 +9,7 @@ use warren_overlay::{
     ring,
     time::{Now, Time},
     tunnel::pools::PoolsInput,
+    wire::Address,
 };
 
 use super::{Door, Node, NodeOutput};
@@ -45,6 +46,7 @@ impl Node {
             self.out.push_back(NodeOutput::Shut { link });
         }
         self.links.forgive();
+        self.friends.forgive(now.time);
         self.pools.handle_input(now, PoolsInput::Woke);
         let seeds = self.saved_peers.clone();
         let start = ring::Input::Start { seeds, cached: neighbours };
@@ -52,11 +54,17 @@ impl Node {
         self.wire(now);
     }
 
-    /// Others reach it elsewhere.
-    pub(super) fn moved(&mut self, now: Now, door: Option<Door>) {
-        if let Some(door) = door {
-            self.reach.begin(now.time, door);
-            self.settle_door(now);
+    /// Others reach it there; whether they do, is asked anew.
+    pub(super) fn open_door(&mut self, now: Now, door: Door, also: Option<Address>) {
+        self.also = also;
+        self.reach.begin(now.time, door);
+        self.settle_door(now);
+    }
+
+    /// Others reach it elsewhere, and its links lead nowhere.
+    pub(super) fn moved(&mut self, now: Now, door: Option<(Door, Option<Address>)>) {
+        if let Some((door, also)) = door {
+            self.open_door(now, door, also);
         }
         self.start_over(now);
     }

@@ -74,8 +74,8 @@ pub(super) enum Asked {
 /// What the registry wants done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LinksOutput {
-    /// Dial this contact; the new link has this number.
-    Dial { link: LinkNo, contact: Contact },
+    /// Dial this contact, there or at its address of the other family; the new link has this number.
+    Dial { link: LinkNo, contact: Contact, also: Option<Address> },
     /// The link an asker waited for stands.
     Ready { asker: Asker, link: LinkNo },
     /// There will be none; the router that could not be reached.
@@ -237,12 +237,14 @@ impl Links {
         LinkNo(self.made)
     }
 
-    /// Asks for a link to `contact`. `asked_by` is the neighbour on whose behalf; `None` for this
-    /// router's own sake, which P3's budgets do not limit.
+    /// Asks for a link to `contact`, there or at the first of `more` in the other family that may be dialled:
+    /// one, so that a descriptor has nobody dialled more often than that. `asked_by` is the neighbour on whose behalf; `None` for this router's own sake, which P3's
+    /// budgets do not limit.
     pub(super) fn ask(
         &mut self,
         now: Now,
         contact: &Contact,
+        more: &[Address],
         asker: Asker,
         asked_by: Option<LinkNo>,
     ) -> Asked {
@@ -279,7 +281,12 @@ impl Links {
         self.links.insert(no, Link::new(state, contact.address, now.time));
         self.by_id.insert(contact.id, no);
         self.tidy_by(now.time + DIAL_LIMIT);
-        self.out.push_back(LinksOutput::Dial { link: no, contact: *contact });
+        let v4 = |it: &Address| it.socket().is_ipv4();
+        let fits = |it: &Address| {
+            v4(it) != v4(&contact.address) && it.dialable(self.local_network) && !self.is_banned(it)
+        };
+        let also = more.iter().copied().find(fits);
+        self.out.push_back(LinksOutput::Dial { link: no, contact: *contact, also });
         Asked::Pending
     }
 
@@ -299,7 +306,7 @@ impl Links {
         let state = State::Probing { address, since: now.time };
         self.links.insert(no, Link::new(state, address, now.time));
         self.tidy_by(now.time + DIAL_LIMIT);
-        self.out.push_back(LinksOutput::Dial { link: no, contact: *contact });
+        self.out.push_back(LinksOutput::Dial { link: no, contact: *contact, also: None });
         Some(no)
     }
 
@@ -474,6 +481,15 @@ impl Links {
         if let Some(link) = self.links.get_mut(&no) {
             link.lanes.remove(&tunnel);
             self.left(now, no);
+        }
+    }
+
+    /// Which of a router's addresses a dial reached.
+    pub(super) fn dialled_at(&mut self, no: LinkNo, at: Address) {
+        if let Some(link) = self.links.get_mut(&no)
+            && matches!(link.state, State::Dialling { .. })
+        {
+            link.remote = at;
         }
     }
 

@@ -74,6 +74,10 @@ impl Node {
         } else {
             "Building the first tunnel.".to_owned()
         };
+        let verdict = match self.membership.words(now.wall) {
+            Some(words) => format!("{verdict} {words}"),
+            None => verdict,
+        };
         let address = self.descriptor.address();
         let (came, failed) = self.reach.evidence();
         Status {

@@ -2,8 +2,9 @@
 //!
 //! Lives here: matches, and nothing that decides. Read it to know the house. Does not live here:
 //! cells (they never come near the node), the driver's inputs (`node.rs`), looks from outside and
-//! files (`wiring/jobs.rs`), reachability (`wiring/reach.rs`).
+//! files (`wiring/jobs.rs`), reachability (`wiring/reach.rs`), admission (`wiring/admission.rs`).
 
+mod admission;
 mod jobs;
 mod reach;
 
@@ -25,7 +26,7 @@ use warren_overlay::{
         select::Avoid,
         transit::{TransitInput, TransitOutput},
     },
-    wire::{Contact, LinkMessage, RouterDescriptor},
+    wire::{Address, Contact, LinkMessage, RouterDescriptor},
 };
 
 use super::{
@@ -70,10 +71,12 @@ impl Node {
                 let end = self.new_end();
                 self.transfers.handle_input(now, TransfersInput::Job { job, end, input });
             }
+            NodeInput::Door { door, also } => self.open_door(now, door, also),
             NodeInput::Moved { door } => self.moved(now, door),
             NodeInput::Loaded(loaded) => {
                 self.transit.handle_input(now, TransitInput::Loaded(loaded));
             }
+            NodeInput::Friends(friends) => self.befriend(now, friends),
             NodeInput::Transit(transit) => self.carry(now, transit),
             NodeInput::Leave => self.ring.handle_input(now, ring::Input::Leave),
         }
@@ -81,7 +84,7 @@ impl Node {
     }
 
     fn link_up(&mut self, now: Now, link: LinkNo, peer: &Arc<RouterDescriptor>, initiator: bool) {
-        if self.is_dial_back(now, link, peer, initiator) {
+        if self.is_barred(now, link, peer) || self.is_dial_back(now, link, peer, initiator) {
             return;
         }
         let lost = self.links.up(now.time, link, peer, initiator);
@@ -164,6 +167,7 @@ impl Node {
             }
             LinkMessage::Descriptor(descriptor) => {
                 if self.links.refresh(link, &descriptor) {
+                    self.friend_described(&descriptor);
                     let input = ring::Input::Descriptor { link, descriptor };
                     self.ring.handle_input(now, input);
                 }
@@ -266,8 +270,8 @@ impl Node {
 
     fn links_say(&mut self, now: Now, output: LinksOutput) {
         match output {
-            LinksOutput::Dial { link, contact } => {
-                self.out.push_back(NodeOutput::Dial { link, contact });
+            LinksOutput::Dial { link, contact, also } => {
+                self.out.push_back(NodeOutput::Dial { link, contact, also });
             }
             LinksOutput::Ready { asker, link } => self.connected(now, asker, link),
             LinksOutput::Refused { asker, id } => self.refused(now, id, asker),
@@ -316,13 +320,27 @@ impl Node {
 
     fn ask_peer(&mut self, now: Now, peer: &RouterDescriptor, asker: Asker) {
         match peer.contact() {
-            Some(contact) => self.ask_link(now, &contact, asker, None),
+            Some(contact) => {
+                let more = peer.fields().addresses.get(1..).unwrap_or_default();
+                self.ask_link(now, &contact, more, asker, None);
+            }
             None => self.refused(now, peer.id(), asker),
         }
     }
 
-    fn ask_link(&mut self, now: Now, contact: &Contact, asker: Asker, asked_by: Option<LinkNo>) {
-        match self.links.ask(now, contact, asker, asked_by) {
+    /// `more`: where else that router is; others name one address alone.
+    fn ask_link(
+        &mut self,
+        now: Now,
+        contact: &Contact,
+        more: &[Address],
+        asker: Asker,
+        asked_by: Option<LinkNo>,
+    ) {
+        if !self.ring.may_dial(&contact.id) {
+            return self.refused(now, contact.id, asker);
+        }
+        match self.links.ask(now, contact, more, asker, asked_by) {
             Asked::Ready(link) => self.connected(now, asker, link),
             Asked::Pending => {}
             Asked::Refused => self.refused(now, contact.id, asker),
@@ -413,7 +431,7 @@ impl Node {
     fn transit_say(&mut self, now: Now, output: TransitOutput) {
         match output {
             TransitOutput::Connect { ask, contact, asked_by } => {
-                self.ask_link(now, &contact, Asker::Transit(ask), Some(asked_by));
+                self.ask_link(now, &contact, &[], Asker::Transit(ask), Some(asked_by));
             }
             TransitOutput::Link { link, command } => self.tell_link(now, link, command),
         }
@@ -422,7 +440,7 @@ impl Node {
     fn exits_say(&mut self, now: Now, output: ExitsOutput) {
         match output {
             ExitsOutput::Connect { ask, contact, asked_by } => {
-                self.ask_link(now, &contact, Asker::Splice(ask), Some(asked_by));
+                self.ask_link(now, &contact, &[], Asker::Splice(ask), Some(asked_by));
             }
             ExitsOutput::Link { link, command } => self.tell_link(now, link, command),
             ExitsOutput::Query { query, request, class } => {

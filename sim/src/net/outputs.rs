@@ -23,7 +23,7 @@ impl Net {
                 Some(HostOutput::Transmit(link)) => {
                     transmit.insert(link);
                 }
-                Some(HostOutput::Dial { link, to }) => {
+                Some(HostOutput::Dial { link, to, .. }) => {
                     place.dialling.insert(link);
                     let event = match self.by_address.get(&to) {
                         Some(to) => {

@@ -52,6 +52,7 @@ pub(super) fn router_with(
         bandwidth_kbps: 8_000,
         family: None,
         admission: Admission { nonce: 7, output: rng.bytes() },
+        vouches: Vec::new(),
         published,
         expiry: published.plus(1_000),
     };

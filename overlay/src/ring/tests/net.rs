@@ -14,12 +14,13 @@ use crate::{
     ring::{
         Body, Class, Held, Input, Output, Request, Ring, RingConfig, RingMessage, StoreOp,
         VIEW_MAX,
-        testing::{WALL, member, network, without_address},
+        admission::Network,
+        testing::{WALL, member, network, vouched, without_address},
     },
     rng::Rng,
     time::{Now, Time},
     unit::{Unit, UnitKey},
-    wire::{Address, LinkMessage, RouterDescriptor, Writer},
+    wire::{Address, LinkMessage, RouterDescriptor, Vouch, Writer},
 };
 
 /// How long until the far ends notice a silent death.
@@ -58,6 +59,7 @@ pub(super) struct Router {
 }
 
 pub(super) struct Net {
+    pub(super) network: Network,
     pub(super) routers: Vec<Router>,
     pub(super) now: Time,
     events: BTreeMap<(Time, u64), Event>,
@@ -88,6 +90,7 @@ pub(super) fn record(n: u32, version: u64) -> Record {
 impl Net {
     pub(super) fn new(seed: u8, degree: usize) -> Self {
         Self {
+            network: network(DIFFICULTY),
             routers: Vec::new(),
             now: Time::ZERO,
             events: BTreeMap::new(),
@@ -114,13 +117,37 @@ impl Net {
 
     /// The same, which nobody can dial if it is a `guest`.
     pub(super) fn add_as(&mut self, after: Duration, seeds: &[usize], guest: bool) -> usize {
-        let number = self.routers.len();
-        let n = u32::try_from(number).unwrap();
-        let descriptor = member(&network(DIFFICULTY), n);
+        let n = u32::try_from(self.routers.len()).unwrap();
+        let descriptor = member(&self.network, n);
         let address = descriptor.address().unwrap();
         let descriptor = if guest { without_address(n, &descriptor, WALL) } else { descriptor };
+        self.add_described(after, seeds, descriptor, address)
+    }
+
+    /// Adds a router for which these signed.
+    pub(super) fn add_vouched(
+        &mut self,
+        after: Duration,
+        seeds: &[usize],
+        vouches: Vec<Vouch>,
+    ) -> usize {
+        let n = u32::try_from(self.routers.len()).unwrap();
+        let descriptor = vouched(n, &member(&self.network, n), vouches);
+        let address = descriptor.address().unwrap();
+        self.add_described(after, seeds, descriptor, address)
+    }
+
+    fn add_described(
+        &mut self,
+        after: Duration,
+        seeds: &[usize],
+        descriptor: Arc<RouterDescriptor>,
+        address: Address,
+    ) -> usize {
+        let number = self.routers.len();
+        let guest = descriptor.address().is_none();
         let config = RingConfig {
-            network: network(DIFFICULTY),
+            network: self.network.clone(),
             own: Arc::clone(&descriptor),
             degree: self.degree,
             known_max: VIEW_MAX,

@@ -53,7 +53,8 @@ impl Case {
     }
 
     fn maintain(&mut self, minutes: u32, shapes: &[Shape]) {
-        self.layers.maintain(at(minutes), &mut self.rng, &self.view, OWN, shapes);
+        let view = &self.view;
+        self.layers.maintain(at(minutes), &mut self.rng, view, view, OWN, shapes);
     }
 
     fn within(

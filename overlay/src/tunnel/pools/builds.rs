@@ -52,12 +52,12 @@ impl Pools {
         let avoid = end.and_then(|end| self.wants.get(&end)).map(|want| want.avoid.clone());
         let avoid = avoid.unwrap_or_default();
         let shape = self.shape(purpose);
-        let first = match self.first(now, purpose, &avoid) {
-            First::Guard(guard) => Some(guard),
-            First::Anyone => None,
+        let (first, relaxed_guard) = match self.first(now, purpose, &avoid) {
+            First::Guard(guard) => (Some(guard), false),
+            First::Anyone if self.linked.is_some() => (Some(self.any_first(&avoid)?), true),
+            First::Anyone => (None, true),
             First::Nobody => return None,
         };
-        let relaxed_guard = first.is_none();
         let not_last = self.last_hops(purpose);
         let load = |id| self.load(purpose, end, id);
         let within = self.layers.within(now, &self.view, self.config.own, shape, load);
@@ -137,15 +137,15 @@ impl Pools {
             let (same, others): (Vec<_>, Vec<_>) = through.partition(|(it, _)| *it == purpose);
             (quiet.contains(&id), same.len(), others.len())
         };
-        if let Some(guard) = self.layers.first.pick(now, &self.view, avoid, load) {
+        if let Some(guard) = self.layers.first.pick(now, &self.firsts, avoid, load) {
             self.said_no_guard = false;
             // All guards are quiet or gone, in a network so small that any router may be first.
-            if self.quiet_hops().contains(&guard.id()) && self.view.len() < ROUTERS_ENOUGH {
+            if self.quiet_hops().contains(&guard.id()) && self.firsts.len() < ROUTERS_ENOUGH {
                 return First::Anyone;
             }
             return First::Guard(guard);
         }
-        if self.view.len() < ROUTERS_ENOUGH {
+        if self.firsts.len() < ROUTERS_ENOUGH {
             return First::Anyone;
         }
         self.back_off.hold(now.time + NO_GUARD_PAUSE);
@@ -155,6 +155,16 @@ impl Pools {
             self.outputs.push_back(PoolsOutput::NoGuard);
         }
         First::Nobody
+    }
+
+    /// Anybody that may be first, where not everybody may.
+    fn any_first(&mut self, avoid: &Avoid) -> Option<Arc<RouterDescriptor>> {
+        let quiet = self.quiet_hops();
+        let fit: Vec<_> = self.firsts.iter().filter(|it| !avoid.bans(it)).collect();
+        let well: Vec<_> = fit.iter().filter(|it| !quiet.contains(&it.id())).copied().collect();
+        let fit = if well.is_empty() { fit } else { well };
+        let at = self.rng.below((fit.len() as u64).max(1));
+        fit.get(usize::try_from(at).ok()?).map(|it| Arc::clone(it))
     }
 
     /// Where tunnels of the same service end already: another of them should end elsewhere.

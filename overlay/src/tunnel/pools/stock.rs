@@ -10,7 +10,7 @@ use super::{
     TUNNELS_PER_END_MAX, Want, builds::first_id,
 };
 use crate::{
-    id::{EndNo, LinkNo},
+    id::{EndNo, LinkNo, RouterId},
     time::{Now, Time},
     tunnel::{
         layers::{GatewaysTag, Shape},
@@ -172,6 +172,13 @@ impl Pools {
         }
     }
 
+    /// Who may be first, from a new view or a new list of those that may.
+    pub(super) fn find_firsts(&mut self, now: Now) {
+        let may = |id: &RouterId| self.linked.as_ref().is_none_or(|linked| linked.contains(id));
+        self.firsts = self.view.iter().filter(|it| may(&it.id())).cloned().collect();
+        self.maintain(now);
+    }
+
     /// The layers' upkeep, and what must be stored of it.
     pub(super) fn maintain(&mut self, now: Now) {
         self.maintain_at = now.time + MAINTAIN_EVERY;
@@ -180,7 +187,8 @@ impl Pools {
         let mut shapes: Vec<Shape> =
             services.map(|(end, _)| self.shape(Purpose::Service(*end))).collect();
         shapes.push(self.shape(Purpose::Client));
-        self.layers.maintain(now, &mut self.rng, &self.view, self.config.own, &shapes);
+        let (view, firsts) = (&self.view, &self.firsts);
+        self.layers.maintain(now, &mut self.rng, view, firsts, self.config.own, &shapes);
         if self.layers.first.list().len() > guards {
             // The pause was for those that did not work; this one is not to blame.
             self.back_off.succeeded();

@@ -134,8 +134,9 @@ async fn address(status: &Status) -> Finding {
         "unreachable" => Finding::warning(
             "address",
             format!("{found} So {guest}"),
-            "forward a port of your line to the one in link.listen, and let the firewall pass it; \
-             peers are asked again every 15 minutes, and at a start",
+            "forward a port of your line to the one in link.listen, or have link.port_mapping = true ask \
+             its router to, and let the firewall pass it; peers are asked again every 15 minutes, and at \
+             a start",
         ),
         "reachable" => Finding::ok("address", format!("{told}: {found}")),
         _ if told.is_empty() => Finding::warning(

@@ -1,7 +1,7 @@
 //! What the API asks of the router's task.
 //!
 //! Lives here: each question's answer, and services that come and go. Does not live here: private
-//! services (`shares.rs`).
+//! services (`shares.rs`), who is let into the network (`newcomers.rs`).
 
 use warren_overlay::{crypto::blind::ServiceKey, id::EndNo};
 use zeroize::Zeroizing;
@@ -31,6 +31,15 @@ impl Task {
             }
             Ask::Invite(sender) => {
                 let _ = sender.send(self.host.node_ref().invite().to_line());
+            }
+            Ask::InviteFor(newcomer, sender) => {
+                let _ = sender.send(self.invite_for(newcomer));
+            }
+            Ask::Befriend(request, sender) => {
+                let _ = sender.send(self.befriend(&request));
+            }
+            Ask::Unfriend(name, sender) => {
+                let _ = sender.send(self.unfriend(&name));
             }
             Ask::Services(sender) => {
                 let all = self.services.iter().map(|(end, it)| self.service_status(*end, it));
@@ -85,6 +94,7 @@ impl Task {
             disk_mib: self.disk_mib,
             files_open,
             files_limit,
+            mapping: self.mapped.words(),
             link,
             proxy,
             api,

@@ -31,6 +31,7 @@ fn router(seed: u8, address: &str) -> Arc<RouterDescriptor> {
         bandwidth_kbps: 1,
         family: None,
         admission: Admission { nonce: 0, output: [0; 32] },
+        vouches: Vec::new(),
         published: WALL,
         expiry: WALL.plus(60),
     };
@@ -42,7 +43,7 @@ fn registry(local: bool) -> Links {
 }
 
 fn ask(links: &mut Links, now: Now, to: &RouterDescriptor, by: Option<LinkNo>) -> Asked {
-    links.ask(now, &to.contact().unwrap(), Asker::Transit(1), by)
+    links.ask(now, &to.contact().unwrap(), &[], Asker::Transit(1), by)
 }
 
 #[test]
@@ -55,6 +56,21 @@ fn nobody_makes_us_dial_our_own_lan_or_a_low_port() {
     assert_eq!(links.poll_output(), None);
     let mut local = registry(true);
     assert_eq!(ask(&mut local, at(0), &router(1, "127.3.0.1:9000"), None), Asked::Pending);
+}
+
+#[test]
+fn a_router_of_both_families_is_dialled_in_both_for_ones_own_sake() {
+    let contact = router(1, "8.8.4.1:9000").contact().unwrap();
+    let more: Vec<Address> = ["8.8.4.2:9000", "[fe80::1]:9000", "[2a00::1]:9000", "[2a00::2]:9000"]
+        .map(|text| text.parse::<SocketAddr>().unwrap().into())
+        .into();
+    let mut links = registry(false);
+    assert_eq!(links.ask(at(0), &contact, &more, Asker::Ring, None), Asked::Pending);
+    let Some(LinksOutput::Dial { link, also, .. }) = links.poll_output() else { panic!("no dial") };
+    assert_eq!(also, Some(more[2]), "one, of the other family, that may be dialled");
+    // Where it was reached is where it is.
+    links.dialled_at(link, more[2]);
+    assert_eq!(links.remote(link), Some(more[2]));
 }
 
 #[test]
@@ -94,7 +110,10 @@ fn of_two_links_both_sides_keep_the_same() {
     // Both dial at once. On each side its own dial comes up first, then the other's.
     let keeps_own_dial = |me: &Arc<RouterDescriptor>, peer: &Arc<RouterDescriptor>| {
         let mut links = Links::new(me.id(), false, 1_024);
-        assert_eq!(links.ask(at(0), &peer.contact().unwrap(), Asker::Ring, None), Asked::Pending);
+        assert_eq!(
+            links.ask(at(0), &peer.contact().unwrap(), &[], Asker::Ring, None),
+            Asked::Pending
+        );
         let Some(LinksOutput::Dial { link: own, .. }) = links.poll_output() else {
             panic!("no dial")
         };
@@ -103,7 +122,7 @@ fn of_two_links_both_sides_keep_the_same() {
         let lost = links.up(at(1).time, theirs, peer, false).unwrap();
         let kept = if lost == own { theirs } else { own };
         assert_eq!(
-            links.ask(at(2), &peer.contact().unwrap(), Asker::Ring, None),
+            links.ask(at(2), &peer.contact().unwrap(), &[], Asker::Ring, None),
             Asked::Ready(kept)
         );
         kept == own

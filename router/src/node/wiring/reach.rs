@@ -9,7 +9,7 @@ use warren_overlay::{
     wire::{Address, Contact, DialBackOutcome, LinkMessage, RouterDescriptor},
 };
 
-use crate::node::{Node, dial_back::Told};
+use crate::node::{Node, describe::addresses, dial_back::Told};
 
 impl Node {
     /// A link stands: whether it only shows that it can, and serves nothing else.
@@ -88,9 +88,9 @@ impl Node {
 
     /// Says of itself what is held to be so.
     pub(in crate::node) fn settle_door(&mut self, now: Now) {
-        let address = self.reach.address();
-        if self.fields.addresses.first().copied() != address {
-            self.fields.addresses = address.into_iter().collect();
+        let addresses = addresses(self.reach.address(), self.also);
+        if self.fields.addresses != addresses {
+            self.fields.addresses = addresses;
             self.unsaid = self.fields.published == now.wall;
             self.describe(now);
         }

@@ -9,7 +9,7 @@ use warren_overlay::{
     plane::LinkEvent,
     ring::{
         VIEW_MAX,
-        admission::{Network, NetworkName, ProofWork, SUITE_HYBRID},
+        admission::{Mode, Network, NetworkName, ProofWork, SUITE_HYBRID},
     },
     rng::Rng,
     time::{Time, Wall},
@@ -17,7 +17,7 @@ use warren_overlay::{
 };
 
 use super::*;
-use crate::node::{Door, NodeInput, NodeOutput, NodeSettings};
+use crate::node::{Door, Membership, NodeInput, NodeOutput, NodeSettings};
 
 const WALL: Wall = Wall::from_minutes(1_000);
 
@@ -27,7 +27,8 @@ fn at(seconds: u64) -> Now {
 
 fn network() -> Network {
     let name = NetworkName::Named("test".into());
-    Network { name, difficulty: Difficulty::NONE, suite: SUITE_HYBRID, local: false }
+    let (mode, difficulty) = (Mode::Proof, Difficulty::NONE);
+    Network { name, mode, difficulty, suite: SUITE_HYBRID, local: false }
 }
 
 fn work(key: &IdentityKey) -> Admission {
@@ -42,6 +43,9 @@ fn node() -> Node {
     let settings = NodeSettings {
         network: network(),
         admission: work(&key(0)),
+        also: None,
+        membership: Membership::default(),
+        friends: Vec::new(),
         identity: key(0),
         link_key: [1; 32],
         door: Door::At(SocketAddr::from(([9, 9, 9, 9], 9_000)).into()),
@@ -74,6 +78,7 @@ fn guest(n: u8) -> Arc<RouterDescriptor> {
         bandwidth_kbps: 1_000,
         family: None,
         admission: work(&key(n)),
+        vouches: Vec::new(),
         published: WALL,
         expiry: WALL.plus(60),
     };
@@ -105,7 +110,7 @@ fn follows(node: &mut Node) -> (Vec<Dialled>, Vec<Answered>) {
     let (mut dials, mut answers) = (Vec::new(), Vec::new());
     while let Some(output) = node.poll_output() {
         match output {
-            NodeOutput::Dial { link, contact } => {
+            NodeOutput::Dial { link, contact, .. } => {
                 dials.push((link, contact.id, contact.address.socket()));
             }
             NodeOutput::Link {

@@ -1,0 +1,66 @@
+//! What a node says of itself: its descriptor, kept fresh.
+//!
+//! Lives here: when a descriptor and the tunnel keys in it are made anew. Does not live here: its bytes
+//! (`overlay::wire`), which address is in it (`wiring/reach.rs`).
+
+use std::sync::Arc;
+
+use warren_overlay::{
+    time::Now,
+    tunnel::transit::TransitInput,
+    wire::{Address, NO_TRANSIT, RouterDescriptor},
+};
+
+use super::Node;
+
+/// How long a descriptor holds; it is renewed at half of it.
+pub(super) const DESCRIPTOR_MINUTES: u32 = 24 * 60;
+/// How often the tunnel keys change; the ones before are accepted for as long again.
+const TUNNEL_KEYS_MINUTES: u32 = 24 * 60;
+
+/// What a router tells of where it is: the address that is held to be so, and then the other family's.
+pub(super) fn addresses(first: Option<Address>, also: Option<Address>) -> Vec<Address> {
+    let differs = |also: &Address| first.is_some_and(|it| it != *also);
+    first.into_iter().chain(also.filter(differs)).collect()
+}
+
+impl Node {
+    /// Opens or closes this router for tunnels of others, and tells everybody.
+    pub(super) fn carry(&mut self, now: Now, transit: bool) {
+        let capabilities = if transit { 0 } else { NO_TRANSIT };
+        if self.fields.capabilities != capabilities {
+            self.fields.capabilities = capabilities;
+            self.transit.handle_input(now, TransitInput::Closed(!transit));
+            self.unsaid = self.fields.published == now.wall;
+            self.describe(now);
+        }
+    }
+
+    pub(super) fn renew(&mut self, now: Now) {
+        let rotate = now.wall.minutes() >= self.keys_made.plus(TUNNEL_KEYS_MINUTES).minutes();
+        if rotate {
+            self.transit.rotate_keys();
+            self.keys_made = now.wall;
+        }
+        let stale = self.fields.published.plus(DESCRIPTOR_MINUTES / 2) <= now.wall;
+        let unsaid = self.unsaid && self.fields.published < now.wall;
+        if rotate || stale || unsaid {
+            self.unsaid = false;
+            self.describe(now);
+        }
+    }
+
+    /// Signs a new descriptor and tells the ring, which tells the neighbours.
+    pub(super) fn describe(&mut self, now: Now) {
+        let keys = self.transit.keys();
+        self.fields.tunnel_dh = keys.dh_public();
+        *self.fields.tunnel_kem = *keys.kem_public();
+        self.fields.published = now.wall;
+        self.fields.expiry = now.wall.plus(DESCRIPTOR_MINUTES);
+        if let Ok(descriptor) = RouterDescriptor::sign(self.fields.clone(), &self.identity) {
+            self.descriptor = Arc::new(descriptor);
+            let own = Arc::clone(&self.descriptor);
+            self.ring.handle_input(now, warren_overlay::ring::Input::OwnDescriptor(own));
+        }
+    }
+}
