@@ -13,6 +13,7 @@ mod links;
 mod probes;
 mod reach;
 mod report;
+mod rest;
 mod services;
 mod transfers;
 mod wiring;
@@ -29,7 +30,7 @@ use warren_overlay::{
     crypto::sign::IdentityKey,
     id::{EndNo, LinkNo, NetworkId, RouterId},
     plane::{LinkCommand, LinkEvent},
-    ring::{Ring, RingConfig, admission::Network},
+    ring::{self, Ring, RingConfig, admission::Network},
     rng::Rng,
     service::{AccessKey, Lease, Name},
     session::{End, EndEvent, EndInput, Requester},
@@ -403,10 +404,8 @@ impl Node {
             saved_peers: settings.peers.clone(),
             out: VecDeque::new(),
         };
-        this.ring.handle_input(
-            now,
-            warren_overlay::ring::Input::Start { seeds: settings.peers, cached: Vec::new() },
-        );
+        let start = ring::Input::Start { seeds: settings.peers, cached: Vec::new() };
+        this.ring.handle_input(now, start);
         let closed = TransitInput::Closed(!settings.transit);
         this.transit.handle_input(now, closed);
         this.wire(now);
@@ -462,6 +461,7 @@ impl Node {
 
     /// Time passed.
     pub fn handle_timeout(&mut self, now: Now) {
+        self.rest(now.time);
         self.notice_sleep(now);
         for link in self.links.tidy(now.time) {
             self.out.push_back(NodeOutput::Shut { link });
@@ -535,7 +535,7 @@ impl Node {
         if let Ok(descriptor) = RouterDescriptor::sign(self.fields.clone(), &self.identity) {
             self.descriptor = Arc::new(descriptor);
             let own = Arc::clone(&self.descriptor);
-            self.ring.handle_input(now, warren_overlay::ring::Input::OwnDescriptor(own));
+            self.ring.handle_input(now, ring::Input::OwnDescriptor(own));
         }
     }
 

@@ -133,7 +133,7 @@ impl Host {
         while let Some(output) = self.node.poll_output() {
             match output {
                 NodeOutput::Dial { link, contact } => {
-                    self.links.insert(link, LinkState::Dialling(contact));
+                    self.links.insert(link, LinkState::Dialling(Box::new(contact)));
                     self.out.push_back(HostOutput::Dial { link, to: contact.address.socket() });
                 }
                 NodeOutput::Link { link, command } => {
