@@ -3,32 +3,37 @@
 //! Lives here: the monotonic microsecond clock value, the wall clock in minutes, and the pair of
 //! both. Does not live here: any clock; the driver and the simulator read theirs and pass it in.
 
-use std::{fmt, ops::Add, time::Duration};
+use std::{fmt, num::NonZeroU64, ops::Add, time::Duration};
 
 /// A point on this process's monotonic clock: microseconds since it started.
 ///
 /// Unlike `Instant` it prints the same in each run, can be written into a trace, and exists in a
 /// simulator.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Time(u64);
+///
+/// One more is kept than it says, so that an `Option` of it, of which machines have many, takes no more
+/// room. The last microsecond is the one before it, therefore.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Time(NonZeroU64);
+
+const _: () = assert!(size_of::<Option<Time>>() == 8);
 
 impl Time {
     /// The start of the process.
-    pub const ZERO: Self = Self(0);
+    pub const ZERO: Self = Self(NonZeroU64::MIN);
 
     /// The point `micros` microseconds after the start.
     pub const fn from_micros(micros: u64) -> Self {
-        Self(micros)
+        Self(NonZeroU64::MIN.saturating_add(micros))
     }
 
     /// Microseconds since the start.
     pub const fn as_micros(self) -> u64 {
-        self.0
+        self.0.get() - 1
     }
 
     /// How long ago `earlier` was; zero if it lies in the future.
     pub const fn since(self, earlier: Self) -> Duration {
-        Duration::from_micros(self.0.saturating_sub(earlier.0))
+        Duration::from_micros(self.0.get().saturating_sub(earlier.0.get()))
     }
 
     /// This point, or the next that is whole multiples of `span` after the start: what need not be
@@ -38,7 +43,20 @@ impl Time {
     #[must_use]
     pub fn next_multiple_of(self, span: Duration) -> Self {
         let span = u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
-        Self(self.0.checked_next_multiple_of(span.max(1)).unwrap_or(u64::MAX))
+        let next = self.as_micros().checked_next_multiple_of(span.max(1));
+        Self::from_micros(next.unwrap_or(u64::MAX))
+    }
+}
+
+impl Default for Time {
+    fn default() -> Self {
+        Self::ZERO
+    }
+}
+
+impl fmt::Debug for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Time").field(&self.as_micros()).finish()
     }
 }
 

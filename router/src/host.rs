@@ -32,7 +32,9 @@ use warren_overlay::{
         LinkSettings, PadCount, RateLimits, ReplayFilter,
     },
     rng::Rng,
+    room::Room,
     session::{End, Requester},
+    table::Table,
     time::{Now, Time},
     wire::{Contact, RouterDescriptor},
 };
@@ -97,7 +99,7 @@ pub enum HostOutput {
 
 #[derive(Debug)]
 enum LinkState {
-    Dialling(Contact),
+    Dialling(Box<Contact>),
     Handshake {
         machine: Box<Handshake>,
         unsent: Vec<u8>,
@@ -113,7 +115,7 @@ enum LinkState {
 #[derive(Debug)]
 pub struct Host {
     node: Node,
-    links: BTreeMap<LinkNo, LinkState>,
+    links: Table<LinkNo, LinkState>,
     ends: BTreeMap<EndNo, End>,
     requesters: BTreeMap<EndNo, Requester>,
     /// Why streams of an end would fail to open now.
@@ -153,7 +155,7 @@ impl Host {
         };
         let mut this = Self {
             node,
-            links: BTreeMap::new(),
+            links: Table::new(),
             ends: BTreeMap::new(),
             requesters: BTreeMap::new(),
             failing: BTreeMap::new(),
@@ -213,7 +215,7 @@ impl Host {
     /// A dial reached its address.
     pub fn connected(&mut self, now: Now, link: LinkNo) {
         if let Some(LinkState::Dialling(contact)) = self.links.get(&link) {
-            let contact = *contact;
+            let contact = **contact;
             let machine = Handshake::initiate(now, self.link_identity(), contact, self.rng.fork());
             self.handshake(now, link, machine);
             self.settle(now);
@@ -305,6 +307,7 @@ impl Host {
             }
             let link = match part {
                 Address::Node => {
+                    self.rest();
                     self.node.handle_timeout(now);
                     None
                 }
@@ -330,6 +333,16 @@ impl Host {
         self.settle(now);
         // What drained without anything new coming is not noticed otherwise.
         self.look_at_memory(now, self.loaded.memory);
+    }
+
+    /// Gives up the room of what was much at a time and is carried by now.
+    fn rest(&mut self) {
+        self.mail.rest();
+        self.out.rest();
+        self.ends.rest();
+        self.requesters.rest();
+        self.failing.rest();
+        self.rng.rest();
     }
 
     /// When to call `handle_timeout`: by then, or earlier than need be.

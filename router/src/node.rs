@@ -16,6 +16,7 @@ mod membership;
 mod probes;
 mod reach;
 mod report;
+mod rest;
 mod services;
 mod transfers;
 mod wiring;
@@ -32,7 +33,7 @@ use warren_overlay::{
     crypto::sign::IdentityKey,
     id::{EndNo, LinkNo, NetworkId, RouterId},
     plane::{LinkCommand, LinkEvent},
-    ring::{Ring, RingConfig, admission::Network},
+    ring::{self, Ring, RingConfig, admission::Network},
     rng::Rng,
     service::{AccessKey, Lease, Name},
     session::{End, EndEvent, EndInput, Requester},
@@ -439,10 +440,8 @@ impl Node {
             out: VecDeque::new(),
         };
         this.befriend(now, settings.friends);
-        this.ring.handle_input(
-            now,
-            warren_overlay::ring::Input::Start { seeds: settings.peers, cached: Vec::new() },
-        );
+        let start = ring::Input::Start { seeds: settings.peers, cached: Vec::new() };
+        this.ring.handle_input(now, start);
         let closed = TransitInput::Closed(!settings.transit);
         this.transit.handle_input(now, closed);
         this.wire(now);
@@ -497,6 +496,7 @@ impl Node {
 
     /// Time passed.
     pub fn handle_timeout(&mut self, now: Now) {
+        self.rest(now.time);
         self.notice_sleep(now);
         for link in self.links.tidy(now.time) {
             self.out.push_back(NodeOutput::Shut { link });

@@ -58,8 +58,18 @@ pub(crate) struct Side {
     pub(crate) full_until: Time,
     /// Sent to this side and not yet there.
     pub(crate) coming: u32,
-    /// Kept back: the other side cannot be heard.
-    pub(crate) held: VecDeque<Arrival>,
+    /// Kept back: the other side cannot be heard. Never an empty queue.
+    pub(crate) held: Option<Box<VecDeque<Arrival>>>,
+}
+
+impl Side {
+    /// The first of what was kept back.
+    pub(crate) fn release(&mut self) -> Option<Arrival> {
+        let held = self.held.as_mut()?;
+        let first = held.pop_front();
+        self.held.take_if(|held| held.is_empty());
+        first
+    }
 }
 
 #[derive(Debug)]
@@ -89,7 +99,7 @@ impl Conns {
             last: Time::ZERO,
             full_until: Time::ZERO,
             coming: 0,
-            held: VecDeque::new(),
+            held: None,
         });
         let reused = self.free.pop();
         let no = reused.unwrap_or_else(|| u32::try_from(self.places.len()).unwrap_or(u32::MAX));
@@ -146,7 +156,7 @@ impl Conns {
     pub(crate) fn end(&mut self, end: EndOf) -> VecDeque<Arrival> {
         let Some(conn) = self.places.get_mut(end.conn()) else { return VecDeque::new() };
         let Some(side) = conn.sides.get_mut(end.side()) else { return VecDeque::new() };
-        let held = std::mem::take(&mut side.held);
+        let held = side.held.take().map_or_else(VecDeque::new, |held| *held);
         if !side.over {
             side.over = true;
             if conn.sides.iter().all(|side| side.over) {
@@ -170,7 +180,7 @@ impl Conns {
     pub(crate) fn waiting(&self) -> Vec<EndOf> {
         let ends = (0u32..).zip(&self.places).flat_map(|(no, conn)| {
             let held =
-                |side: u32| !conn.sides.get(side as usize).is_none_or(|it| it.held.is_empty());
+                |side: u32| !conn.sides.get(side as usize).is_none_or(|it| it.held.is_none());
             [0, 1].into_iter().filter(move |side| held(*side)).map(move |side| EndOf::of(no, side))
         });
         ends.collect()

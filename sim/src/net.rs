@@ -26,6 +26,7 @@ use std::{
 use warren_overlay::{
     id::LinkNo,
     rng::Rng,
+    table::Table,
     time::{Now, Time, Wall},
 };
 use warren_router::host::{Host, HostOutput};
@@ -176,7 +177,7 @@ struct Place {
     busy_until: Time,
     /// Routers hear those of their own side of a partition only.
     side: u32,
-    links: BTreeMap<LinkNo, EndOf>,
+    links: Table<LinkNo, EndOf>,
     dialling: BTreeSet<LinkNo>,
     timer: Option<Time>,
     bucket: Bucket,
@@ -274,7 +275,7 @@ impl Net {
             pace: None,
             busy_until: Time::ZERO,
             side: 0,
-            links: BTreeMap::new(),
+            links: Table::new(),
             dialling: BTreeSet::new(),
             timer: None,
             bucket: Bucket::default(),
@@ -507,13 +508,13 @@ impl Net {
     /// Something comes to an end of a connection; it waits while the sender cannot be heard.
     fn arrive(&mut self, end: EndOf, arrival: Arrival) {
         let from = self.conns.host(end.other());
-        let Some((to, waiting)) = self.conns.side(end).map(|it| (it.host, !it.held.is_empty()))
+        let Some((to, waiting)) = self.conns.side(end).map(|it| (it.host, it.held.is_some()))
         else {
             return;
         };
         let silent = !self.reaches(from, to) || self.conns.is_lost(end);
         match self.conns.side(end) {
-            Some(side) if waiting || silent => side.held.push_back(arrival),
+            Some(side) if waiting || silent => side.held.get_or_insert_default().push_back(arrival),
             _ => self.deliver(end, arrival),
         }
     }

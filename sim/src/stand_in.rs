@@ -1,7 +1,7 @@
 //! Ciphers that cost next to nothing, for the fidelity `full`.
 //!
 //! Lives here: the simulator's stand-in suite, and nothing that a router could be built with. Does not
-//! live here: the seam (`warren_overlay::crypto::suite`), hashes and key derivation, which stay.
+//! live here: the seam (`warren_overlay::crypto::suite`), hashes of whole blocks and files, which stay.
 //!
 //! | real | stand-in | what stays true |
 //! |---|---|---|
@@ -10,6 +10,7 @@
 //! | X25519 | products of 128-bit numbers | both sides agree, nobody else by accident |
 //! | ML-KEM-768 | the secret in clear beside a check | another key's ciphertext gives another secret |
 //! | Ed25519 | [`Mix`] over public key and message | a changed message or another key does not verify |
+//! | BLAKE3 for keys, masks, short hashes | [`Mix`] over purpose and parts, for each eight bytes anew | another purpose or part gives other bytes |
 //! | Argon2id, SHA-256 in handshakes | [`Mix`] | |
 //!
 //! **None of it is secret.** Who wants to cheat can; a simulated adversary is given what its position
@@ -93,14 +94,20 @@ impl Mix {
         Self(fold(self.0 ^ number, PI[2] ^ self.0.rotate_left(32)))
     }
 
-    /// So many bytes that follow from all that was added.
-    fn fill<const N: usize>(self) -> [u8; N] {
-        let mut out = [0; N];
-        for (piece, number) in out.chunks_mut(8).zip(1..) {
-            for (to, from) in piece.iter_mut().zip(self.number(number).0.to_le_bytes()) {
+    /// A stream that follows from all that was added, from byte `at` on, a multiple of 8.
+    fn stream(self, at: u64, out: &mut [u8]) {
+        for (piece, number) in out.chunks_mut(8).zip(at / 8 + 1..) {
+            let word = self.number(number).0.to_le_bytes();
+            for (to, from) in piece.iter_mut().zip(word) {
                 *to = from;
             }
         }
+    }
+
+    /// So many bytes that follow from all that was added.
+    fn fill<const N: usize>(self) -> [u8; N] {
+        let mut out = [0; N];
+        self.stream(0, &mut out);
         out
     }
 }
@@ -117,6 +124,7 @@ mod purpose {
     pub(super) const DIGEST: u64 = 8;
     pub(super) const PUZZLE: u64 = 9;
     pub(super) const NAME: u64 = 10;
+    pub(super) const STREAM: u64 = 11;
 }
 
 /// The first 16 bytes as an odd number: those have inverses, so that no two keys meet by a factor.
@@ -208,6 +216,11 @@ impl Suite for StandIn {
     fn blind(&self, public: &[u8; 32], parts: &[&[u8]]) -> [u8; 32] {
         let mix = Mix::new(purpose::BLIND).text(public);
         parts.iter().fold(mix, |mix, part| mix.text(part)).fill()
+    }
+
+    fn stream(&self, purpose: &[u8], parts: &[&[u8]], at: u64, out: &mut [u8]) {
+        let mix = Mix::new(purpose::STREAM).text(purpose);
+        parts.iter().fold(mix, |mix, part| mix.text(part)).stream(at, out);
     }
 
     fn digest(&self, text: &[u8]) -> [u8; 32] {

@@ -175,6 +175,10 @@ impl Suite for Buggy {
         STAND_IN.decapsulate(seed, ciphertext)
     }
 
+    fn stream(&self, purpose: &[u8], parts: &[&[u8]], at: u64, out: &mut [u8]) {
+        STAND_IN.stream(purpose, parts, at, out);
+    }
+
     fn identity(&self, seed: &[u8; 32]) -> [u8; 32] {
         STAND_IN.identity(seed)
     }

@@ -13,7 +13,7 @@ use blake3::Hasher;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroize;
 
-use super::secret::Secret;
+use super::{secret::Secret, suite};
 
 /// What a 32-byte hash of these parts is, for everyone who knows them.
 ///
@@ -71,15 +71,20 @@ impl fmt::Debug for Streamed {
 /// Output of any length is the prefix of one stream, so `derive::<16>` is the head of
 /// `derive::<32>`: use another context where both are needed.
 pub fn derive<const N: usize>(context: &'static str, parts: &[&[u8]]) -> [u8; N] {
+    derive_at(context, parts, 0)
+}
+
+/// What [`derive`] would give from byte `at` on, a multiple of 64, without what comes before.
+pub fn derive_at<const N: usize>(context: &'static str, parts: &[&[u8]], at: u64) -> [u8; N] {
     let mut out = [0; N];
-    fill(Hasher::new_derive_key(context), parts, &mut out);
+    fill(context, parts, at, &mut out);
     out
 }
 
 /// [`derive`] for keys: the result wipes itself.
 pub fn derive_secret<const N: usize>(context: &'static str, parts: &[&[u8]]) -> Secret<N> {
     let mut out = Secret::zeroed();
-    fill(Hasher::new_derive_key(context), parts, out.expose_mut());
+    fill(context, parts, 0, out.expose_mut());
     out
 }
 
@@ -87,6 +92,11 @@ pub fn derive_secret<const N: usize>(context: &'static str, parts: &[&[u8]]) -> 
 ///
 /// Hides, does not authenticate. One (context, parts) must mask one text only.
 pub fn xor_keystream(context: &'static str, parts: &[&[u8]], data: &mut [u8]) {
+    if let Some(suite) = suite::entered() {
+        let mut whole = vec![0; data.len()];
+        suite.stream(context.as_bytes(), parts, 0, &mut whole);
+        return data.iter_mut().zip(whole).for_each(|(byte, mask)| *byte ^= mask);
+    }
     let mut hasher = Hasher::new_derive_key(context);
     absorb(&mut hasher, parts);
     let mut stream = hasher.finalize_xof();
@@ -108,7 +118,10 @@ pub fn xor_keystream(context: &'static str, parts: &[&[u8]], data: &mut [u8]) {
 /// own, or be used for nothing else. Compare with [`eq`].
 pub fn mac16(key: &[u8; 32], parts: &[&[u8]]) -> [u8; 16] {
     let mut out = [0; 16];
-    fill(Hasher::new_keyed(key), parts, &mut out);
+    match suite::entered() {
+        Some(suite) => suite.stream(key, parts, 0, &mut out),
+        None => hashed(Hasher::new_keyed(key), parts, 0, &mut out),
+    }
     out
 }
 
@@ -117,9 +130,17 @@ pub fn eq(a: &[u8], b: &[u8]) -> bool {
     a.ct_eq(b).into()
 }
 
-fn fill(mut hasher: Hasher, parts: &[&[u8]], out: &mut [u8]) {
+fn fill(context: &'static str, parts: &[&[u8]], at: u64, out: &mut [u8]) {
+    match suite::entered() {
+        Some(suite) => suite.stream(context.as_bytes(), parts, at, out),
+        None => hashed(Hasher::new_derive_key(context), parts, at, out),
+    }
+}
+
+fn hashed(mut hasher: Hasher, parts: &[&[u8]], at: u64, out: &mut [u8]) {
     absorb(&mut hasher, parts);
     let mut stream = hasher.finalize_xof();
+    stream.set_position(at);
     stream.fill(out);
     stream.zeroize();
     hasher.zeroize();
@@ -211,6 +232,15 @@ mod tests {
         let mut data = [0; 3000];
         xor_keystream(A, &[b"k"], &mut data);
         assert_eq!(data, derive::<3000>(A, &[b"k"]));
+    }
+
+    #[test]
+    fn a_stream_can_be_entered_anywhere() {
+        let whole = derive::<256>(A, &[b"k"]);
+        for at in [0, 64, 192] {
+            let from = usize::try_from(at).unwrap();
+            assert_eq!(derive_at::<64>(A, &[b"k"], at), whole[from..from + 64]);
+        }
     }
 
     #[test]

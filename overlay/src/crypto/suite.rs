@@ -5,8 +5,7 @@
 //! one), and our own suite, which is the code of the files beside this one.
 //!
 //! A thread is under no stand-in unless it is inside `within`; a whole run is, or none of it, for what
-//! one suite made the other cannot use. Hashes and key derivation (`kdf.rs`) are the same under every
-//! suite. Why it is entered and not passed along: docs/decisions/0004.
+//! one suite made the other cannot use. What is hashed whole (blocks, files) is so under every suite. Why it is entered and not passed along: docs/decisions/0004.
 
 use std::{cell::Cell, fmt, sync::Arc};
 
@@ -59,6 +58,10 @@ pub trait Suite: Sync {
 
     /// A public key, blinded.
     fn blind(&self, public: &[u8; 32], parts: &[&[u8]]) -> [u8; 32];
+
+    /// In the place of BLAKE3 for keys, masks and short hashes: what follows from a purpose and some
+    /// parts, from byte `at` of the stream on, which is a multiple of 64.
+    fn stream(&self, purpose: &[u8], parts: &[&[u8]], at: u64, out: &mut [u8]);
 
     /// In the place of a handshake's SHA-256.
     fn digest(&self, text: &[u8]) -> [u8; 32];

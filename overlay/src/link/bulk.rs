@@ -33,16 +33,14 @@ struct Waiting {
     messages: VecDeque<RingMessage>,
 }
 
-/// Large messages that wait for frames.
+/// Large messages that wait for frames. Nothing on a link that carries none.
 #[derive(Debug, Default)]
-pub(super) struct BulkQueue {
-    classes: [Waiting; 2],
-}
+pub(super) struct BulkQueue(Option<Box<[Waiting; 2]>>);
 
 impl BulkQueue {
     /// Queues a message; false, and it is dropped, if too many wait.
     pub(super) fn push(&mut self, message: RingMessage) -> bool {
-        let [interactive, bulk] = &mut self.classes;
+        let [interactive, bulk] = &mut **self.0.get_or_insert_default();
         let class = if message.class() == Class::Bulk { bulk } else { interactive };
         let room = class.messages.len() < LARGE_WAITING_MAX;
         if room {
@@ -53,13 +51,22 @@ impl BulkQueue {
 
     /// Whether nothing waits.
     pub(super) fn is_empty(&self) -> bool {
-        self.classes.iter().all(|it| it.current.is_none() && it.messages.is_empty())
+        let mut classes = self.0.iter().flat_map(|it| it.iter());
+        classes.all(|it| it.current.is_none() && it.messages.is_empty())
+    }
+
+    /// Gives up room that nothing needs.
+    pub(super) fn rest(&mut self) {
+        if self.is_empty() {
+            self.0 = None;
+        }
     }
 
     /// The next part as a link message, encoded over `scratch`; false if nothing waits. At most
     /// 4 bytes more than [`LinkMessage::PART_LEN`].
     pub(super) fn next_part(&mut self, scratch: &mut Vec<u8>) -> bool {
-        for (waiting, class) in self.classes.iter_mut().zip(Class::ALL) {
+        let classes = self.0.iter_mut().flat_map(|it| it.iter_mut());
+        for (waiting, class) in classes.zip(Class::ALL) {
             if waiting.current.is_none()
                 && let Some(message) = waiting.messages.pop_front()
             {
@@ -92,7 +99,7 @@ impl BulkQueue {
 
 /// Puts parts together, one message of each class at a time.
 #[derive(Debug, Default)]
-pub(super) struct Joiner([Vec<u8>; 2]);
+pub(super) struct Joiner(Option<Box<[Vec<u8>; 2]>>);
 
 impl Joiner {
     /// A part came; the message, if it is whole now.
@@ -107,7 +114,7 @@ impl Joiner {
         last: bool,
         bytes: &[u8],
     ) -> Result<Option<RingMessage>, WireError> {
-        let [interactive, bulk] = &mut self.0;
+        let [interactive, bulk] = &mut **self.0.get_or_insert_default();
         let buffer = if class == Class::Bulk { bulk } else { interactive };
         if buffer.len() + bytes.len() > LinkMessage::LARGE_MAX {
             return Err(WireError::Bad("large message"));
@@ -125,6 +132,11 @@ impl Joiner {
         } else {
             Err(WireError::Bad("large message"))
         }
+    }
+
+    /// Gives up room that nothing needs.
+    pub(super) fn rest(&mut self) {
+        self.0.take_if(|buffers| buffers.iter().all(Vec::is_empty));
     }
 }
 

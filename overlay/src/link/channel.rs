@@ -53,43 +53,42 @@ pub struct BadFrame;
 #[derive(Debug)]
 struct LengthMask {
     key: Secret<32>,
-    /// The block in use; none on a link that rests.
-    block: Option<Box<[u8; Self::BLOCK]>>,
-    /// Its number.
-    number: u64,
-    used: usize,
+    /// The piece in use; none on a link that rests.
+    piece: Option<Box<[u8; Self::PIECE]>>,
+    /// Bytes of the stream before the next mask.
+    used: u64,
 }
 
 impl LengthMask {
-    /// 128 frames per call of the hash: 2 bytes a call would cost as much as sealing.
-    const BLOCK: usize = 256;
+    /// Bytes of a block: the stream begins anew with each block's number.
+    const BLOCK: u64 = 256;
+    /// 32 frames per call of the hash: 2 bytes a call would cost as much as sealing, and a whole block
+    /// lies there unused on most links. It is what BLAKE3 gives at once.
+    const PIECE: usize = 64;
 
     fn new(key: Secret<32>) -> Self {
-        Self { key, block: None, number: 0, used: 0 }
+        Self { key, piece: None, used: 0 }
     }
 
     fn next(&mut self) -> u16 {
-        let spent = self.used >= Self::BLOCK;
-        if spent {
-            self.number += 1;
-            self.used = 0;
-        }
-        if spent || self.block.is_none() {
-            let parts = [&self.key.expose_secret()[..], &self.number.to_be_bytes()];
-            let made = kdf::derive(LENGTH_STREAM, &parts);
+        let at = usize::try_from(self.used % Self::PIECE as u64).unwrap_or(0);
+        if at == 0 || self.piece.is_none() {
+            let number = self.used / Self::BLOCK;
+            let parts = [&self.key.expose_secret()[..], &number.to_be_bytes()];
+            let made = kdf::derive_at(LENGTH_STREAM, &parts, self.used % Self::BLOCK - at as u64);
             // In place: a busy link allocates nothing.
-            **self.block.get_or_insert_with(|| Box::new([0; Self::BLOCK])) = made;
+            **self.piece.get_or_insert_with(|| Box::new([0; Self::PIECE])) = made;
         }
-        let block = self.block.as_deref().and_then(|block| block.get(self.used..));
-        let mask = block.and_then(<[u8]>::first_chunk).copied();
+        let piece = self.piece.as_deref().and_then(|piece| piece.get(at..));
+        let mask = piece.and_then(<[u8]>::first_chunk).copied();
         self.used += 2;
         u16::from_be_bytes(mask.unwrap_or_default())
     }
 
-    /// Gives up the block, which can be made again.
+    /// Gives up the piece, which can be made again.
     fn rest(&mut self) {
-        if let Some(mut block) = self.block.take() {
-            zeroize::Zeroize::zeroize(&mut *block);
+        if let Some(mut piece) = self.piece.take() {
+            zeroize::Zeroize::zeroize(&mut *piece);
         }
     }
 }

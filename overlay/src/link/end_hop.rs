@@ -73,7 +73,7 @@ impl Core {
     /// Lets all end hops look for stalled splices.
     pub(super) fn end_hop_timeouts(&mut self, now: Time) {
         let mut due = Vec::new();
-        for (tunnel, state) in &mut self.lanes {
+        for (tunnel, state) in self.lanes.iter_mut() {
             if let Lane::EndHop(hop) = &mut *state.lane
                 && hop.poll_timeout().is_some_and(|at| at <= now)
             {

@@ -25,7 +25,7 @@ use std::{
 
 use crate::{
     crypto::aead::TAG_LEN,
-    id::{LinkNo, NetworkId, TunnelId},
+    id::{LinkNo, TunnelId},
     link::{
         api::{LinkCounters, LinkInput, LinkOutput, LinkSettings},
         batch::{BATCH_CELLS, Spares},
@@ -43,6 +43,8 @@ use crate::{
     },
     plane::{CELL_LEN, CloseReason, Lane, LinkCommand, LinkEvent, PartMessage},
     rng::Rng,
+    room::Room,
+    table::Table,
     time::Time,
     wire::{LinkMessage, Reader, RouterDescriptor},
 };
@@ -89,14 +91,12 @@ pub struct LinkIo {
 pub(super) struct Core {
     pub(super) link: LinkNo,
     peer: Arc<RouterDescriptor>,
-    network: NetworkId,
     initiator: bool,
     pub(super) round_trip: Duration,
     pub(super) settings: LinkSettings,
     pub(super) sealer: Sealer,
     pub(super) state: State,
-    /// Boxed: a map has room for eleven, and most links carry a few.
-    pub(super) lanes: BTreeMap<TunnelId, Box<LaneState>>,
+    pub(super) lanes: Table<TunnelId, Box<LaneState>>,
     pub(super) schedule: Schedule,
     pub(super) control: ControlQueue,
     /// Messages that go in parts, each way.
@@ -145,7 +145,6 @@ impl LinkIo {
         let counted = settings.padding_counted;
         let core = Core {
             link,
-            network: peer.fields().network,
             peer,
             initiator,
             round_trip: rtt,
@@ -154,7 +153,7 @@ impl LinkIo {
             settings,
             sealer,
             state: State::Open,
-            lanes: BTreeMap::new(),
+            lanes: Table::new(),
             schedule: Schedule::default(),
             control: ControlQueue::default(),
             bulk: BulkQueue::default(),
@@ -230,9 +229,15 @@ impl LinkIo {
     /// The next thing to pass on.
     pub fn poll_output(&mut self) -> Option<LinkOutput> {
         let output = self.core.outputs.pop_front();
-        if output.is_none() && self.core.pads.is_idle() {
-            self.reader.rest();
-            self.core.outputs.shrink_to_fit();
+        if output.is_none() {
+            let idle = self.core.pads.is_idle();
+            if idle {
+                self.reader.rest();
+            }
+            // Where no cells come, little else does.
+            if idle || self.core.lanes.is_empty() {
+                self.core.outputs.rest();
+            }
         }
         output
     }
@@ -365,12 +370,13 @@ impl Core {
         // Cells were paid for when they were granted.
         let rest = HEAD_LEN + len + TAG_LEN - frame.cells.len() * CELL_LEN;
         self.pace_in.used(now, rest, false);
+        let network = self.peer.fields().network;
         let mut control = Reader::new(frame.control);
         while control.remaining() > 0 {
-            let message = LinkMessage::decode(&mut control, self.network)
-                .map_err(|_| CloseReason::Garbage)?;
+            let message =
+                LinkMessage::decode(&mut control, network).map_err(|_| CloseReason::Garbage)?;
             if let LinkMessage::Part { class, last, bytes } = &message {
-                let whole = self.joiner.take(self.network, *class, *last, bytes);
+                let whole = self.joiner.take(network, *class, *last, bytes);
                 if let Some(whole) = whole.map_err(|_| CloseReason::Garbage)? {
                     self.event(LinkEvent::Message(Box::new(LinkMessage::Ring(whole))));
                 }
@@ -394,12 +400,16 @@ impl Core {
         self.spares.rest();
         self.pads.rest();
         self.scratch = Vec::new();
-        self.outputs.shrink_to_fit();
-        self.grants.shrink_to_fit();
-        self.touched.shrink_to_fit();
-        self.drained.shrink_to_fit();
-        self.control.rest();
+        self.outputs.rest();
+        self.grants.rest();
+        self.touched.rest();
+        self.drained.rest();
         self.schedule.rest();
+        self.bulk.rest();
+        self.joiner.rest();
+        self.lanes.rest();
+        self.early.rest();
+        self.closed.rest();
     }
 
     fn heard(&mut self, now: Time) {
@@ -563,7 +573,7 @@ impl Core {
         }
         tracing::debug!(link = self.link.0, ?reason, "link closed");
         self.state = State::Closed;
-        self.lanes.clear();
+        self.lanes = Table::new();
         self.schedule = Schedule::default();
         self.control.clear();
         self.bulk.clear();

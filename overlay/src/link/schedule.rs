@@ -33,9 +33,13 @@ pub(super) enum Turn {
     Old(usize),
 }
 
-/// The two rings. Every lane is in at most one of them, so both are bounded by the lanes of a link.
+/// The rings. Nothing on a link that has no lanes with something to send.
 #[derive(Debug, Default)]
-pub(super) struct Schedule {
+pub(super) struct Schedule(Option<Box<Rings>>);
+
+/// Every lane is in at most one of them, so both are bounded by the lanes of a link.
+#[derive(Debug, Default)]
+struct Rings {
     fresh: VecDeque<TunnelId>,
     old: VecDeque<TunnelId>,
 }
@@ -54,47 +58,53 @@ impl Schedule {
     pub(super) fn wake(&mut self, tunnel: TunnelId, turn: &mut Turn) {
         if *turn == Turn::Idle {
             *turn = Turn::Fresh(QUANTUM);
-            self.fresh.push_back(tunnel);
+            self.0.get_or_insert_default().fresh.push_back(tunnel);
         }
     }
 
     /// Forgets a lane that is being closed.
     pub(super) fn forget(&mut self, tunnel: TunnelId, turn: Turn) {
+        let Some(rings) = &mut self.0 else { return };
         match turn {
             Turn::Idle => {}
-            Turn::Fresh(_) => self.fresh.retain(|other| *other != tunnel),
-            Turn::Old(_) => self.old.retain(|other| *other != tunnel),
+            Turn::Fresh(_) => rings.fresh.retain(|other| *other != tunnel),
+            Turn::Old(_) => rings.old.retain(|other| *other != tunnel),
         }
     }
 
     /// Gives up room that no lane needs.
     pub(super) fn rest(&mut self) {
-        self.fresh.shrink_to_fit();
-        self.old.shrink_to_fit();
+        if self.is_empty() {
+            self.0 = None;
+        }
     }
 
     /// Whether no lane waits.
     pub(super) fn is_empty(&self) -> bool {
-        self.fresh.is_empty() && self.old.is_empty()
+        self.0.as_ref().is_none_or(|rings| rings.fresh.is_empty() && rings.old.is_empty())
     }
 
     /// The lane whose turn it is.
     pub(super) fn next(&self) -> Option<TunnelId> {
-        self.fresh.front().or(self.old.front()).copied()
+        let rings = self.0.as_ref()?;
+        rings.fresh.front().or(rings.old.front()).copied()
     }
 
     /// Drops the lane that `next` named: it is gone.
     pub(super) fn skip(&mut self) {
-        if self.fresh.pop_front().is_none() {
-            self.old.pop_front();
+        if let Some(rings) = &mut self.0
+            && rings.fresh.pop_front().is_none()
+        {
+            rings.old.pop_front();
         }
     }
 
     /// Books what the lane that `next` named has done, and moves it on.
     pub(super) fn served(&mut self, tunnel: TunnelId, turn: &mut Turn, served: Served) {
+        let Some(rings) = &mut self.0 else { return };
         let fresh = matches!(turn, Turn::Fresh(_));
         let deficit = turn.deficit();
-        let ring = if fresh { &mut self.fresh } else { &mut self.old };
+        let ring = if fresh { &mut rings.fresh } else { &mut rings.old };
         match served {
             Served::More(sent) if sent < deficit => {
                 let left = deficit - sent; // the frame is full: same lane again
@@ -107,7 +117,7 @@ impl Schedule {
             Served::More(_) | Served::Empty(_) => {
                 ring.pop_front();
                 *turn = Turn::Old(QUANTUM);
-                self.old.push_back(tunnel);
+                rings.old.push_back(tunnel);
             }
         }
     }

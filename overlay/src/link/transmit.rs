@@ -70,12 +70,13 @@ impl Core {
     /// Writes one frame; says how many bytes.
     pub(super) fn frame_out(&mut self, now: Time, buffer: &mut Vec<u8>) -> usize {
         let mut frame = FrameWriter::begin(buffer);
-        while let Some(message) = self.control.pop(frame.control_room()) {
-            if LinkMessage::is_answered(&message) {
-                self.pulse.spoke(now);
+        let Self { control, pulse, .. } = self;
+        while control.pop(frame.control_room(), |message| {
+            if LinkMessage::is_answered(message) {
+                pulse.spoke(now);
             }
-            frame.control(&message);
-        }
+            frame.control(message);
+        }) {}
         self.grants_out(now, &mut frame);
         let mut parts = 0;
         if matches!(self.state, State::Open)

@@ -8,13 +8,7 @@
 //! What it gives: a location follows from identity and paid-for work, and nobody moves. What it does
 //! not give: who makes about N/3 proofs sits among the 3 routers closest to a key of his choice.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    fmt,
-    net::IpAddr,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::VecDeque, fmt, net::IpAddr, sync::Arc, time::Duration};
 
 pub use super::network::{
     DIFFICULTY_MAX, Mode, NETWORK_NAME_MAX, Network, NetworkName, SUITE_HYBRID, WEEKLY_MAX,
@@ -22,6 +16,8 @@ pub use super::network::{
 use crate::{
     crypto::puzzle::{self, Difficulty, Search},
     id::{NetworkId, RouterId},
+    room::Room,
+    table::Table,
     time::Time,
     wire::{Address, Admission, RouterDescriptor},
 };
@@ -117,14 +113,15 @@ struct Waiting {
 pub struct ProofChecks {
     network: Network,
     network_id: NetworkId,
-    /// Results kept: about 100 bytes each.
+    /// Results kept: about 40 bytes each.
     cache_max: usize,
     queue: VecDeque<Waiting>,
     /// Whose turn it was last: the next check is another source's if there is one.
     last: Option<Source>,
     next: Time,
-    cache: BTreeMap<RouterId, (Admission, bool)>,
-    order: VecDeque<RouterId>,
+    /// By what was claimed.
+    cache: Table<[u8; 16], bool>,
+    order: VecDeque<[u8; 16]>,
     blocked: VecDeque<(Source, Time)>,
     done: VecDeque<Checked>,
 }
@@ -139,7 +136,7 @@ impl ProofChecks {
             queue: VecDeque::new(),
             last: None,
             next: Time::ZERO,
-            cache: BTreeMap::new(),
+            cache: Table::new(),
             order: VecDeque::new(),
             blocked: VecDeque::new(),
             done: VecDeque::new(),
@@ -152,8 +149,7 @@ impl ProofChecks {
         if !self.network.difficulty.is_met_by(&claimed.output) {
             return Some(false);
         }
-        let (of, good) = self.cache.get(&descriptor.id())?;
-        (*of == claimed).then_some(*good)
+        self.cache.get(descriptor.claim()).copied()
     }
 
     /// Asks for a check; the result comes from `poll_output`, at once if it is known.
@@ -212,8 +208,9 @@ impl ProofChecks {
             let id = descriptor.id();
             let output = puzzle::output(&self.network_id, &id, claimed.nonce, self.network.cost());
             let good = output == Some(claimed.output);
-            if self.cache.insert(id, (claimed, good)).is_none() {
-                self.order.push_back(id);
+            let claim = *descriptor.claim();
+            if self.cache.insert(claim, good).is_none() {
+                self.order.push_back(claim);
             }
             if self.order.len() > self.cache_max
                 && let Some(oldest) = self.order.pop_front()
@@ -239,6 +236,14 @@ impl ProofChecks {
     /// The next finished check.
     pub fn poll_output(&mut self) -> Option<Checked> {
         self.done.pop_front()
+    }
+
+    /// Gives up room that nothing needs.
+    pub(super) fn rest(&mut self) {
+        self.queue.rest();
+        self.order.rest();
+        self.blocked.rest();
+        self.done.rest();
     }
 
     /// When the next check is due.

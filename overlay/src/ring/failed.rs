@@ -10,7 +10,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::wire::RECENTLY_FAILED_MAX_S;
-use crate::{id::Key, time::Time};
+use crate::{id::Key, room::Room, time::Time};
 
 /// Keys remembered: 56 bytes each. The one that is soonest forgotten goes first.
 const KEYS_MAX: usize = 2_048;
@@ -65,6 +65,12 @@ impl FailedKeys {
         let until = self.0.get(key)?.refused_until;
         let left = u16::try_from(until.since(now).as_secs() + 1).unwrap_or(u16::MAX);
         (now < until).then_some(left.min(RECENTLY_FAILED_MAX_S))
+    }
+
+    /// Drops what says nothing any more.
+    pub(super) fn rest(&mut self, now: Time) {
+        self.0.retain(|_, failed| failed.forgotten_at() > now);
+        self.0.rest();
     }
 
     /// It exists after all.

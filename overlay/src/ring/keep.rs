@@ -22,6 +22,7 @@ use super::{
 };
 use crate::{
     id::{LinkNo, Location, RouterId},
+    room::Room,
     time::{Now, Time},
     wire::{LinkMessage, RouterDescriptor},
 };
@@ -139,6 +140,13 @@ impl Housekeeping {
         self.next_number = number.wrapping_add(1);
         self.purposes.insert(number, purpose);
         number
+    }
+
+    /// Gives up room that nothing needs.
+    pub(super) fn rest(&mut self) {
+        self.round.rest();
+        self.dials.rest();
+        self.purposes.rest();
     }
 
     pub(super) const fn leaving(&self) -> bool {

@@ -12,11 +12,7 @@
 //! a linked router:  stranger ── Hello/Welcome ──> neighbour ── Bye, link gone, bad proof ──> stranger
 //! ```
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use super::{
     admission::{ProofChecks, Source},
@@ -35,6 +31,8 @@ use crate::{
     crypto::puzzle::Difficulty,
     id::{LinkNo, Location, RouterId},
     rng::Rng,
+    room::Room,
+    table::Table,
     time::{Now, Time},
     wire::{Address, LinkMessage, RouterDescriptor},
 };
@@ -97,7 +95,7 @@ pub struct Ring {
     pub(super) location: Location,
     /// Neighbours that the owner wants; a guest has fewer.
     degree: usize,
-    pub(super) links: BTreeMap<LinkNo, LinkState>,
+    pub(super) links: Table<LinkNo, LinkState>,
     pub(super) neighbours: Neighbours,
     pub(super) view: View,
     pub(super) members: Members,
@@ -120,7 +118,7 @@ impl Ring {
             local: network.local,
             location,
             degree,
-            links: BTreeMap::new(),
+            links: Table::new(),
             neighbours: Neighbours::new(location, guests::degree(degree, guest), network.local),
             view: View::new(&own, known_max),
             members: Members::new(&network),
@@ -169,10 +167,20 @@ impl Ring {
 
     /// Time passed.
     pub fn handle_timeout(&mut self, now: Now) {
+        self.outputs.rest();
         self.requests.handle_timeout(now.time, &mut self.neighbours);
         self.proofs.handle_timeout(now.time);
         self.housekeeping_timeout(now);
         self.settle(now);
+    }
+
+    /// Gives up memory that nothing needs: to be called now and then.
+    pub fn rest(&mut self, now: Time) {
+        self.rng.rest();
+        self.view.rest();
+        self.proofs.rest();
+        self.requests.rest(now);
+        self.keep.rest();
     }
 
     /// The next thing to do.

@@ -21,7 +21,7 @@ use crate::{
     id::{LinkNo, Location, RouterId},
     ring::visited::Visited,
     rng::Rng,
-    time::{Time, Wall},
+    time::Time,
     wire::{Prefix, RouterDescriptor},
 };
 
@@ -62,6 +62,8 @@ pub(super) struct Neighbour {
     pub(super) link: LinkNo,
     /// Who it is.
     pub(super) peer: Arc<RouterDescriptor>,
+    /// The first bytes of its identity: to find it without looking at all descriptors.
+    short: u64,
     /// Its place.
     pub(super) location: Location,
     /// Its bits in visited filters.
@@ -71,8 +73,9 @@ pub(super) struct Neighbour {
     since: Time,
     suspect_until: Time,
     strikes: u32,
-    /// Whose descriptors it was sent (8 bytes tell routers apart well enough), and of when.
-    sent: Vec<([u8; 8], Wall)>,
+    /// What stands for the descriptors that it was sent. Two in four thousand million look alike, and
+    /// then one of them is not sent: others send it.
+    sent: Vec<u32>,
 }
 
 impl Neighbour {
@@ -85,6 +88,7 @@ impl Neighbour {
     ) -> Self {
         Self {
             link,
+            short: short(&peer.id()),
             location: peer.location(),
             marks: Visited::marks(&peer.id()),
             peer,
@@ -105,17 +109,20 @@ impl Neighbour {
     pub(super) fn note_sent(&mut self, descriptor: &RouterDescriptor) -> bool {
         let id = descriptor.id();
         let short = id.as_bytes().first_chunk().copied().unwrap_or_default();
-        let entry = (short, descriptor.fields().published);
+        let entry = u32::from_be_bytes(short) ^ descriptor.fields().published.minutes();
         if self.sent.contains(&entry) || id == self.peer.id() {
             return false;
         }
-        self.sent.retain(|(id, _)| *id != entry.0);
         if self.sent.len() >= SENT_MAX {
             self.sent.remove(0);
         }
         self.sent.push(entry);
         true
     }
+}
+
+fn short(id: &RouterId) -> u64 {
+    id.as_bytes().first_chunk().map_or(0, |head| u64::from_be_bytes(*head))
 }
 
 /// The neighbours of one router, in the order one meets them going clockwise from it.
@@ -198,12 +205,15 @@ impl Neighbours {
 
     /// The neighbour or guest with this identity.
     pub(super) fn by_id(&self, id: &RouterId) -> Option<&Neighbour> {
-        self.all().find(|it| it.peer.id() == *id)
+        let key = short(id);
+        self.all().find(|it| it.short == key && it.peer.id() == *id)
     }
 
     /// The neighbour or guest with this identity.
     pub(super) fn by_id_mut(&mut self, id: &RouterId) -> Option<&mut Neighbour> {
-        self.list.iter_mut().chain(&mut self.guests).find(|it| it.peer.id() == *id)
+        let key = short(id);
+        let mut all = self.list.iter_mut().chain(&mut self.guests);
+        all.find(|it| it.short == key && it.peer.id() == *id)
     }
 
     /// Adds a neighbour or guest, or replaces what was known of it.

@@ -44,7 +44,7 @@ impl Requests {
 
     fn forsake(&mut self, now: Time, gone: impl Fn(&From) -> bool) {
         let mut over = Vec::new();
-        for (number, job) in &mut self.jobs {
+        for (number, job) in self.jobs.iter_mut() {
             job.followers.retain(|from| !gone(from));
             if gone(&job.from) && !promote(job) {
                 over.push(*number);

@@ -12,6 +12,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use crate::{
     id::{Location, RouterId},
     rng::Rng,
+    room::Room,
     time::{Now, Time, Wall},
     wire::RouterDescriptor,
 };
@@ -30,15 +31,18 @@ const FAILED_MAX: usize = 512;
 const FAILED_TIME: Duration = Duration::from_secs(20);
 /// Doublings at most: 20 s becomes 10 minutes.
 const FAILURES_MAX: u32 = 5;
+/// The view grows by so many at a time: doubling would leave half of it empty.
+const GROWTH: usize = 8;
 
 /// The known routers.
 #[derive(Debug)]
 pub(super) struct View {
     own: RouterId,
     location: Location,
-    entries: BTreeMap<RouterId, Arc<RouterDescriptor>>,
+    /// In the order of their ids.
+    entries: Vec<(RouterId, Arc<RouterDescriptor>)>,
     /// The same ones by how far clockwise they are.
-    ring: BTreeMap<(u64, RouterId), Arc<RouterDescriptor>>,
+    ring: Vec<Arc<RouterDescriptor>>,
     failed: BTreeMap<RouterId, (Time, u32)>,
     changed: bool,
     /// How many are kept.
@@ -52,8 +56,8 @@ impl View {
             most: most.max(MOST_LEAST),
             own: own.id(),
             location: own.location(),
-            entries: BTreeMap::new(),
-            ring: BTreeMap::new(),
+            entries: Vec::new(),
+            ring: Vec::new(),
             failed: BTreeMap::new(),
             changed: false,
         }
@@ -72,22 +76,26 @@ impl View {
         if id == self.own || !descriptor.is_current(now.wall) || self.has_failed(now.time, &id) {
             return false;
         }
-        if let Some(old) = self.entries.get(&id)
+        if let Some(old) = self.get(&id)
             && old.fields().published >= descriptor.fields().published
         {
             return false;
         }
         self.remove(&id);
-        let place = (self.location.clockwise(descriptor.location()), id);
-        self.ring.insert(place, Arc::clone(descriptor));
-        self.entries.insert(id, Arc::clone(descriptor));
+        if self.entries.len() == self.entries.capacity() {
+            self.entries.reserve_exact(GROWTH);
+            self.ring.reserve_exact(GROWTH);
+        }
+        self.ring.insert(self.place(descriptor), Arc::clone(descriptor));
+        let at = self.index(&id).unwrap_or_else(|at| at);
+        self.entries.insert(at, (id, Arc::clone(descriptor)));
         self.changed = true;
         if self.entries.len() > self.most {
             let near: Vec<RouterId> = self.nearest(NEAR_KEPT, |_| true).map(|it| it.id()).collect();
             // Drawn until one may go: neighbours and the nearest are a small part.
             let mut draws = (0..DRAWS_MAX).filter_map(|_| {
                 let at = usize::try_from(rng.below(self.entries.len() as u64)).unwrap_or(0);
-                self.entries.keys().nth(at).copied()
+                self.entries.get(at).map(|(id, _)| *id)
             });
             let pick = draws.find(|id| !near.contains(id) && !keep(id)).unwrap_or(id);
             self.remove(&pick);
@@ -99,19 +107,38 @@ impl View {
     pub(super) fn withdraw(&mut self, descriptor: &RouterDescriptor) {
         let older =
             |old: &Arc<RouterDescriptor>| old.fields().published < descriptor.fields().published;
-        if self.entries.get(&descriptor.id()).is_some_and(older) {
+        if self.get(&descriptor.id()).is_some_and(older) {
             self.changed |= self.remove(&descriptor.id());
         }
     }
 
     fn remove(&mut self, id: &RouterId) -> bool {
-        let Some(old) = self.entries.remove(id) else { return false };
-        self.ring.remove(&(self.location.clockwise(old.location()), *id));
+        let Ok(at) = self.index(id) else { return false };
+        let (_, old) = self.entries.remove(at);
+        self.ring.remove(self.place(&old));
         true
     }
 
+    /// Where a router is among the entries, or would be.
+    fn index(&self, id: &RouterId) -> Result<usize, usize> {
+        self.entries.binary_search_by(|(other, _)| other.cmp(id))
+    }
+
+    /// How many on the ring come before a router.
+    fn place(&self, descriptor: &RouterDescriptor) -> usize {
+        let key = |it: &RouterDescriptor| (self.location.clockwise(it.location()), it.id());
+        let place = key(descriptor);
+        self.ring.partition_point(|it| key(it) < place)
+    }
+
+    /// Gives up room that nothing needs.
+    pub(super) fn rest(&mut self) {
+        self.failed.rest();
+    }
+
     pub(super) fn get(&self, id: &RouterId) -> Option<&Arc<RouterDescriptor>> {
-        self.entries.get(id)
+        let at = self.index(id).ok()?;
+        self.entries.get(at).map(|(_, it)| it)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -119,7 +146,7 @@ impl View {
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<RouterDescriptor>> {
-        self.entries.values()
+        self.entries.iter().map(|(_, it)| it)
     }
 
     /// The `depth` nearest that `admit` on each side of this router.
@@ -128,8 +155,8 @@ impl View {
         depth: usize,
         admit: impl Fn(&RouterDescriptor) -> bool,
     ) -> impl Iterator<Item = &Arc<RouterDescriptor>> {
-        let ahead: Vec<_> = self.ring.values().filter(|it| admit(it)).take(depth).collect();
-        let behind = self.ring.values().rev().filter(|it| admit(it)).take(depth);
+        let ahead: Vec<_> = self.ring.iter().filter(|it| admit(it)).take(depth).collect();
+        let behind = self.ring.iter().rev().filter(|it| admit(it)).take(depth);
         // In a small network the ways round meet: nobody is named twice.
         let behind: Vec<_> =
             behind.take_while(|it| !ahead.iter().any(|a| a.id() == it.id())).collect();
@@ -174,8 +201,7 @@ impl View {
 
     /// Drops what has expired.
     pub(super) fn expire(&mut self, wall: Wall) {
-        let old: Vec<_> =
-            self.entries.values().filter(|it| !it.is_current(wall)).map(|it| it.id()).collect();
+        let old: Vec<_> = self.iter().filter(|it| !it.is_current(wall)).map(|it| it.id()).collect();
         for id in old {
             self.changed |= self.remove(&id);
         }

@@ -13,7 +13,7 @@ use super::{
     watch::WATCH_LEASE,
     wire::Class,
 };
-use crate::{answer::Answer, id::LinkNo, time::Time};
+use crate::{answer::Answer, id::LinkNo, room::Room, time::Time};
 
 /// How long a neighbour may take to answer or say `Accepted`.
 const ACCEPT_WAIT: Duration = Duration::from_millis(1_200);
@@ -65,6 +65,20 @@ pub(super) fn sibling_wait(job: &Job) -> Duration {
 }
 
 impl Requests {
+    /// Gives up room that nothing needs.
+    pub(super) fn rest(&mut self, now: Time) {
+        self.jobs.rest();
+        self.waits.rest();
+        self.timers.rest();
+        self.windows.rest(now);
+        self.gets.rest();
+        self.parked.rest();
+        self.queries.rest();
+        self.hedges.rest();
+        self.failed.rest(now);
+        self.outputs.rest();
+    }
+
     /// A link's request `id` was taken on by `peer`.
     pub(super) fn accepted(&mut self, now: Time, link: LinkNo, id: u32) {
         let Some(number) = self.waits.get(&(link, id)).copied() else { return };

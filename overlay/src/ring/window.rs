@@ -9,20 +9,19 @@
 //! a sender that has used up its window keeps the rest to itself, where it can still choose another
 //! way. A request that is answered, or given up, makes room for the next.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 
 use super::wire::{Class, WINDOW_MAX};
-use crate::{id::LinkNo, time::Time};
+use crate::{id::LinkNo, table::Table, time::Time};
 
 /// What a neighbour is allowed before it is told anything, in each class.
 const WINDOW_START: u8 = 4;
 /// Requests that wait for room, per neighbour and class; with more, the neighbour counts as busy.
 const QUEUE_MAX: usize = 64;
 
-/// One class towards one neighbour.
-#[derive(Debug)]
+/// One class towards one neighbour that was asked for blocks.
+#[derive(Debug, Default)]
 struct Side {
-    allowed: u8,
     /// Numbers of the requests that it has not answered.
     open: BTreeSet<u32>,
     /// Requests that wait: their number and their job.
@@ -31,22 +30,15 @@ struct Side {
     closed_until: Time,
 }
 
-impl Default for Side {
-    fn default() -> Self {
-        let (open, queue) = (BTreeSet::new(), VecDeque::new());
-        Self { allowed: WINDOW_START, open, queue, closed_until: Time::ZERO }
-    }
-}
-
 impl Side {
-    fn has_room(&self) -> bool {
-        self.open.len() < usize::from(self.allowed)
+    fn has_room(&self, allowed: u8) -> bool {
+        self.open.len() < usize::from(allowed)
     }
 
     /// Requests that may go now.
-    fn fill(&mut self) -> Vec<(u32, u32)> {
+    fn fill(&mut self, allowed: u8) -> Vec<(u32, u32)> {
         let mut go = Vec::new();
-        while self.has_room()
+        while self.has_room(allowed)
             && let Some((id, job)) = self.queue.pop_front()
         {
             self.open.insert(id);
@@ -56,41 +48,59 @@ impl Side {
     }
 }
 
-#[derive(Debug, Default)]
+/// Each pair is interactive, bulk.
+#[derive(Debug)]
 struct Neighbour {
-    sides: [Side; 2],
+    allowed: [u8; 2],
     granted: Option<[u8; 2]>,
+    /// None until it is asked for a block, and when it has not been for long.
+    sides: Option<Box<[Side; 2]>>,
+}
+
+impl Default for Neighbour {
+    fn default() -> Self {
+        Self { allowed: [WINDOW_START; 2], granted: None, sides: None }
+    }
+}
+
+/// A class's half of a pair.
+const fn half<T>([interactive, bulk]: &[T; 2], class: Class) -> &T {
+    match class {
+        Class::Interactive => interactive,
+        Class::Bulk => bulk,
+    }
 }
 
 /// All windows of one router.
 #[derive(Debug, Default)]
-pub(super) struct Windows(BTreeMap<LinkNo, Neighbour>);
+pub(super) struct Windows(Table<LinkNo, Neighbour>);
 
 impl Windows {
-    fn side(&mut self, link: LinkNo, class: Class) -> &mut Side {
-        let [interactive, bulk] = &mut self.0.entry(link).or_default().sides;
-        match class {
-            Class::Interactive => interactive,
-            Class::Bulk => bulk,
-        }
-    }
-
-    /// Whether another request may be meant for this neighbour, if need be after a wait.
-    pub(super) fn is_ready(&self, now: Time, link: LinkNo, class: Class) -> bool {
-        let Some(it) = self.0.get(&link) else { return true };
-        let [interactive, bulk] = &it.sides;
+    /// A side, and how many it is allowed.
+    fn side(&mut self, link: LinkNo, class: Class) -> (&mut Side, u8) {
+        let it = self.0.get_or_insert_with(link, Neighbour::default);
+        let [interactive, bulk] = &mut **it.sides.get_or_insert_default();
         let side = match class {
             Class::Interactive => interactive,
             Class::Bulk => bulk,
         };
+        (side, *half(&it.allowed, class))
+    }
+
+    /// Whether another request may be meant for this neighbour, if need be after a wait.
+    pub(super) fn is_ready(&self, now: Time, link: LinkNo, class: Class) -> bool {
+        let Some(sides) = self.0.get(&link).and_then(|it| it.sides.as_deref()) else {
+            return true;
+        };
+        let side = half(sides, class);
         now >= side.closed_until && side.queue.len() < QUEUE_MAX
     }
 
     /// Request `id` of `job` is for `link`: true if it may go at once; else it waits, or comes to
     /// nothing where too many wait (its time limit ends it).
     pub(super) fn take(&mut self, link: LinkNo, class: Class, id: u32, job: u32) -> bool {
-        let side = self.side(link, class);
-        if side.queue.is_empty() && side.has_room() {
+        let (side, allowed) = self.side(link, class);
+        if side.queue.is_empty() && side.has_room(allowed) {
             return side.open.insert(id);
         }
         if side.queue.len() < QUEUE_MAX {
@@ -102,9 +112,9 @@ impl Windows {
     /// Request `id` is over, whatever came of it: those that may go in its place.
     pub(super) fn done(&mut self, link: LinkNo, id: u32) -> Vec<(u32, u32)> {
         let Some(it) = self.0.get_mut(&link) else { return Vec::new() };
-        for side in &mut it.sides {
+        for (side, allowed) in it.sides.iter_mut().flat_map(|it| it.iter_mut()).zip(it.allowed) {
             if side.open.remove(&id) {
-                return side.fill();
+                return side.fill(allowed);
             }
             side.queue.retain(|(other, _)| *other != id);
         }
@@ -113,40 +123,42 @@ impl Windows {
 
     /// The neighbour says what it allows: those that may go now.
     pub(super) fn allow(&mut self, link: LinkNo, windows: [u8; 2]) -> Vec<(u32, u32)> {
-        let it = self.0.entry(link).or_default();
-        let mut go = Vec::new();
-        for (side, window) in it.sides.iter_mut().zip(windows) {
-            side.allowed = window.clamp(1, WINDOW_MAX);
-            go.extend(side.fill());
-        }
-        go
+        let it = self.0.get_or_insert_with(link, Neighbour::default);
+        it.allowed = windows.map(|window| window.clamp(1, WINDOW_MAX));
+        let sides = it.sides.iter_mut().flat_map(|it| it.iter_mut());
+        sides.zip(it.allowed).flat_map(|(side, allowed)| side.fill(allowed)).collect()
     }
 
     /// The neighbour is busy for `until`.
     pub(super) fn close(&mut self, link: LinkNo, class: Class, until: Time) {
-        let side = self.side(link, class);
+        let (side, _) = self.side(link, class);
         side.closed_until = side.closed_until.max(until);
     }
 
     /// What the neighbour was allowed.
     pub(super) fn granted(&self, link: LinkNo, class: Class) -> usize {
         let granted = self.0.get(&link).and_then(|it| it.granted).unwrap_or([WINDOW_START; 2]);
-        let [interactive, bulk] = granted;
-        usize::from(match class {
-            Class::Interactive => interactive,
-            Class::Bulk => bulk,
-        })
+        usize::from(*half(&granted, class))
     }
 
     /// What the neighbour is to be allowed: whether that is worth telling it.
     pub(super) fn grant(&mut self, link: LinkNo, windows: [u8; 2]) -> bool {
-        let it = self.0.entry(link).or_default();
+        let it = self.0.get_or_insert_with(link, Neighbour::default);
         let near = |old: u8, new: u8| old.abs_diff(new) * 4 <= old;
         if it.granted.is_some_and(|old| old.iter().zip(windows).all(|(old, new)| near(*old, new))) {
             return false;
         }
         it.granted = Some(windows);
         true
+    }
+
+    /// Gives up the room of those that are not asked for anything.
+    pub(super) fn rest(&mut self, now: Time) {
+        let at_rest =
+            |it: &Side| it.open.is_empty() && it.queue.is_empty() && it.closed_until <= now;
+        for it in self.0.values_mut() {
+            it.sides.take_if(|sides| sides.iter().all(at_rest));
+        }
     }
 
     /// The link is gone.

@@ -109,7 +109,7 @@ impl Layers {
     /// What to store: version 2, the three layers, count of services 1, then for each its tag 16 and its
     /// layer.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut w = Writer::with_capacity(1_024);
+        let mut w = Writer::default();
         w.u8(VERSION);
         for layer in [&self.first, &self.second, &self.third] {
             layer.write(&mut w);

@@ -35,6 +35,8 @@ use crate::{
     id::{EndNo, LinkNo, RouterId, TunnelId},
     plane::LinkCommand,
     rng::Rng,
+    room::Room,
+    table::Table,
     time::{Now, Time},
     wire::RouterDescriptor,
 };
@@ -344,7 +346,7 @@ pub struct Pools {
     /// Who that is; none for everybody.
     linked: Option<BTreeSet<RouterId>>,
     wants: BTreeMap<EndNo, Want>,
-    tunnels: BTreeMap<Side, Own>,
+    tunnels: Table<Side, Own>,
     attempts: BTreeMap<u64, Attempt>,
     /// Links whose peer gives no sign of life, and who that is where tunnels of ours begin there.
     quiet: BTreeMap<LinkNo, Option<RouterId>>,
@@ -378,7 +380,7 @@ impl Pools {
             firsts: Vec::new(),
             linked: None,
             wants: BTreeMap::new(),
-            tunnels: BTreeMap::new(),
+            tunnels: Table::new(),
             attempts: BTreeMap::new(),
             quiet: BTreeMap::new(),
             next_ask: 1,
@@ -494,6 +496,18 @@ impl Pools {
             self.forget(side, true);
         }
         self.balance(now);
+    }
+
+    /// Gives up memory that nothing needs: to be called now and then.
+    pub fn rest(&mut self) {
+        self.rng.rest();
+        self.view.rest();
+        self.wants.rest();
+        self.tunnels.rest();
+        self.attempts.rest();
+        self.quiet.rest();
+        self.takes.rest();
+        self.outputs.rest();
     }
 
     /// What to do next.

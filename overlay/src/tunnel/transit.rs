@@ -34,6 +34,8 @@ use crate::{
     id::{LinkNo, TunnelId},
     plane::{Lane, LinkCommand, TransitHalf},
     rng::Rng,
+    room::Room,
+    table::Table,
     time::{Now, Time},
     wire::{Contact, LinkMessage, Prefix},
 };
@@ -209,7 +211,7 @@ pub struct Transit {
     next_ask: u64,
     gate: Gate,
     /// At most one per link.
-    neighbours: BTreeMap<LinkNo, Neighbour>,
+    neighbours: Table<LinkNo, Neighbour>,
     /// At most `pending_max`.
     pending: BTreeMap<u64, Pending>,
     /// Lanes of pending builds, arriving and onward.
@@ -236,7 +238,7 @@ impl Transit {
             closed: false,
             next_ask: 1,
             gate: Gate::new(config.builds_per_second),
-            neighbours: BTreeMap::new(),
+            neighbours: Table::new(),
             pending: BTreeMap::new(),
             pending_sides: BTreeMap::new(),
             tunnels: BTreeMap::new(),
@@ -304,6 +306,21 @@ impl Transit {
             }
             self.close(side);
         }
+    }
+
+    /// Gives up memory that nothing needs: to be called now and then.
+    pub fn rest(&mut self, now: Time) {
+        self.rng.rest();
+        self.gate.rest();
+        for neighbour in self.neighbours.values_mut() {
+            neighbour.rest(now);
+        }
+        self.pending.rest();
+        self.pending_sides.rest();
+        self.tunnels.rest();
+        self.arriving.rest();
+        self.expiries.rest();
+        self.outputs.rest();
     }
 
     /// What to do next.
@@ -401,7 +418,7 @@ impl Transit {
 
     /// Whether a build of this neighbour is worth a turn at all.
     fn admits(&mut self, now: Now, link: LinkNo) -> bool {
-        let neighbour = self.neighbours.entry(link).or_insert_with(|| Neighbour::new(now.time));
+        let neighbour = self.neighbours.get_or_insert_with(link, || Neighbour::new(now.time));
         neighbour.may_build(now.time) && !self.loaded && !self.closed && self.has_room(now, link)
     }
 

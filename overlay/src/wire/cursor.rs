@@ -99,6 +99,11 @@ impl Writer {
         Self { bytes }
     }
 
+    /// A writer that goes on behind `bytes`.
+    pub const fn behind(bytes: Vec<u8>) -> Self {
+        Self { bytes }
+    }
+
     /// Appends raw bytes.
     pub fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
         self.bytes.extend_from_slice(bytes);

@@ -101,6 +101,9 @@ pub struct RouterDescriptor {
     id: RouterId,
     fields: DescriptorFields,
     signature: [u8; 64],
+    /// Both follow from the rest, and are asked for all the time.
+    location: Location,
+    claim: [u8; 16],
 }
 
 impl RouterDescriptor {
@@ -113,7 +116,8 @@ impl RouterDescriptor {
     /// When the number of addresses or the lifetime is out of bounds.
     pub fn sign(fields: DescriptorFields, key: &IdentityKey) -> Result<Self, WireError> {
         fields.check()?;
-        let mut this = Self { id: key.id(), fields, signature: [0; 64] };
+        let (location, claim) = fields.place(&key.id());
+        let mut this = Self { id: key.id(), fields, signature: [0; 64], location, claim };
         this.signature = key.sign(CONTEXT, &this.signed_bytes());
         Ok(this)
     }
@@ -163,7 +167,8 @@ impl RouterDescriptor {
         let signature = r.array("descriptor signature")?;
         r.finish()?;
         fields.check()?;
-        let this = Self { id, fields, signature };
+        let (location, claim) = fields.place(&id);
+        let this = Self { id, fields, signature, location, claim };
         if !sign::verify(&id, CONTEXT, &this.signed_bytes(), &signature) {
             return Err(WireError::Bad("descriptor signature"));
         }
@@ -254,10 +259,13 @@ impl RouterDescriptor {
     }
 
     /// Its place on the ring, as far as its claimed work is true (PROTOCOL P2).
-    pub fn location(&self) -> Location {
-        let f = &self.fields;
-        let parts = [&f.network.0[..], &self.id.0, &f.admission.output];
-        Location(u64::from_be_bytes(kdf::derive("warren location 1", &parts)))
+    pub const fn location(&self) -> Location {
+        self.location
+    }
+
+    /// What stands for that claim: network, identity and the output of the work, all in one.
+    pub const fn claim(&self) -> &[u8; 16] {
+        &self.claim
     }
 
     /// Whether it holds at `wall`, with ten minutes of grace for clocks.
@@ -267,6 +275,15 @@ impl RouterDescriptor {
 }
 
 impl DescriptorFields {
+    /// Location and claim: eight bytes of one stream, and the sixteen after them.
+    fn place(&self, id: &RouterId) -> (Location, [u8; 16]) {
+        let parts = [&self.network.0[..], &id.0, &self.admission.output];
+        let stream: [u8; 24] = kdf::derive("warren location 1", &parts);
+        let head = stream.first_chunk().copied().unwrap_or_default();
+        let tail = stream.last_chunk().copied().unwrap_or_default();
+        (Location(u64::from_be_bytes(head)), tail)
+    }
+
     fn check(&self) -> Result<(), WireError> {
         if self.addresses.len() > ADDRESSES_MAX {
             return Err(WireError::Bad("descriptor addresses"));

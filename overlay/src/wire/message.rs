@@ -136,6 +136,12 @@ impl LinkMessage {
         }
     }
 
+    /// The first of encoded messages that lie one behind the other.
+    pub(crate) fn first(encoded: &[u8]) -> Option<&[u8]> {
+        let [_, high, low, ..] = encoded else { return None };
+        encoded.get(..3 + usize::from(u16::from_be_bytes([*high, *low])))
+    }
+
     /// Appends head and body.
     pub fn encode(&self, w: &mut Writer) {
         let start = w.len();

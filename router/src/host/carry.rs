@@ -133,7 +133,7 @@ impl Host {
         while let Some(output) = self.node.poll_output() {
             match output {
                 NodeOutput::Dial { link, contact, also } => {
-                    self.links.insert(link, LinkState::Dialling(contact));
+                    self.links.insert(link, LinkState::Dialling(Box::new(contact)));
                     let (to, also) = (contact.address.socket(), also.map(|it| it.socket()));
                     self.out.push_back(HostOutput::Dial { link, to, also });
                 }

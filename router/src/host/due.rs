@@ -6,9 +6,9 @@
 //! is written down; one that has moved away is found out when its old time comes, and written down
 //! anew. Waking for nothing now and then is cheaper than an entry per frame.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use warren_overlay::time::Time;
+use warren_overlay::{table::Table, time::Time};
 
 use super::mail::Address;
 
@@ -40,7 +40,7 @@ impl Touched {
 #[derive(Debug, Default)]
 pub(super) struct Deadlines {
     order: BTreeSet<(Time, Address)>,
-    of: BTreeMap<Address, Time>,
+    of: Table<Address, Time>,
 }
 
 impl Deadlines {
@@ -78,6 +78,8 @@ impl Deadlines {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use proptest::prelude::*;
     use warren_overlay::id::LinkNo;
 

@@ -15,6 +15,7 @@ use warren_overlay::{
     id::{EndNo, LinkNo},
     plane::{LinkCommand, Part, PartMessage},
     rng::Rng,
+    room::Room,
     session::{AppCommand, EndInput},
     time::Time,
 };
@@ -76,6 +77,11 @@ impl Mail {
             sent: 0,
             unread: BTreeMap::new(),
         });
+    }
+
+    /// Gives up room that nothing needs.
+    pub(super) fn rest(&mut self) {
+        self.ready.rest();
     }
 
     pub(super) fn post(&mut self, now: Time, from: Address, to: Address, letter: Letter) {

@@ -12,13 +12,15 @@
 //! ```
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
 
 use warren_overlay::{
     id::{LinkNo, RouterId, TunnelId},
+    room::Room,
+    table::Table,
     time::{Now, Time},
     wire::{Address, Contact, RouterDescriptor},
 };
@@ -146,8 +148,8 @@ pub(super) struct Links {
     local_network: bool,
     max: usize,
     bans: Vec<Ban>,
-    links: BTreeMap<LinkNo, Link>,
-    by_id: BTreeMap<RouterId, LinkNo>,
+    links: Table<LinkNo, Link>,
+    by_id: Table<RouterId, LinkNo>,
     made: u32,
     failed: VecDeque<(Time, Address)>,
     /// Dials for others within the last second: when, where to, for whom.
@@ -182,8 +184,8 @@ impl Links {
             local_network,
             max,
             bans: Vec::new(),
-            links: BTreeMap::new(),
-            by_id: BTreeMap::new(),
+            links: Table::new(),
+            by_id: Table::new(),
             made: 0,
             failed: VecDeque::new(),
             recent: VecDeque::new(),
@@ -563,7 +565,7 @@ impl Links {
         if self.tidy_at.take_if(|at| *at <= now).is_none() {
             return late;
         }
-        for (no, link) in &mut self.links {
+        for (no, link) in self.links.iter_mut() {
             if link.over().is_none_or(|at| at > now) {
                 continue;
             }
@@ -580,6 +582,16 @@ impl Links {
         let left = self.links.iter().filter(|(no, _)| !late.contains(no));
         self.tidy_at = left.filter_map(|(_, link)| link.over()).min();
         late
+    }
+
+    /// Gives up room that nothing needs.
+    pub(super) fn rest(&mut self) {
+        for link in self.links.values_mut() {
+            link.lanes.rest();
+        }
+        self.failed.rest();
+        self.recent.rest();
+        self.out.rest();
     }
 
     /// The next thing to do.

@@ -25,6 +25,8 @@ use std::{
 use warren_overlay::{
     id::{LinkNo, RouterId},
     rng::Rng,
+    room::Room,
+    table::Table,
     time::Time,
     wire::{Address, DialBackOutcome, Prefix},
 };
@@ -116,7 +118,7 @@ pub(super) struct Reach {
     local: bool,
     rng: Rng,
     /// Links that this router opened, and who is there.
-    peers: BTreeMap<LinkNo, Peer>,
+    peers: Table<LinkNo, Peer>,
     asked: BTreeMap<LinkNo, Asked>,
     /// The latest of each place, oldest first.
     seen: VecDeque<Seen>,
@@ -134,7 +136,7 @@ impl Reach {
             door,
             local,
             rng,
-            peers: BTreeMap::new(),
+            peers: Table::new(),
             asked: BTreeMap::new(),
             seen: VecDeque::new(),
             next: now,
@@ -188,8 +190,8 @@ impl Reach {
     /// else.
     pub(super) fn came(&mut self, now: Time, id: RouterId, remote: Address) -> bool {
         let waits = |link: &LinkNo| self.asked.get(link).is_some_and(|asked| !asked.came);
-        let mut asked = self.peers.iter().filter(|(link, peer)| peer.id == id && waits(link));
-        if let Some(link) = asked.next().map(|(link, _)| *link) {
+        let asked = self.peers.iter().find(|(link, peer)| peer.id == id && waits(link));
+        if let Some(link) = asked.map(|(link, _)| *link) {
             if let Some(asked) = self.asked.get_mut(&link) {
                 asked.came = true;
             }
@@ -366,6 +368,14 @@ impl Reach {
             self.asked.insert(link, asked);
             self.out.push_back(Ask { link, port });
         }
+    }
+
+    /// Gives up room that nothing needs.
+    pub(super) fn rest(&mut self) {
+        self.rng.rest();
+        self.asked.rest();
+        self.seen.rest();
+        self.out.rest();
     }
 
     /// The next question.

@@ -10,7 +10,7 @@ use std::{net::SocketAddr, time::Duration};
 use warren_overlay::time::Time;
 
 use super::{Event, HostNo, Net};
-use crate::conn::EndOf;
+use crate::conn::{EndOf, Side};
 
 /// Between two paddings of an idle link: the shortest and the longest pause, in seconds.
 const PAUSES: (f64, f64) = (1.5, 9.5);
@@ -130,7 +130,8 @@ impl Net {
     pub fn break_link(&mut self, no: HostNo, index: usize) {
         let Some(place) = self.places.get(no as usize) else { return };
         let at = index % place.links.len().max(1);
-        if let Some(end) = place.links.values().nth(at).copied() {
+        let end = place.links.values().nth(at).copied();
+        if let Some(end) = end {
             self.break_conn(end);
         }
     }
@@ -196,7 +197,7 @@ impl Net {
         while let Some(to) = self.conns.side(end).map(|side| side.host)
             && self.reaches(from, to)
             && !self.conns.is_lost(end)
-            && let Some(arrival) = self.conns.side(end).and_then(|side| side.held.pop_front())
+            && let Some(arrival) = self.conns.side(end).and_then(Side::release)
         {
             self.deliver(end, arrival);
         }

@@ -11,6 +11,9 @@ use warren_router::host::{Host, HostOutput};
 use super::{CONNECT_LIMIT, Event, Happened, HostNo, JITTER_MAX, Net};
 use crate::{chance, conn::EndOf};
 
+/// Room for what a router mostly sends at a time.
+const FRAME: usize = 512;
+
 impl Net {
     /// Carries out all that a router wants.
     pub(super) fn drain(&mut self, no: HostNo) {
@@ -99,10 +102,11 @@ impl Net {
         let way = self.conns.way(end);
         let Some(place) = self.places.get_mut(no as usize) else { return false };
         let Some(host) = &mut place.host else { return false };
-        let mut bytes = Vec::new();
+        let mut bytes = Vec::with_capacity(FRAME);
         if !host.poll_transmit(now, link, &mut bytes) {
             return false;
         }
+        bytes.shrink_to_fit();
         let left = match place.seat.uplink {
             Some(uplink) => place.bucket.take(now.time, uplink, bytes.len()),
             None => now.time,

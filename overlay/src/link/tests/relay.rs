@@ -285,7 +285,7 @@ fn going_idle_on_purpose_gains_nothing() {
     pair.a.io.core.lanes.get_mut(&TunnelId(4)).unwrap().egress.credit(1 << 20);
     for _ in 0..2_000 {
         // Always a little, whenever it ran empty.
-        if pair.a.io.core.lanes[&TunnelId(4)].egress.queued() == 0 {
+        if pair.a.io.core.lanes.get(&TunnelId(4)).unwrap().egress.queued() == 0 {
             let cells = (0..7).map(cell).collect();
             pair.a.part(pair.now, PartMessage::Cells { tunnel: TunnelId(4), cells });
         }

@@ -165,6 +165,14 @@ impl Gate {
         }
     }
 
+    /// Gives up what is remembered of turns while nobody waits: everybody is idle.
+    pub(super) fn rest(&mut self) {
+        if self.len == 0 {
+            self.crowds = BTreeMap::new();
+            self.turns = Turns::new();
+        }
+    }
+
     /// Where a link leads to.
     pub(super) fn place(&mut self, link: LinkNo, place: Prefix) {
         self.places.insert(link, place);

@@ -3,10 +3,8 @@
 //! Lives here: its bucket of builds, how many tunnels it has here, and how many of its builds go on
 //! to one router. Does not live here: turns between neighbours (`gate.rs`).
 
-use std::collections::BTreeMap;
-
 use super::{BURST, RATE};
-use crate::{bucket::Bucket, id::RouterId, time::Time};
+use crate::{bucket::Bucket, id::RouterId, table::Table, time::Time};
 
 /// Builds of one neighbour that go on to one and the same router, a second and at once. Owners draw
 /// their hops: nobody's honest builds all meet at one router, so that a flood aimed at one through
@@ -25,17 +23,23 @@ pub(super) struct Neighbour {
     /// Of these, builds that wait for their next hop.
     pub(super) pending: usize,
     /// Buckets that are not full, by next hop.
-    onward: BTreeMap<RouterId, Bucket>,
+    onward: Table<RouterId, Bucket>,
 }
 
 impl Neighbour {
     pub(super) const fn new(now: Time) -> Self {
-        Self { builds: Bucket::full(now, BURST), held: 0, pending: 0, onward: BTreeMap::new() }
+        Self { builds: Bucket::full(now, BURST), held: 0, pending: 0, onward: Table::new() }
     }
 
     /// Whether it may send one more build.
     pub(super) fn may_build(&mut self, now: Time) -> bool {
         self.builds.take(now, RATE, BURST)
+    }
+
+    /// Gives up the room of buckets that are full again.
+    pub(super) fn rest(&mut self, now: Time) {
+        self.onward.retain(|_, bucket| !bucket.is_full(now, ONWARD_RATE, ONWARD_BURST));
+        self.onward.rest();
     }
 
     /// Whether one more build of it may go on to `next`.
@@ -46,7 +50,7 @@ impl Neighbour {
                 return false;
             }
         }
-        let bucket = self.onward.entry(next).or_insert(Bucket::full(now, ONWARD_BURST));
+        let bucket = self.onward.get_or_insert_with(next, || Bucket::full(now, ONWARD_BURST));
         bucket.take(now, ONWARD_RATE, ONWARD_BURST)
     }
 }
