@@ -40,7 +40,7 @@ use warren_overlay::{
         pools::{Pools, PoolsConfig},
         transit::{Transit, TransitConfig, TransitInput},
     },
-    wire::{Admission, Contact, DescriptorFields, NO_TRANSIT, RouterDescriptor},
+    wire::{Admission, Contact, DescriptorFields, NO_TRANSIT, RouterDescriptor, TAKES_WORK},
 };
 use warren_proxy::{Failure, IsolationKey};
 
@@ -344,7 +344,7 @@ impl Node {
             tunnel_dh: keys.dh_public(),
             tunnel_kem: Box::new(*keys.kem_public()),
             addresses: settings.door.address().into_iter().collect(),
-            capabilities: if settings.transit { 0 } else { NO_TRANSIT },
+            capabilities: TAKES_WORK | if settings.transit { 0 } else { NO_TRANSIT },
             bandwidth_kbps: settings.bandwidth_kbps,
             family: None,
             admission: settings.admission,
@@ -379,7 +379,7 @@ impl Node {
             holder: Holder::new(settings.store, descriptor.location())
                 .with_blocks(settings.blocks, repair_rate(settings.bandwidth_kbps)),
             transit: Transit::new(transit, keys, rng.fork()),
-            exits: Exits::new(rng.fork()),
+            exits: Exits::new(me, rng.fork()),
             pools: Pools::new(pools, layers, rng.fork()),
             contexts: Contexts::new(network_id, memory, rng.fork()),
             services: Services::new(network_id, memory, rng.fork()),
@@ -415,7 +415,7 @@ impl Node {
 
     /// Opens or closes this router for tunnels of others, and tells everybody.
     fn carry(&mut self, now: Now, transit: bool) {
-        let capabilities = if transit { 0 } else { NO_TRANSIT };
+        let capabilities = TAKES_WORK | if transit { 0 } else { NO_TRANSIT };
         if self.fields.capabilities != capabilities {
             self.fields.capabilities = capabilities;
             self.transit.handle_input(now, TransitInput::Closed(!transit));

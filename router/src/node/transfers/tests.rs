@@ -24,10 +24,18 @@ fn told(machine: &mut Transfers, now: Now, input: JobInput) -> Vec<TransfersOutp
 }
 
 fn ready(machine: &mut Transfers, no: u32, router: u8) -> Vec<TransfersOutput> {
-    let input =
-        TransfersInput::TunnelReady { end: END, tunnel: tunnel(no), last: RouterId([router; 32]) };
+    ends_at(machine, no, router, true)
+}
+
+fn ends_at(machine: &mut Transfers, no: u32, router: u8, works: bool) -> Vec<TransfersOutput> {
+    let last = Last { router: RouterId([router; 32]), takes_work: works };
+    let input = TransfersInput::TunnelReady { end: END, tunnel: tunnel(no), last };
     machine.handle_input(at(1), input);
     std::iter::from_fn(|| machine.poll_output()).collect()
+}
+
+fn old(machine: &mut Transfers, no: u32, router: u8) -> Vec<TransfersOutput> {
+    ends_at(machine, no, router, false)
 }
 
 /// A job that wants this many exits.
@@ -230,4 +238,27 @@ fn what_is_pinned_is_given_back_to_a_network_that_lost_it() {
     let event = EndEvent::Block { request, asked: 5, answer: Some(Answer::Stored { copies: 3 }) };
     machine.handle_input(at(3), TransfersInput::End { end: END, event });
     assert!(machine.poll_output().is_none());
+}
+
+#[test]
+fn blocks_are_put_through_no_router_of_an_older_version_and_where_all_are_old_that_is_said() {
+    let (mut machine, _) = job(1, None);
+    assert_eq!(
+        events(&old(&mut machine, 1, 9)),
+        ["ExitUp(ExitNo(1))"],
+        "it can be asked for blocks"
+    );
+    let get = JobRequest::GetBlock(BlockAddress([1; 32]), Class::Bulk);
+    let asked = told(&mut machine, at(1), JobInput::Ask { ask: 1, exit: ExitNo(1), request: get });
+    assert!(matches!(asked.as_slice(), [TransfersOutput::End { .. }]), "{asked:?}");
+
+    let block = Block::copy_from(&vec![7; 32_768]).unwrap();
+    let put = JobRequest::PutBlock(block, Class::Bulk);
+    let asked = told(&mut machine, at(1), JobInput::Ask { ask: 2, exit: ExitNo(1), request: put });
+    assert_eq!(events(&asked)[..1], ["ExitGone(ExitNo(1))"]);
+    assert!(asked.iter().any(|it| matches!(it, TransfersOutput::Take { .. })), "{asked:?}");
+    // Another old one is drawn again as well, until there were too many.
+    assert_eq!(events(&old(&mut machine, 2, 8)), ["TooOld"]);
+    // One that takes work is an exit as ever.
+    assert_eq!(events(&ready(&mut machine, 3, 7)), ["ExitUp(ExitNo(2))"]);
 }
