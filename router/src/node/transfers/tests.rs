@@ -175,7 +175,7 @@ fn what_was_fetched_here_before_is_not_asked_for_again() {
         [TransfersOutput::Look { look, .. }] => *look,
         other => panic!("{other:?}"),
     };
-    machine.looked(JOB, look(looks), None);
+    machine.looked(at(2).time, JOB, look(looks), None);
     let Some(TransfersOutput::End { input: EndInput::Request { clove, .. }, .. }) =
         machine.poll_output()
     else {
@@ -189,7 +189,7 @@ fn what_was_fetched_here_before_is_not_asked_for_again() {
     assert!(matches!(kept, Some(TransfersOutput::Keep { block: it }) if it == block));
     machine.poll_output();
     let again = look(told(&mut machine, at(3), input(2)));
-    machine.looked(JOB, again, Some(block));
+    machine.looked(at(2).time, JOB, again, Some(block));
     assert!(matches!(
         machine.poll_output(),
         Some(TransfersOutput::Event { event: JobEvent::Answer { ask: 2, routers: 0, .. }, .. })
@@ -213,7 +213,7 @@ fn what_is_pinned_is_given_back_to_a_network_that_lost_it() {
     let event = EndEvent::Block { request, asked: 5, answer: Some(Answer::NotFound) };
     machine.handle_input(at(2), TransfersInput::End { end: END, event });
     let Some(TransfersOutput::Look { look, .. }) = machine.poll_output() else { panic!() };
-    machine.looked(JOB, look, Some(block));
+    machine.looked(at(2).time, JOB, look, Some(block));
     let out: Vec<_> = std::iter::from_fn(|| machine.poll_output()).collect();
     let [
         TransfersOutput::End {
