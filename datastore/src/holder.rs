@@ -24,6 +24,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use warren_overlay::{
     block::{Block, BlockAddress},
+    garlic::Room,
     id::{Key, LinkNo, Location},
     record::{Record, RecordSize},
     ring::{Held, RingMessage, StoreOp},
@@ -38,7 +39,7 @@ use self::{
     spread::Spread,
 };
 use crate::{
-    blocks::{BlockStore, MemoryBlocks, Shelf, Usage},
+    blocks::{BLOCK_COST, BlockStore, MemoryBlocks, Shelf, Usage},
     store::{PutOutcome, RecordStore},
 };
 
@@ -363,6 +364,14 @@ impl Holder {
     /// Whether nothing is held.
     pub fn is_empty(&self) -> bool {
         self.books.len() == 0
+    }
+
+    /// Room for others' blocks. What a shelf needs beside them is not counted as free (docs/spec/blocks.md,
+    /// section 2).
+    pub fn room(&self) -> Room {
+        let Usage { blocks, bytes_max, .. } = self.blocks.usage(Shelf::Owned);
+        let all = bytes_max / 4 * 3 / BLOCK_COST;
+        Room { free: all.saturating_sub(blocks), all }
     }
 
     /// What an operator may see.

@@ -314,6 +314,8 @@ impl Host {
                 Address::End(no) => {
                     if let Some(end) = self.ends.get_mut(&no) {
                         end.handle_timeout(now);
+                    } else if let Some(requester) = self.requesters.get_mut(&no) {
+                        requester.handle_timeout(now);
                     }
                     None
                 }
@@ -354,7 +356,10 @@ impl Host {
     fn timeout(&self, part: Address) -> Option<Time> {
         match part {
             Address::Node => self.node.poll_timeout(),
-            Address::End(no) => self.ends.get(&no)?.poll_timeout(),
+            Address::End(no) => match self.ends.get(&no) {
+                Some(end) => end.poll_timeout(),
+                None => self.requesters.get(&no)?.poll_timeout(),
+            },
             Address::Link(no) => match self.links.get(&no)? {
                 LinkState::Up { io, .. } => io.poll_timeout(),
                 LinkState::Handshake { machine, .. } => machine.poll_timeout(),

@@ -15,7 +15,7 @@ const INTERACTIVE_ASKS: u64 = 64;
 /// Tells a transfer what its job was told; false if there is no room for the job.
 pub fn deliver(transfer: &mut dyn Transfer, now: Time, event: JobEvent) -> bool {
     match event {
-        JobEvent::Refused | JobEvent::NotPinned => return false,
+        JobEvent::Refused | JobEvent::NotPinned | JobEvent::TooOld => return false,
         JobEvent::ExitUp(exit) => transfer.exit_up(now, exit),
         JobEvent::ExitGone(exit) => transfer.exit_gone(now, exit),
         JobEvent::NoMoreExits => transfer.no_more_exits(now),

@@ -44,13 +44,13 @@ use warren_overlay::{
         pools::{Pools, PoolsConfig},
         transit::{Transit, TransitConfig, TransitInput},
     },
-    wire::{Address, Admission, Contact, DescriptorFields, NO_TRANSIT, RouterDescriptor},
+    wire::{Address, Admission, Contact, DescriptorFields, RouterDescriptor},
 };
 use warren_proxy::{Failure, IsolationKey};
 
 use self::{
     contexts::Contexts,
-    describe::{DESCRIPTOR_MINUTES, addresses},
+    describe::{DESCRIPTOR_MINUTES, addresses, capabilities},
     dial_back::DialBacks,
     exits::Exits,
     friends::Friends,
@@ -376,7 +376,7 @@ impl Node {
             tunnel_dh: keys.dh_public(),
             tunnel_kem: Box::new(*keys.kem_public()),
             addresses: addresses(settings.door.address(), settings.also),
-            capabilities: if settings.transit { 0 } else { NO_TRANSIT },
+            capabilities: capabilities(settings.transit),
             bandwidth_kbps: settings.bandwidth_kbps,
             family: None,
             admission: settings.admission,
@@ -412,7 +412,7 @@ impl Node {
             holder: Holder::new(settings.store, descriptor.location())
                 .with_blocks(settings.blocks, repair_rate(settings.bandwidth_kbps)),
             transit: Transit::new(transit, keys, rng.fork()),
-            exits: Exits::new(rng.fork()),
+            exits: Exits::new(me, rng.fork()),
             pools: Pools::new(pools, layers, rng.fork()),
             contexts: Contexts::new(network_id, memory, rng.fork()),
             services: Services::new(network_id, memory, rng.fork()),

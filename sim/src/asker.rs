@@ -196,13 +196,14 @@ impl Transfer for Asker {
         self.step(now);
     }
 
-    fn poll_timeout(&self, _: Time) -> Option<Time> {
+    fn poll_timeout(&self, now: Time) -> Option<Time> {
         if self.told.is_some() {
             return None;
         }
         let lost = self.open.map(|(.., since)| since + LOST_AFTER);
-        // Without an exit it is woken by the next one.
-        let again = self.again_at.filter(|_| !self.exits.is_empty());
+        // Who could not ask when it was time waits for an exit and not for a moment that is over: it would be
+        // woken again and again, and no time would pass.
+        let again = self.again_at.filter(|at| *at > now);
         lost.or(again)
     }
 
@@ -247,6 +248,20 @@ mod tests {
         asker.handle_answer(now, ask, 9, Some(Answer::NotFound));
         assert_eq!((asker.told(), asker.asks(), asker.routers()), (Some(Told::Missing), 2, 9));
         assert_eq!(asker.poll_timeout(now), None);
+    }
+
+    #[test]
+    fn who_has_no_exit_left_to_ask_waits_for_one_and_for_no_moment_that_is_over() {
+        let mut asker = Asker::get(block().address());
+        let now = Time::ZERO;
+        asker.exit_up(now, ExitNo(1));
+        let (ask, _) = asked(&mut asker);
+        asker.handle_answer(now, ask, 4, Some(Answer::NotFound));
+        let now = asker.poll_timeout(now).expect("it comes back");
+        asker.handle_timeout(now);
+        assert_eq!((asker.poll_timeout(now), asker.poll_output()), (None, None));
+        asker.exit_up(now, ExitNo(2));
+        assert_eq!(asked(&mut asker).1, ExitNo(2));
     }
 
     #[test]

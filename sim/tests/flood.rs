@@ -173,3 +173,23 @@ fn nine_of_ten_honest_clients_get_in_within_ten_seconds_in_a_flood_of_ten_times_
     assert!(within * 10 >= waits.len() * 9, "{within} of {}: {waits:?}", waits.len());
     assert!(highest > 0, "the service asked for effort");
 }
+
+/// Ten strangers store 20 MB as fast as production lets them; somebody else stores a small file meanwhile. Every
+/// put goes through end hops that take 48 at a time (96 for who has none under way) and is paid for with work.
+#[test]
+fn whoever_puts_a_little_is_served_while_ten_others_put_all_they_can() {
+    let mut world = World::new(Setup { routers: 12, ..Setup::default() });
+    world.start();
+    assert!(world.run_until(Duration::from_mins(1), |world| world.ready() == 12));
+    let flood: Vec<_> = (2..12u8).map(|no| world.put(no.into(), vec![no; 2_000_000])).collect();
+    world.run(world.net.time() + Duration::from_millis(500));
+    let begun = world.net.time();
+    let mine = world.put(1, vec![77; 200_000]);
+    assert!(world.run_until(Duration::from_secs(30), |world| world.file_over(mine)));
+    let (progress, _) = world.stored(mine).unwrap();
+    eprintln!("{:?} {progress:?}", world.net.time().since(begun));
+    assert_eq!((progress.stored, progress.thin), (progress.total, 0));
+    let over = |world: &World| flood.iter().all(|job| world.file_over(*job));
+    assert!(!over(&world), "there was a flood");
+    assert!(world.run_until(Duration::from_mins(5), over), "and it is stored as well");
+}

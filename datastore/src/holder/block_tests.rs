@@ -237,6 +237,38 @@ fn a_full_router_asks_for_copies_only_if_they_are_closer_than_what_would_go() {
 }
 
 #[test]
+fn a_flood_pushes_out_an_eighth_a_day_of_what_lay_here_before_and_then_itself() {
+    const DAY_MS: u64 = 24 * 3_600_000;
+    let (mut holder, _) = holder(400);
+    // What was there before: of links that are gone, which are the first to give way.
+    let old = 0..360u32;
+    for n in old.clone() {
+        put(&mut holder, at(u64::from(n) * 10), n, n, Some(n % 8));
+    }
+    holder.handle_input(at(10_000), HolderInput::Neighbourhood(Vec::new()));
+    let owns = |holder: &Holder, n| holder.blocks.entries.contains_key(&block(n).address());
+    let left = |holder: &Holder| old.clone().filter(|n| owns(holder, *n)).count();
+    assert_eq!(left(&holder), 360);
+
+    // Ten times as much comes over eight links, within the pace of each.
+    let mut stored = 0;
+    for n in 0..3_600u32 {
+        let now = at(2 * DAY_MS + u64::from(n) * 10);
+        put(&mut holder, now, n, 1_000 + n, Some(8 + n % 8));
+        holder.handle_timeout(at(2 * DAY_MS + u64::from(n) * 10 + 5));
+        stored += held(&mut holder).iter().filter(|(_, held)| *held == Held::Stored).count();
+    }
+    assert!(left(&holder) >= 345 && left(&holder) < 360, "{}", left(&holder));
+    assert!(stored > 90, "{stored}: what is closer still comes in");
+
+    // A day later as much again may go, and no more.
+    for n in 0..3_600u32 {
+        put(&mut holder, at(4 * DAY_MS + u64::from(n) * 10), n, 9_000 + n, Some(8 + n % 8));
+    }
+    assert!(left(&holder) >= 290, "{}", left(&holder));
+}
+
+#[test]
 fn a_copy_goes_when_five_are_closer_and_not_before_the_three_were_asked() {
     let place = block(1).address().location();
     for (closer, stays) in [(4u32, true), (5, false)] {

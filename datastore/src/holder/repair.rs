@@ -24,7 +24,7 @@ use std::{
 use warren_overlay::{
     block::{BLOCK_LEN, Block, BlockAddress},
     id::{LinkNo, Location},
-    ring::{OFFER_MAX, REPLICAS},
+    ring::{KEEPERS, OFFER_MAX, REPLICAS},
     time::Time,
 };
 
@@ -43,9 +43,6 @@ const LOOKS_MAX: usize = 1_024;
 const PUSHES_MAX: usize = 16;
 /// Pushes that wait: 40 bytes each. What finds no room comes with a later round.
 const WANTED_MAX: usize = 8_192;
-/// A copy that is there stays as far as the fifth closest: who is pushed out of the three by one that comes
-/// and goes again has it still. Beyond, it goes once the three have it.
-const KEPT_BY: usize = REPLICAS + 2;
 /// Asked for and not yet come: nobody else is asked for it meanwhile.
 const EXPECTED_MAX: usize = 8_192;
 const EXPECTED_FOR: Duration = Duration::from_mins(2);
@@ -199,8 +196,9 @@ impl Blocks {
                 break;
             }
             after = Some(address);
-            // What is not for here goes once a whole round has passed and nobody wanted it.
-            if all && known && targets.len() == REPLICAS && self.closer(&address) >= KEPT_BY {
+            // A copy stays as far as the fifth closest: who is pushed out of the three by one that comes and goes
+            // again has it still. Beyond, it goes once a whole round has passed and nobody wanted it.
+            if all && known && targets.len() == REPLICAS && self.closer(&address) >= KEEPERS {
                 gone.push(address);
                 continue;
             }

@@ -36,6 +36,10 @@ const COMMIT_PUTS: usize = 32;
 const BLOCKS_BURST: u32 = 1_024;
 /// 128 blocks a second, 4 MiB.
 const BLOCK_EVERY: Duration = Duration::from_micros(1_000_000 / 128);
+/// What came within a day has a part of the shelf, once all of it is taken: whatever comes at once then pushes
+/// out that, and at most so much of what has lain here longer.
+const FRESH_FOR: Duration = Duration::from_hours(24);
+const FRESH_PART: u64 = 8;
 /// Addresses read at once when the books are opened.
 const OPEN_BATCH: usize = 1_024;
 /// After the disk failed, it is tried again this often.
@@ -49,6 +53,21 @@ pub(super) struct Entry {
     pub(super) copies: Vec<LinkNo>,
 }
 
+/// Takes a block out of a source's account; says whether it was there.
+fn strike(
+    accounts: &mut BTreeMap<Source, BTreeSet<(u64, BlockAddress)>>,
+    source: Source,
+    own: Location,
+    address: BlockAddress,
+) -> bool {
+    let Some(account) = accounts.get_mut(&source) else { return false };
+    let was = account.remove(&(own.distance(address.location()), address));
+    if account.is_empty() {
+        accounts.remove(&source);
+    }
+    was
+}
+
 /// The blocks of one holder.
 #[derive(Debug)]
 pub(super) struct Blocks {
@@ -59,6 +78,9 @@ pub(super) struct Blocks {
     pub(super) entries: BTreeMap<BlockAddress, Entry>,
     /// What each source brought, with how far each block is from this router.
     accounts: BTreeMap<Source, BTreeSet<(u64, BlockAddress)>>,
+    /// The same of what came within a day; and when each came.
+    fresh: BTreeMap<Source, BTreeSet<(u64, BlockAddress)>>,
+    arrivals: VecDeque<(Time, BlockAddress)>,
     /// When what a source brought is paid for; apart for what passed by.
     paces: BTreeMap<(Source, bool), Time>,
     /// Tickets of puts that wait for the sync.
@@ -85,6 +107,8 @@ impl Blocks {
             around: Vec::new(),
             entries: BTreeMap::new(),
             accounts: BTreeMap::new(),
+            fresh: BTreeMap::new(),
+            arrivals: VecDeque::new(),
             paces: BTreeMap::new(),
             uncommitted: Vec::new(),
             commit_at: None,
@@ -119,14 +143,24 @@ impl Blocks {
         self.entries.insert(address, Entry { source, copies: Vec::new() });
     }
 
+    /// What came more than a day ago is fresh no longer.
+    fn age(&mut self, now: Time) {
+        while let Some((came, address)) = self.arrivals.front().copied()
+            && now.since(came) >= FRESH_FOR
+        {
+            self.arrivals.pop_front();
+            if let Some(entry) = self.entries.get(&address) {
+                strike(&mut self.fresh, entry.source, self.own, address);
+            }
+        }
+    }
+
     /// Strikes a block out, and off the shelf.
     pub(super) fn drop_block(&mut self, now: Time, address: &BlockAddress) {
-        if let Some(entry) = self.entries.remove(address)
-            && let Some(account) = self.accounts.get_mut(&entry.source)
-        {
-            account.remove(&(self.own.distance(address.location()), *address));
-            if account.is_empty() {
-                self.accounts.remove(&entry.source);
+        if let Some(entry) = self.entries.remove(address) {
+            strike(&mut self.accounts, entry.source, self.own, *address);
+            if strike(&mut self.fresh, entry.source, self.own, *address) {
+                self.arrivals.retain(|(_, other)| other != address);
             }
         }
         if let Err(error) = self.store.remove(Shelf::Owned, address) {
@@ -149,6 +183,8 @@ impl Blocks {
                 }
             }
             self.accounts.entry(Source::Gone).or_default().extend(account);
+            let fresh = self.fresh.remove(&source).unwrap_or_default();
+            self.fresh.entry(Source::Gone).or_default().extend(fresh);
         }
         for entry in self.entries.values_mut() {
             entry.copies.retain(|link| around.iter().any(|it| it.0 == *link));
@@ -255,6 +291,7 @@ impl Blocks {
         if self.repair.is_leaving() || self.mend_at.is_some() || self.closer(&address) > FAR {
             return Held::Refused;
         }
+        self.age(now);
         if !self.may_bring(now, source, false) || !self.within_quota(source) {
             return Held::Refused;
         }
@@ -262,11 +299,19 @@ impl Blocks {
             match self.store.put(Shelf::Owned, block) {
                 Ok(Kept::Stored | Kept::Same) => {
                     self.enter(source, address);
+                    let distance = self.own.distance(address.location());
+                    self.fresh.entry(source).or_default().insert((distance, address));
+                    self.arrivals.push_back((now, address));
                     return Held::Stored;
                 }
                 Ok(Kept::Declined) => return Held::Refused,
                 Err(StoreError::Full { .. }) => {
                     let Some(victim) = self.victim(source) else { return Held::Refused };
+                    let theirs = self.entries.get(&victim).is_some_and(|it| it.source != source);
+                    let far = |it: &BlockAddress| self.own.distance(it.location());
+                    if !theirs && far(&victim) <= far(&address) {
+                        return Held::Refused;
+                    }
                     self.evicted += 1;
                     self.drop_block(now, &victim);
                 }
@@ -290,15 +335,25 @@ impl Blocks {
         (self.accounts.get(&source).map_or(0, BTreeSet::len) as u64) < most
     }
 
-    /// What goes to make room for `source`: of who has most, what is farthest from here. `None` if
-    /// that is `source` itself.
+    /// Whether what came within a day has its part of the shelf.
+    fn is_flooded(&self) -> bool {
+        self.arrivals.len() as u64 > self.store.usage(Shelf::Owned).blocks / FRESH_PART
+    }
+
+    /// What goes to make room for `source`: of who has most, what is farthest from here; `None` if that is
+    /// `source` itself. Where what came within a day has its part of the shelf, only that is counted, and goes:
+    /// then of who has most, or of `source` itself for what is closer.
     fn victim(&self, source: Source) -> Option<BlockAddress> {
-        let mine = self.accounts.get(&source).map_or(0, BTreeSet::len);
-        let most = self.accounts.values().max_by_key(|it| it.len())?;
-        if most.len() <= mine + 1 {
-            return None;
-        }
-        most.last().map(|(_, address)| *address)
+        let flooded = self.is_flooded();
+        let books = if flooded { &self.fresh } else { &self.accounts };
+        let mine = books.get(&source);
+        let most = books.values().max_by_key(|it| it.len())?;
+        let account = if most.len() > mine.map_or(0, BTreeSet::len) + 1 {
+            most
+        } else {
+            mine.filter(|_| flooded)?
+        };
+        account.last().map(|(_, address)| *address)
     }
 
     /// How far away a block may be that `source` brings as a copy: where there is room, anywhere. Where

@@ -172,7 +172,7 @@ impl Carrier {
         }
     }
 
-    /// Sends `RecordGet`, `RecordPut`, `RecordWatch`, `BlockGet`, `BlockPut` or `LeaseRequest`.
+    /// Sends `RecordGet`, `RecordPut`, `RecordWatch`, `BlockGet`, `BlockPut`, `PutWork` or `LeaseRequest`.
     ///
     /// `false` if the tunnel is not there, the clove is none of these, its request number is in
     /// use on this tunnel, or 32 requests are open on it, 16 of them about blocks. Each is answered once, or its tunnel

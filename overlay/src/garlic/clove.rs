@@ -1,13 +1,16 @@
 //! One clove: a message between a tunnel's owner and its end hop.
 //!
-//! Lives here: the kinds and their bytes. Does not live here: how cloves share cells
-//! (`packer.rs`), what anybody does on receipt (`end_hop.rs`, `carrier.rs`).
+//! Lives here: the kinds and their bytes. Does not live here: who asks and who answers (`clove/about.rs`), how
+//! cloves share cells (`packer.rs`), what anybody does on receipt (`end_hop.rs`, `carrier.rs`).
+
+mod about;
 
 use std::fmt;
 
 use crate::{
     answer::Answer,
     block::{BLOCK_LEN, Block, BlockAddress},
+    crypto::effort::EFFORT_MAX,
     id::{Key, SpliceId},
     ring::{Class, Watch},
     wire::{Contact, Reader, SEALED_LEASE_LEN, WireError, Writer},
@@ -17,6 +20,7 @@ use super::{
     cell::DATA_MAX,
     flow::{GRANT_STEP, SPLICE_WINDOW_MAX},
     intake::{Crowd, Rate},
+    toll::Price,
 };
 
 /// Bytes of a clove's head: kind 1, body length 2.
@@ -166,6 +170,23 @@ pub enum Clove {
         /// Of which record, above which version.
         watch: Watch,
     },
+    /// Kind 10, owner to end hop: work that pays for puts of blocks (work.md). Effort 0 and nonce 0 only ask
+    /// what it costs. Body: request 4, effort 4, nonce 8.
+    PutWork {
+        /// Chosen by the owner; unique among its open requests.
+        request: u32,
+        /// Mean number of tries that the nonce is worth, up to [`EFFORT_MAX`].
+        effort: u32,
+        /// What was found.
+        nonce: u64,
+    },
+    /// Kind 11, end hop to owner: what it paid for, and what the next costs. Body: request 4, price.
+    PutPrice {
+        /// Which request.
+        request: u32,
+        /// Puts granted, and the terms of the next work.
+        price: Price,
+    },
     /// Kind 16, owner to end hop: join this tunnel to a gateway. Body: splice 4, contact 87,
     /// sealed lease 76.
     SpliceOpen {
@@ -244,6 +265,8 @@ pub(crate) mod kind {
     pub(super) const PROBE: u8 = 7;
     pub(super) const PROBED: u8 = 8;
     pub(super) const RECORD_WATCH: u8 = 9;
+    pub(super) const PUT_WORK: u8 = 10;
+    pub(super) const PUT_PRICE: u8 = 11;
     pub(super) const SPLICE_OPEN: u8 = 16;
     pub(super) const SPLICE_OPENED: u8 = 17;
     pub(super) const SPLICE_CLOSED: u8 = 18;
@@ -268,6 +291,8 @@ pub(crate) fn check_head(kind: u8, len: usize) -> Result<(), WireError> {
         kind::RECORD_ANSWER => (6..=8).contains(&len) || len == 6 + small || len == 6 + large,
         kind::RECORD_WATCH => len == 44,
         kind::BLOCK_GET => len == 37,
+        kind::PUT_WORK => len == 16,
+        kind::PUT_PRICE => len == 4 + Price::LEN,
         kind::BLOCK_PUT => len == 5 + BLOCK_LEN,
         kind::BLOCK_ANSWER => (6..=8).contains(&len) || len == 6 + BLOCK_LEN,
         kind::SPLICE_OPEN => len == 4 + Contact::LEN + SEALED_LEASE_LEN,
@@ -311,6 +336,8 @@ impl Clove {
                 });
                 w
             }
+            Self::PutWork { request, effort, nonce } => w.u32(*request).u32(*effort).u64(*nonce),
+            Self::PutPrice { request, price } => price.encode(w.u32(*request)),
             Self::SpliceOpen { splice, contact, sealed } => {
                 contact.encode(w.u32(splice.0));
                 w.bytes(sealed)
@@ -375,6 +402,10 @@ impl Clove {
                 asked: r.u8("routers asked")?,
                 answer: Answer::decode(&mut r, block)?,
             },
+            kind::PUT_WORK => work(&mut r)?,
+            kind::PUT_PRICE => {
+                Self::PutPrice { request: r.u32("request")?, price: Price::decode(&mut r)? }
+            }
             kind::SPLICE_OPEN => Self::SpliceOpen {
                 splice: splice(&mut r)?,
                 contact: Contact::decode(&mut r)?,
@@ -421,6 +452,8 @@ impl Clove {
             Self::BlockAnswer { .. } => kind::BLOCK_ANSWER,
             Self::Probe { .. } => kind::PROBE,
             Self::Probed { .. } => kind::PROBED,
+            Self::PutWork { .. } => kind::PUT_WORK,
+            Self::PutPrice { .. } => kind::PUT_PRICE,
             Self::SpliceOpen { .. } => kind::SPLICE_OPEN,
             Self::SpliceOpened { .. } => kind::SPLICE_OPENED,
             Self::SpliceClosed { .. } => kind::SPLICE_CLOSED,
@@ -442,6 +475,8 @@ impl Clove {
             Self::RecordAnswer { answer, .. } => 5 + answer.encoded_len(|record| record.0.len()),
             Self::BlockGet { .. } => 37,
             Self::BlockPut { .. } => 5 + BLOCK_LEN,
+            Self::PutWork { .. } => 16,
+            Self::PutPrice { .. } => 4 + Price::LEN,
             Self::BlockAnswer { answer, .. } => 5 + answer.encoded_len(|_| BLOCK_LEN),
             Self::SpliceOpen { .. } => 4 + Contact::LEN + SEALED_LEASE_LEN,
             Self::Probe { .. }
@@ -455,54 +490,6 @@ impl Clove {
             Self::LeaseRequest { .. } => 24,
         };
         u16::try_from(len).unwrap_or(u16::MAX)
-    }
-
-    /// The request that this clove makes or answers.
-    pub fn request(&self) -> Option<u32> {
-        match self {
-            Self::RecordGet { request, .. }
-            | Self::RecordPut { request, .. }
-            | Self::RecordWatch { request, .. }
-            | Self::RecordAnswer { request, .. }
-            | Self::BlockGet { request, .. }
-            | Self::BlockPut { request, .. }
-            | Self::BlockAnswer { request, .. }
-            | Self::Probe { request }
-            | Self::Probed { request }
-            | Self::LeaseRequest { request, .. }
-            | Self::LeaseGranted { request, .. }
-            | Self::LeaseRefused { request } => Some(*request),
-            _ => None,
-        }
-    }
-
-    /// Whether an owner asks this and an end hop answers it.
-    pub(crate) const fn asks(&self) -> bool {
-        matches!(
-            self,
-            Self::RecordGet { .. }
-                | Self::RecordPut { .. }
-                | Self::RecordWatch { .. }
-                | Self::Probe { .. }
-                | Self::LeaseRequest { .. }
-        ) || self.is_block()
-    }
-
-    /// Whether it is a request for a block.
-    pub(crate) const fn is_block(&self) -> bool {
-        matches!(self, Self::BlockGet { .. } | Self::BlockPut { .. })
-    }
-
-    /// Whether this is an end hop's answer to what an owner asked.
-    pub(crate) const fn answers(&self) -> bool {
-        matches!(
-            self,
-            Self::RecordAnswer { .. }
-                | Self::BlockAnswer { .. }
-                | Self::Probed { .. }
-                | Self::LeaseGranted { .. }
-                | Self::LeaseRefused { .. }
-        )
     }
 }
 
@@ -526,6 +513,15 @@ fn rate(r: &mut Reader<'_>) -> Result<Rate, WireError> {
     if fits { Ok(Rate { per_second, burst }) } else { Err(WireError::Bad("rate of clients")) }
 }
 
+fn work(r: &mut Reader<'_>) -> Result<Clove, WireError> {
+    let (request, effort, nonce) = (r.u32("request")?, r.u32("effort")?, r.u64("nonce")?);
+    // Who asks what it costs has nothing to show.
+    if effort > EFFORT_MAX || effort == 0 && nonce != 0 {
+        return Err(WireError::Bad("effort"));
+    }
+    Ok(Clove::PutWork { request, effort, nonce })
+}
+
 fn grant(r: &mut Reader<'_>) -> Result<u16, WireError> {
     let cells = r.u16("granted cells")?;
     let fits = cells > 0 && u32::from(cells) <= SPLICE_WINDOW_MAX;
@@ -533,33 +529,6 @@ fn grant(r: &mut Reader<'_>) -> Result<u16, WireError> {
         Ok(cells)
     } else {
         Err(WireError::Bad("granted cells"))
-    }
-}
-
-impl fmt::Debug for Clove {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = match self {
-            Self::RecordGet { .. } => "RecordGet",
-            Self::RecordPut { .. } => "RecordPut",
-            Self::RecordWatch { .. } => "RecordWatch",
-            Self::RecordAnswer { .. } => "RecordAnswer",
-            Self::BlockGet { .. } => "BlockGet",
-            Self::BlockPut { .. } => "BlockPut",
-            Self::BlockAnswer { .. } => "BlockAnswer",
-            Self::Probe { .. } => "Probe",
-            Self::Probed { .. } => "Probed",
-            Self::SpliceOpen { .. } => "SpliceOpen",
-            Self::SpliceOpened { .. } => "SpliceOpened",
-            Self::SpliceClosed { .. } => "SpliceClosed",
-            Self::SpliceData { .. } => "SpliceData",
-            Self::SpliceCredit { .. } => "SpliceCredit",
-            Self::SpliceIncoming { .. } => "SpliceIncoming",
-            Self::LeaseRequest { .. } => "LeaseRequest",
-            Self::LeaseCrowd(_) => "LeaseCrowd",
-            Self::LeaseGranted { .. } => "LeaseGranted",
-            Self::LeaseRefused { .. } => "LeaseRefused",
-        };
-        write!(f, "{name}(..)")
     }
 }
 

@@ -85,6 +85,15 @@ pub(crate) fn any_clove() -> impl Strategy<Value = Clove> {
                 Clove::BlockAnswer { request, asked, answer }
             }
         ),
+        (any::<u32>(), 0..=EFFORT_MAX, any::<u64>()).prop_map(|(request, effort, nonce)| {
+            Clove::PutWork { request, effort, nonce: if effort == 0 { 0 } else { nonce } }
+        }),
+        (any::<u32>(), any::<[u8; 16]>(), any::<bool>(), 1..=EFFORT_MAX).prop_map(
+            |(request, seed, paid, effort)| {
+                let puts = if paid { crate::garlic::PUTS_PER_WORK } else { 0 };
+                Clove::PutPrice { request, price: Price { seed, puts, effort } }
+            }
+        ),
         (splice(), sealed).prop_map(|(splice, sealed)| Clove::SpliceOpen {
             splice,
             contact: contact(),
@@ -224,6 +233,10 @@ fn longer_cloves_have_the_documented_bytes() {
     assert_eq!(encoded(&put), with(&[5, 128, 5], &[&[0][..], &vec![6; BLOCK_LEN]].concat()));
     let found = Clove::BlockAnswer { request, asked: 2, answer: Answer::Found(block) };
     assert_eq!(encoded(&found), with(&[6, 128, 6], &[&[2, 0][..], &vec![6; BLOCK_LEN]].concat()));
+    let work = Clove::PutWork { request, effort: 258, nonce: 7 };
+    assert_eq!(encoded(&work), with(&[10, 0, 16], &[0, 0, 1, 2, 0, 0, 0, 0, 0, 0, 0, 7]));
+    let price = Clove::PutPrice { request, price: Price { seed: [4; 16], puts: 32, effort: 258 } };
+    assert_eq!(encoded(&price), with(&[11, 0, 26], &[&[4; 16][..], &[0, 32, 0, 0, 1, 2]].concat()));
     let ask = Clove::LeaseRequest { request, lease: [7; 16], rate: Rate::default() };
     assert_eq!(encoded(&ask), with(&[32, 0, 24], &[&[7; 16][..], &[0, 25, 0, 200]].concat()));
     let crowd = Clove::LeaseCrowd(Crowd { waiting: 258, effort: 7 });
@@ -259,6 +272,16 @@ fn what_no_encoder_writes_is_refused() {
     }
 }
 
+#[test]
+fn work_is_worth_what_it_may_be_and_who_only_asks_shows_none() {
+    for (effort, nonce, fits) in
+        [(0, 0, true), (0, 9, false), (100_000, 9, true), (100_001, 9, false)]
+    {
+        let work = Clove::PutWork { request: 1, effort, nonce };
+        assert_eq!(decoded(&encoded(&work)).is_ok(), fits, "{effort} {nonce}");
+    }
+}
+
 /// The property above draws the interesting bytes too rarely: here all of them.
 #[test]
 fn no_changed_head_or_first_field_makes_a_second_spelling() {
@@ -278,6 +301,8 @@ fn no_changed_head_or_first_field_makes_a_second_spelling() {
         Clove::SpliceCredit { splice, cells: 16 },
         Clove::LeaseRequest { request, lease: [0; 16], rate: Rate { per_second: 1, burst: 1 } },
         Clove::LeaseGranted { request, splice_key: [0; 32] },
+        Clove::PutWork { request, effort: 0, nonce: 0 },
+        Clove::PutPrice { request, price: Price { seed: [0; 16], puts: 0, effort: 1 } },
     ] {
         let good = encoded(&clove);
         for at in 0..good.len().min(12) {

@@ -150,6 +150,7 @@ impl EndHop {
             | Clove::RecordWatch { request, .. }
             | Clove::BlockGet { request, .. }
             | Clove::BlockPut { request, .. }
+            | Clove::PutWork { request, .. }
             | Clove::LeaseRequest { request, .. } => {
                 let is_block = clove.is_block();
                 let open = self.requests.len() + self.writer.len();
@@ -192,6 +193,7 @@ impl EndHop {
             Clove::SpliceData { .. }
             | Clove::RecordAnswer { .. }
             | Clove::BlockAnswer { .. }
+            | Clove::PutPrice { .. }
             | Clove::Probed { .. }
             | Clove::SpliceOpened { .. }
             | Clove::SpliceIncoming { .. }

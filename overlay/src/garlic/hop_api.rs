@@ -31,7 +31,7 @@ pub enum EndHopError {
 /// What an end hop tells Node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EndHopEvent {
-    /// `RecordGet`, `RecordPut`, `RecordWatch`, `BlockGet`, `BlockPut`, `LeaseRequest`: answer with
+    /// `RecordGet`, `RecordPut`, `RecordWatch`, `BlockGet`, `BlockPut`, `PutWork`, `LeaseRequest`: answer with
     /// [`EndHopCommand::Answer`], once. `SpliceOpen`: answer with `Attach` or `CloseSplice`.
     Request(Clove),
     /// The owner closed the splice, or it stalled, or its leg misbehaved: close its leg, or stop
@@ -62,7 +62,8 @@ pub enum EndHopEvent {
 /// What Node tells an end hop.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EndHopCommand {
-    /// The answer to a request: `RecordAnswer`, `BlockAnswer`, `LeaseGranted` or `LeaseRefused`.
+    /// The answer to a request: `RecordAnswer`, `BlockAnswer`, `PutPrice`, `LeaseGranted` or
+    /// `LeaseRefused`.
     Answer(Clove),
     /// Clients wait at this tunnel's lease: its owner should know.
     Crowd(Crowd),

@@ -13,6 +13,7 @@ mod owned;
 mod packer;
 #[cfg(test)]
 mod tests;
+mod toll;
 
 pub use carrier::{Carrier, CarrierOutput, OwnTunnelName, SpliceNo};
 pub use cell::{DATA_MAX, leg_cell, leg_data};
@@ -23,3 +24,4 @@ pub use hop_api::{EndHopCommand, EndHopError, EndHopEvent, EndHopOutput};
 pub use intake::{Crowd, Rate};
 pub use lease::{Admission, LeaseBook, LeaseRefusal, LeaseSeal, seal_lease};
 pub use packer::{CloveReader, CloveWriter, Piece};
+pub use toll::{PUTS_PER_WORK, Price, Room, Toll, Unearned, put_challenge};

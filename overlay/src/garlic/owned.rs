@@ -200,6 +200,7 @@ impl OwnTunnel {
         match clove {
             Clove::RecordAnswer { request, .. }
             | Clove::BlockAnswer { request, .. }
+            | Clove::PutPrice { request, .. }
             | Clove::Probed { request }
             | Clove::LeaseGranted { request, .. }
             | Clove::LeaseRefused { request } => {
@@ -264,6 +265,7 @@ impl OwnTunnel {
             | Clove::RecordWatch { .. }
             | Clove::BlockGet { .. }
             | Clove::BlockPut { .. }
+            | Clove::PutWork { .. }
             | Clove::SpliceOpen { .. }
             | Clove::SpliceData { .. }
             | Clove::LeaseRequest { .. } => return Err(EndHopError::OutOfPlace),

@@ -5,7 +5,7 @@
 
 use super::{
     job::{From, Job, Phase, Wait},
-    neighbours::{Neighbours, REPLICAS},
+    neighbours::{KEEPERS, Neighbours, REPLICAS},
     request::{BLOCK_JOBS_MAX, RequestOutput, Requests},
     visited::Visited,
     waits::sibling_wait,
@@ -42,11 +42,13 @@ impl Requests {
         let Some(job) = self.jobs.get(&number) else { return };
         let target = job.body.location();
         let getting = matches!(job.body, Body::Get(_));
+        // Who is new among the three may have no copy yet; who was one of them keeps his (blocks.md, section 3).
+        let holders_max = if getting && job.body.is_block() { KEEPERS } else { REPLICAS };
         let holders = around.closest(now, target, around.len());
         let others: Vec<LinkNo> = holders
             .into_iter()
             .filter(|it| !getting || !job.visited.contains(it.marks))
-            .take(REPLICAS - 1)
+            .take(holders_max - 1)
             .map(|it| it.link)
             .collect();
         self.ask_holders(now, around, number, others, copies);

@@ -38,7 +38,7 @@ mod wire;
 
 pub use api::{Held, Input, Output, Request, RingConfig, Status, StoreOp};
 pub use machine::Ring;
-pub use neighbours::{DEGREE_RANGE, NEAR, REPLICAS};
+pub use neighbours::{DEGREE_RANGE, KEEPERS, NEAR, REPLICAS};
 pub use view::VIEW_MAX;
 pub use visited::Visited;
 pub use watch::{WATCH_LEASE, Watch};

@@ -29,6 +29,9 @@ use crate::{
 pub const NEAR: usize = 2;
 /// Routers that hold a record: those closest to its key.
 pub const REPLICAS: usize = 3;
+/// Among so many closest to its address are copies of a block: who was one of the three closest and is no longer
+/// keeps its own.
+pub const KEEPERS: usize = REPLICAS + 2;
 /// Fewest and most neighbours that can be configured.
 pub const DEGREE_RANGE: std::ops::RangeInclusive<usize> = 8..=64;
 /// Descriptors remembered as sent to one neighbour; more than a neighbour table ever holds.

@@ -41,6 +41,7 @@ mod testkit;
 mod tests;
 mod watch;
 mod window;
+mod work;
 
 pub use app::{AppCommand, AppEvent, StreamNo};
 pub use choice::Route;

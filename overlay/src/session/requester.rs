@@ -1,7 +1,8 @@
 //! `Requester`: the near end of tunnels that only ask their end hops for stored units.
 //!
 //! Lives here: which requests are open through which tunnel, and that each is answered once. Does not
-//! live here: sessions and streams (`end.rs`), what is asked for and through which tunnel (`router`).
+//! live here: sessions and streams (`end.rs`), the work that puts of blocks cost (`work.rs`), what is asked
+//! for and through which tunnel (`router`).
 //!
 //! ```text
 //!  links <──Part──> Carrier <──cloves── Requester <──Request, Tunnel── Node
@@ -13,11 +14,15 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::end_api::{EndEvent, EndInput, EndOutput};
+use super::{
+    end_api::{EndEvent, EndInput, EndOutput},
+    work::Works,
+};
 use crate::{
+    answer::Answer,
     block::BLOCK_LEN,
     garlic::{Carrier, CarrierOutput, Clove, OwnTunnelName},
-    time::Now,
+    time::{Now, Time},
 };
 
 /// What an open request is about.
@@ -28,37 +33,47 @@ enum Ask {
     PutBlock,
 }
 
-/// The machine. It needs no timer: its tunnels answer, or they end.
+/// The machine. Its tunnels answer, or they end: it has a timer for work only.
 #[derive(Debug, Default)]
 pub struct Requester {
     carrier: Carrier,
     open: BTreeMap<(OwnTunnelName, u32), Ask>,
+    works: Works,
     outputs: VecDeque<EndOutput>,
 }
 
 impl Requester {
     /// No tunnel yet.
     pub const fn new() -> Self {
-        Self { carrier: Carrier::new(), open: BTreeMap::new(), outputs: VecDeque::new() }
+        Self {
+            carrier: Carrier::new(),
+            open: BTreeMap::new(),
+            works: Works::new(),
+            outputs: VecDeque::new(),
+        }
     }
 
     /// Something happened. What only sessions know is ignored.
     pub fn handle_input(&mut self, now: Now, input: EndInput) {
         match input {
             EndInput::Part { from, message } => self.carrier.handle_part(now.time, from, message),
-            EndInput::Tunnel { tunnel, layers: (forward, backward), .. } => {
+            EndInput::Tunnel { tunnel, layers: (forward, backward), route, .. } => {
+                if let Some((exit, _)) = route.hops.last() {
+                    self.works.add(tunnel, *exit);
+                }
                 self.carrier.add_tunnel(tunnel.0, tunnel.1, forward, backward);
             }
             // What it carries is asked for through others.
             EndInput::RetireTunnel { tunnel } => self.event(EndEvent::TunnelFree { tunnel }),
             EndInput::TunnelClosed { tunnel } => self.tunnel_closed(tunnel),
-            EndInput::Request { tunnel, clove } => self.request(tunnel, &clove),
+            EndInput::Request { tunnel, clove } => self.request(tunnel, clove),
             _ => {}
         }
     }
 
     fn tunnel_closed(&mut self, tunnel: OwnTunnelName) {
         self.carrier.remove_tunnel(tunnel);
+        self.works.remove(tunnel);
         let range = (tunnel, 0)..=(tunnel, u32::MAX);
         let lost: Vec<_> = self.open.range(range).map(|(entry, ask)| (*entry, *ask)).collect();
         for (entry, ask) in lost {
@@ -67,21 +82,65 @@ impl Requester {
         }
     }
 
-    fn request(&mut self, tunnel: Option<OwnTunnelName>, clove: &Clove) {
+    fn request(&mut self, tunnel: Option<OwnTunnelName>, clove: Clove) {
         let (request, ask) = match clove {
             Clove::RecordGet { request, .. }
             | Clove::RecordPut { request, .. }
-            | Clove::RecordWatch { request, .. } => (*request, Ask::Record),
-            Clove::BlockGet { request, .. } => (*request, Ask::Block),
-            Clove::BlockPut { request, .. } => (*request, Ask::PutBlock),
+            | Clove::RecordWatch { request, .. } => (request, Ask::Record),
+            Clove::BlockGet { request, .. } => (request, Ask::Block),
+            Clove::BlockPut { request, .. } => (request, Ask::PutBlock),
             _ => return,
         };
-        match tunnel {
-            Some(tunnel) if self.carrier.send_clove(tunnel, clove) => {
-                self.open.insert((tunnel, request), ask);
+        let Some(tunnel) = tunnel else { return self.no_answer(request, ask) };
+        let room = || self.carrier.block_room(tunnel) > self.works.waiting(tunnel);
+        let taken = match ask {
+            Ask::Record => self.carrier.send_clove(tunnel, &clove),
+            Ask::Block => room() && self.carrier.send_clove(tunnel, &clove),
+            Ask::PutBlock if !room() || self.open.contains_key(&(tunnel, request)) => false,
+            Ask::PutBlock => {
+                self.works.put(tunnel, clove);
+                true
             }
-            _ => self.no_answer(request, ask),
+        };
+        if taken {
+            self.open.insert((tunnel, request), ask);
+        } else {
+            self.no_answer(request, ask);
         }
+    }
+
+    /// Sends what is paid for, and what pays.
+    fn send_works(&mut self) {
+        while let Some((tunnel, clove)) = self.works.poll_output() {
+            if self.carrier.send_clove(tunnel, &clove) {
+                continue;
+            }
+            // Its requests are all in use: with the work unseen, nothing would ever be put through it.
+            match clove.request().filter(|_| clove.is_block()) {
+                Some(request) => {
+                    self.works.refund(tunnel);
+                    self.open.remove(&(tunnel, request));
+                    self.no_answer(request, Ask::PutBlock);
+                }
+                None => self.failed(tunnel),
+            }
+        }
+    }
+
+    /// A tunnel is of no more use.
+    fn failed(&mut self, tunnel: OwnTunnelName) {
+        self.tunnel_closed(tunnel);
+        self.event(EndEvent::TunnelFailed { tunnel });
+    }
+
+    /// Time passed.
+    pub fn handle_timeout(&mut self, now: Now) {
+        self.works.handle_timeout(now.time);
+    }
+
+    /// When to be woken.
+    pub fn poll_timeout(&self) -> Option<Time> {
+        self.works.poll_timeout()
     }
 
     fn no_answer(&mut self, request: u32, ask: Ask) {
@@ -103,6 +162,7 @@ impl Requester {
     /// What is to be done next; `None` when all is said.
     pub fn poll_output(&mut self) -> Option<EndOutput> {
         loop {
+            self.send_works();
             if let Some(output) = self.outputs.pop_front() {
                 return Some(output);
             }
@@ -111,10 +171,7 @@ impl Requester {
                     return Some(EndOutput::Part { to, message });
                 }
                 CarrierOutput::Clove { tunnel, clove } => self.answered(tunnel, clove),
-                CarrierOutput::TunnelFailed { tunnel } => {
-                    self.tunnel_closed(tunnel);
-                    self.event(EndEvent::TunnelFailed { tunnel });
-                }
+                CarrierOutput::TunnelFailed { tunnel } => self.failed(tunnel),
                 // Nobody has a lease of these tunnels; an end hop that says so has its splice closed.
                 CarrierOutput::SpliceIncoming { splice, .. } => self.carrier.close_splice(splice),
                 CarrierOutput::SpliceOpened { .. }
@@ -131,7 +188,17 @@ impl Requester {
                 (request, EndEvent::Answer { request, asked, answer: Some(answer) })
             }
             Clove::BlockAnswer { request, asked, answer } => {
+                let kept = matches!(answer, Answer::Stored { .. });
+                if !kept && self.open.get(&(tunnel, request)) == Some(&Ask::PutBlock) {
+                    self.works.refund(tunnel);
+                }
                 (request, EndEvent::Block { request, asked, answer: Some(answer) })
+            }
+            Clove::PutPrice { request, price } => {
+                if self.works.priced(tunnel, request, price).is_err() {
+                    self.failed(tunnel);
+                }
+                return;
             }
             _ => return,
         };

@@ -27,6 +27,9 @@ const VERSION: u8 = 1;
 const VERSION_VOUCHED: u8 = 2;
 /// Capability bit: the router carries no tunnels of others, so nobody should choose it for one.
 pub const NO_TRANSIT: u16 = 1;
+/// Capability bit: tunnels that end at the router may show work for puts of blocks (spec/work.md). A router
+/// of a version that knows nothing of it would end the tunnel.
+pub const TAKES_WORK: u16 = 2;
 /// Addresses that a descriptor names at most.
 const ADDRESSES_MAX: usize = 4;
 /// A descriptor is good for at most three days, so that forgotten routers fade.
@@ -60,7 +63,7 @@ pub struct DescriptorFields {
     pub tunnel_kem: Box<[u8; 1184]>,
     /// Where it listens: up to 4 addresses; none for a router that nobody can dial.
     pub addresses: Vec<Address>,
-    /// Capability bits: [`NO_TRANSIT`]; others are not looked at.
+    /// Capability bits: [`NO_TRANSIT`], [`TAKES_WORK`]; others are not looked at.
     pub capabilities: u16,
     /// Bandwidth offered to others, in kbit/s.
     pub bandwidth_kbps: u32,
@@ -89,7 +92,7 @@ pub struct DescriptorFields {
 /// | 1,184    | tunnel key, ML-KEM-768 |
 /// | 1        | number of addresses n, 0 to 4; 0: nobody can dial it |
 /// | 19 n     | addresses |
-/// | 2        | capabilities: bit 0: carries no tunnels of others |
+/// | 2        | capabilities: bit 0: carries no tunnels of others; 1: takes work for puts |
 /// | 4        | bandwidth offered, kbit/s |
 /// | 16       | family; zero when none is declared |
 /// | 8 + 32   | admission nonce and output |
@@ -241,6 +244,11 @@ impl RouterDescriptor {
     /// Whether it carries tunnels of others.
     pub const fn carries(&self) -> bool {
         self.fields.capabilities & NO_TRANSIT == 0
+    }
+
+    /// Whether blocks can be put through tunnels that end at it.
+    pub const fn takes_work(&self) -> bool {
+        self.fields.capabilities & TAKES_WORK != 0
     }
 
     /// Its first address; `None` for a router that nobody can dial.

@@ -91,6 +91,12 @@ pub(crate) enum FileError {
         "no room for more pinned blocks: `warren pins` says what is taken; unpin something first"
     )]
     NotPinned,
+    /// All exits are of a version that takes no work.
+    #[error(
+        "no router takes it: all that were tried run an older version, which knows no work for puts; update \
+         them, or try again when there are others"
+    )]
+    TooOld,
     /// Somebody ended it.
     #[error("cancelled; what was stored so far stays where it is, unreadable without its key")]
     Cancelled,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use warren_overlay::{
     time::Now,
     tunnel::transit::TransitInput,
-    wire::{Address, NO_TRANSIT, RouterDescriptor},
+    wire::{Address, NO_TRANSIT, RouterDescriptor, TAKES_WORK},
 };
 
 use super::Node;
@@ -24,10 +24,15 @@ pub(super) fn addresses(first: Option<Address>, also: Option<Address>) -> Vec<Ad
     first.into_iter().chain(also.filter(differs)).collect()
 }
 
+/// What a router says that it does.
+pub(super) const fn capabilities(transit: bool) -> u16 {
+    TAKES_WORK | if transit { 0 } else { NO_TRANSIT }
+}
+
 impl Node {
     /// Opens or closes this router for tunnels of others, and tells everybody.
     pub(super) fn carry(&mut self, now: Now, transit: bool) {
-        let capabilities = if transit { 0 } else { NO_TRANSIT };
+        let capabilities = capabilities(transit);
         if self.fields.capabilities != capabilities {
             self.fields.capabilities = capabilities;
             self.transit.handle_input(now, TransitInput::Closed(!transit));

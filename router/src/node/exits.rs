@@ -2,7 +2,8 @@
 //!
 //! Lives here: requests of end hops (records, blocks, leases, splices), both sides of a splice leg, and
 //! closing a leg with its splice and a splice with its leg. Does not live here: cells and credits
-//! (`EndHop`, `LinkIo`), dialling (`links`), finding records and blocks (the ring), lease ids (`LeaseBook`).
+//! (`EndHop`, `LinkIo`), dialling (`links`), finding records and blocks (the ring), lease ids (`LeaseBook`),
+//! what a put costs (`Toll`).
 //!
 //! ```text
 //!  client's end hop (A,t)              gateway of the service (P,p)
@@ -18,10 +19,10 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use warren_overlay::{
-    answer::Answer,
+    answer::{Answer, RETRY_MAX_S},
     bucket::Bucket,
-    garlic::{Admission, Clove, EndHopCommand, EndHopEvent, LeaseBook, RecordBytes},
-    id::{LinkNo, SpliceId, TunnelId},
+    garlic::{Admission, Clove, EndHopCommand, EndHopEvent, LeaseBook, RecordBytes, Room, Toll},
+    id::{LinkNo, RouterId, SpliceId, TunnelId},
     plane::{Lane, LinkCommand},
     ring::{Class, Request},
     rng::Rng,
@@ -39,6 +40,12 @@ const QUERIES_MAX: usize = 1_024;
 const WATCHES_MAX: usize = 256;
 /// Watches of one tunnel.
 const WATCHES_PER_TUNNEL_MAX: usize = 4;
+/// Puts of blocks under way for all tunnels that end here: of 128 questions about blocks that the ring asks at
+/// a time, so that no flood of puts keeps anybody from getting.
+const PUTS_MAX: usize = 48;
+/// Above that a tunnel with none under way may have one, up to so many in all: who puts little is not
+/// kept out by who puts much.
+const PUTS_FIRST_MAX: usize = 96;
 /// Found blocks that wait to be read, in all tunnels that end here: 32 MiB. Owners that do not read
 /// lose their tunnels after a minute (the link's doing).
 const UNREAD_MAX: u64 = 1_024;
@@ -46,6 +53,8 @@ const UNREAD_MAX: u64 = 1_024;
 const SHOWN: (u32, u32) = (100, 400);
 /// What those are told for whom there is no room, in seconds.
 const BUSY_RETRY_S: u16 = 5;
+/// The same for a put of a block: those under way take a second or so.
+const BUSY_PUT_RETRY_S: u16 = 1;
 /// The same for a watch.
 const BUSY_WATCH_RETRY_S: u16 = 60;
 
@@ -55,8 +64,8 @@ type Side = (LinkNo, TunnelId);
 /// What happened.
 #[derive(Debug)]
 pub(super) enum ExitsInput {
-    /// An end hop on this router.
-    EndHop { at: Side, event: EndHopEvent },
+    /// An end hop on this router; and how much room there is for others' blocks.
+    EndHop { at: Side, event: EndHopEvent, room: Room },
     /// A router asks for a leg to a lease of ours; it numbered the lane.
     SpliceOpen { leg: Side, sealed: [u8; SEALED_LEASE_LEN] },
     /// A gateway answered our `SpliceOpen`.
@@ -92,13 +101,15 @@ enum About {
     Record,
     Watch,
     Block,
+    PutBlock,
 }
 
 impl About {
     const fn of(request: &Request) -> Self {
         match request {
             Request::Watch(_) => Self::Watch,
-            Request::Get(UnitKey::Block(_)) | Request::Put(Unit::Block(_)) => Self::Block,
+            Request::Get(UnitKey::Block(_)) => Self::Block,
+            Request::Put(Unit::Block(_)) => Self::PutBlock,
             Request::Get(UnitKey::Record(_)) | Request::Put(Unit::Record(_)) => Self::Record,
         }
     }
@@ -114,6 +125,7 @@ struct Leg {
 #[derive(Debug)]
 pub(super) struct Exits {
     leases: LeaseBook,
+    toll: Toll,
     next: u64,
     dialling: BTreeMap<u64, (Side, SpliceId, [u8; SEALED_LEASE_LEN])>,
     /// Who asked what: the tunnel, its request's number, and what it is about.
@@ -130,9 +142,10 @@ pub(super) struct Exits {
 }
 
 impl Exits {
-    /// Nothing asked, no leases.
-    pub(super) fn new(rng: Rng) -> Self {
+    /// Nothing asked, no leases, at the router `own`.
+    pub(super) fn new(own: RouterId, mut rng: Rng) -> Self {
         Self {
+            toll: Toll::new(own, rng.fork()),
             leases: LeaseBook::new(rng),
             next: 0,
             dialling: BTreeMap::new(),
@@ -148,7 +161,7 @@ impl Exits {
     /// Something happened. Late and impossible events change nothing.
     pub(super) fn handle_input(&mut self, now: Now, input: ExitsInput) {
         match input {
-            ExitsInput::EndHop { at, event } => self.end_hop(now, at, event),
+            ExitsInput::EndHop { at, event, room } => self.end_hop(now, at, event, room),
             ExitsInput::SpliceOpen { leg, sealed } => self.splice_open(now, leg, &sealed),
             ExitsInput::SpliceReply { leg, accepted } => self.splice_reply(leg, accepted),
             ExitsInput::Connected { ask, lane } => self.connected(ask, lane),
@@ -175,13 +188,16 @@ impl Exits {
         asked: u8,
         answer: Answer<Unit>,
     ) {
-        let clove = if about == About::Block {
+        let clove = if matches!(about, About::Block | About::PutBlock) {
             let answer = answer.map(|unit| match unit {
                 Unit::Block(block) => Some(block),
                 Unit::Record(_) => None,
             });
             if let Answer::Found(_) = answer {
                 *self.unread.entry(at).or_default() += 1;
+            }
+            if about == About::PutBlock && !matches!(answer, Answer::Stored { .. }) {
+                self.toll.refund(at);
             }
             Clove::BlockAnswer { request, asked, answer }
         } else {
@@ -229,8 +245,18 @@ impl Exits {
         self.next
     }
 
-    fn end_hop(&mut self, now: Now, at: Side, event: EndHopEvent) {
+    fn end_hop(&mut self, now: Now, at: Side, event: EndHopEvent, room: Room) {
         match event {
+            EndHopEvent::Request(Clove::PutWork { request, effort, nonce }) => {
+                match self.toll.work(now.time, at, room, (effort, nonce)) {
+                    Ok(price) => {
+                        let clove = Clove::PutPrice { request, price };
+                        self.tell(at, EndHopCommand::Answer(clove));
+                    }
+                    // No owner of ours says so.
+                    Err(_) => self.close_lane(at),
+                }
+            }
             EndHopEvent::Request(clove) => self.request(now, at, clove),
             EndHopEvent::SpliceGone { splice } => {
                 self.dialling.retain(|_, (tunnel, of, _)| (*tunnel, *of) != (at, splice));
@@ -271,8 +297,14 @@ impl Exits {
             Clove::BlockGet { request, class, address } => {
                 self.ask(at, request, class, Request::Get(UnitKey::Block(address)));
             }
-            Clove::BlockPut { request, class, block } => {
+            Clove::BlockPut { request, class, block } if self.toll.spend(at) => {
                 self.ask(at, request, class, Request::Put(block.into()));
+            }
+            // Not paid for, as from a router of a version that knows of no work.
+            Clove::BlockPut { request, .. } => {
+                let answer = Answer::Busy { retry_s: RETRY_MAX_S };
+                let clove = Clove::BlockAnswer { request, asked: 0, answer };
+                self.tell(at, EndHopCommand::Answer(clove));
             }
             Clove::LeaseRequest { request, lease, rate } => {
                 let clove = match self.leases.grant(now.time, lease, rate, at) {
@@ -320,6 +352,14 @@ impl Exits {
             && (watches().count() >= WATCHES_MAX || of_tunnel() >= WATCHES_PER_TUNNEL_MAX)
         {
             return Some(BUSY_WATCH_RETRY_S);
+        }
+        if about == About::PutBlock {
+            let puts = || self.queries.values().filter(|(.., about)| *about == About::PutBlock);
+            let first = !puts().any(|(tunnel, ..)| *tunnel == at);
+            let most = if first { PUTS_FIRST_MAX } else { PUTS_MAX };
+            if puts().count() >= most {
+                return Some(BUSY_PUT_RETRY_S);
+            }
         }
         let unread: u64 = self.unread.values().sum();
         let full =
@@ -406,6 +446,7 @@ impl Exits {
         self.dialling.retain(|_, (at, ..)| *at != tunnel);
         self.queries.retain(|_, (at, ..)| *at != tunnel);
         self.unread.remove(&tunnel);
+        self.toll.forget(tunnel);
         let first = (tunnel, SpliceId(0));
         let last = (tunnel, SpliceId(u32::MAX));
         let legs: Vec<_> = self.by_splice.range(first..=last).map(|(_, leg)| *leg).collect();
@@ -432,6 +473,7 @@ impl Exits {
         tunnels.extend(self.queries.values().map(|(at, ..)| *at));
         tunnels.extend(self.unread.keys());
         tunnels.extend(self.leases.tunnels());
+        tunnels.extend(self.toll.lanes());
         tunnels.retain(on_link);
         tunnels.sort_unstable();
         tunnels.dedup();

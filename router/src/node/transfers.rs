@@ -111,6 +111,9 @@ pub enum JobEvent {
     ExitGone(ExitNo),
     /// There are no more exits to be had now.
     NoMoreExits,
+    /// Blocks are to be put, and all routers where its tunnels could end are of a version that takes no work
+    /// for that (docs/spec/work.md).
+    TooOld,
     /// A block could not be pinned: there is no room for it, or the disk failed.
     NotPinned,
     /// What came of an `Ask`.
@@ -130,11 +133,19 @@ pub(super) enum TransfersInput {
     /// A job's owner says something. `end` is a number for a new end, should one be needed.
     Job { job: JobNo, end: EndNo, input: JobInput },
     /// A tunnel was built for a job's end.
-    TunnelReady { end: EndNo, tunnel: OwnTunnelName, last: RouterId },
+    TunnelReady { end: EndNo, tunnel: OwnTunnelName, last: Last },
     /// A tunnel is gone, or will be soon.
     TunnelGone { end: EndNo, tunnel: OwnTunnelName },
     /// A job's end says something.
     End { end: EndNo, event: EndEvent },
+}
+
+/// Where a tunnel ends.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Last {
+    pub(super) router: RouterId,
+    /// Whether blocks can be put there.
+    pub(super) takes_work: bool,
 }
 
 /// What to do next.
@@ -188,7 +199,7 @@ struct Open {
 struct Exit {
     tunnel: OwnTunnelName,
     /// Where it ends. No two exits of a job end at one router.
-    router: RouterId,
+    last: Last,
 }
 
 #[derive(Debug)]
@@ -203,12 +214,24 @@ struct Job {
     taken: usize,
     exits: BTreeMap<ExitNo, Exit>,
     next_exit: u32,
+    /// It puts blocks.
+    puts: bool,
+    /// Tunnels of it were thrown away because they ended at routers that take no work.
+    passed_over: bool,
     /// Tunnels that may still be thrown away because they end where another one does.
     redraws: usize,
     /// When to say `NoMoreExits`; `None` where there are enough, or it was said.
     patience: Option<Time>,
     next_request: u32,
     open: BTreeMap<u32, Open>,
+}
+
+impl Job {
+    /// What its owner hears when it has to make do with what exits there are.
+    fn makes_do(&self) -> JobEvent {
+        let too_old = self.exits.is_empty() && self.passed_over;
+        if too_old { JobEvent::TooOld } else { JobEvent::NoMoreExits }
+    }
 }
 
 /// The machine.
@@ -236,7 +259,9 @@ impl Transfers {
                     }
                 }
                 JobInput::Exits { want } => self.want(now.time, job, want),
-                JobInput::Ask { ask, exit, request } => self.ask(job, ask, exit, request),
+                JobInput::Ask { ask, exit, request } => {
+                    self.ask(now.time, job, (ask, exit), request);
+                }
                 JobInput::End => self.end(job),
             },
             TransfersInput::TunnelReady { end, tunnel, last } => self.ready(end, tunnel, last),
@@ -250,7 +275,7 @@ impl Transfers {
         for (no, job) in &mut self.jobs {
             if job.patience.is_some_and(|until| until <= now.time) {
                 job.patience = None;
-                let event = JobEvent::NoMoreExits;
+                let event = job.makes_do();
                 self.out.push_back(TransfersOutput::Event { job: *no, event });
             }
         }
@@ -282,6 +307,8 @@ impl Transfers {
             want: 0,
             taken: 0,
             exits: BTreeMap::new(),
+            puts: false,
+            passed_over: false,
             next_exit: 0,
             redraws: 0,
             patience: None,
@@ -317,19 +344,28 @@ impl Transfers {
         job.taken = job.taken.max(job.want);
     }
 
-    fn ready(&mut self, end: EndNo, tunnel: OwnTunnelName, router: RouterId) {
+    fn ready(&mut self, end: EndNo, tunnel: OwnTunnelName, last: Last) {
         let Some(no) = self.ends.get(&end).copied() else { return };
         let Some(job) = self.jobs.get_mut(&no) else { return };
-        if job.exits.values().all(|exit| exit.router != router) {
+        let usable = last.takes_work || !job.puts;
+        if usable && job.exits.values().all(|exit| exit.last.router != last.router) {
             job.next_exit += 1;
             let exit = ExitNo(job.next_exit);
-            job.exits.insert(exit, Exit { tunnel, router });
+            job.exits.insert(exit, Exit { tunnel, last });
             if job.exits.len() >= job.want {
                 job.patience = None;
             }
             return self.tell(no, JobEvent::ExitUp(exit));
         }
+        job.passed_over |= !usable;
         // What two tunnels ask of one router is as if one had asked it all.
+        self.draw_again(no, tunnel);
+    }
+
+    /// Drops a tunnel that ends where none of the job's should; another is built unless too many were dropped.
+    fn draw_again(&mut self, no: JobNo, tunnel: OwnTunnelName) {
+        let Some(job) = self.jobs.get_mut(&no) else { return };
+        let end = job.end;
         self.out.push_back(TransfersOutput::DropTunnel { end, tunnel });
         if let Some(left) = job.redraws.checked_sub(1) {
             job.redraws = left;
@@ -343,7 +379,8 @@ impl Transfers {
                 self.out.push_back(TransfersOutput::WantHops { end, count, hops });
             }
             if job.patience.take().is_some() {
-                self.tell(no, JobEvent::NoMoreExits);
+                let event = job.makes_do();
+                self.tell(no, event);
             }
         }
     }
@@ -361,7 +398,7 @@ impl Transfers {
         self.tell(no, JobEvent::ExitGone(exit));
     }
 
-    fn ask(&mut self, no: JobNo, ask: u64, exit: ExitNo, request: JobRequest) {
+    fn ask(&mut self, now: Time, no: JobNo, (ask, exit): (u64, ExitNo), request: JobRequest) {
         let Some(job) = self.jobs.get(&no) else { return };
         let pin = job.pin;
         match request {
@@ -371,29 +408,32 @@ impl Transfers {
             }
             JobRequest::PutBlock(block, class) if pin.is_some() => {
                 self.out.push_back(TransfersOutput::Pin { job: no, block: block.clone() });
-                self.send(no, Some(ask), exit, JobRequest::PutBlock(block, class));
+                self.send(now, no, (Some(ask), exit), JobRequest::PutBlock(block, class));
             }
-            request => self.send(no, Some(ask), exit, request),
+            request => self.send(now, no, (Some(ask), exit), request),
         }
     }
 
     /// What came of a `Look`. Who finds nothing asks the network; who was asked before and did not have it
     /// is given it.
-    pub(super) fn looked(&mut self, no: JobNo, look: Look, found: Option<Block>) {
+    pub(super) fn looked(&mut self, now: Time, no: JobNo, look: Look, found: Option<Block>) {
         let Look { ask, exit, address, class, asked } = look;
         let routers = asked.unwrap_or(0);
         let answer = match found {
             Some(block) => {
                 if asked.is_some() {
                     let put = JobRequest::PutBlock(block.clone(), Class::Bulk);
-                    self.send(no, None, exit, put);
+                    self.send(now, no, (None, exit), put);
                 } else if self.jobs.get(&no).is_some_and(|job| job.pin.is_some()) {
                     self.out.push_back(TransfersOutput::Pin { job: no, block: block.clone() });
                 }
                 BlockAnswer::Found(block)
             }
             None if asked.is_some() => BlockAnswer::NotFound,
-            None => return self.send(no, Some(ask), exit, JobRequest::GetBlock(address, class)),
+            None => {
+                let get = JobRequest::GetBlock(address, class);
+                return self.send(now, no, (Some(ask), exit), get);
+            }
         };
         let answer = Some(JobAnswer::Block(answer));
         self.tell(no, JobEvent::Answer { ask, routers, answer });
@@ -404,9 +444,25 @@ impl Transfers {
         self.tell(job, JobEvent::NotPinned);
     }
 
-    fn send(&mut self, no: JobNo, ask: Option<u64>, exit: ExitNo, request: JobRequest) {
+    fn send(
+        &mut self,
+        now: Time,
+        no: JobNo,
+        (ask, exit): (Option<u64>, ExitNo),
+        request: JobRequest,
+    ) {
         let Some(job) = self.jobs.get_mut(&no) else { return };
-        let Some(through) = job.exits.get(&exit) else {
+        let puts = matches!(request, JobRequest::PutBlock(..));
+        job.puts |= puts;
+        let usable = |it: &&Exit| it.last.takes_work || !puts;
+        let Some(through) = job.exits.get(&exit).filter(usable) else {
+            if let Some(old) = job.exits.remove(&exit) {
+                job.passed_over = true;
+                job.open.retain(|_, open| open.exit != exit);
+                job.patience.get_or_insert(now + PATIENCE);
+                self.tell(no, JobEvent::ExitGone(exit));
+                self.draw_again(no, old.tunnel);
+            }
             if let Some(ask) = ask {
                 self.tell(no, JobEvent::Answer { ask, routers: 0, answer: None });
             }

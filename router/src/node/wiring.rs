@@ -37,7 +37,7 @@ use super::{
     probes::ProbesInput,
     reach::Ask,
     services::{ServicesInput, ServicesOutput},
-    transfers::TransfersInput,
+    transfers::{Last, TransfersInput},
 };
 
 impl Node {
@@ -124,8 +124,8 @@ impl Node {
                 self.lane_closed(now, link, tunnel);
             }
             LinkEvent::EndHop { tunnel, event } => {
-                let at = (link, tunnel);
-                self.exits.handle_input(now, ExitsInput::EndHop { at, event: *event });
+                let (at, room) = ((link, tunnel), self.holder.room());
+                self.exits.handle_input(now, ExitsInput::EndHop { at, event: *event, room });
             }
             // The host turns it into LinkDown.
             LinkEvent::Quiet(quiet) => {
@@ -523,7 +523,8 @@ impl Node {
         self.tell_end(end, input);
         self.services.handle_input(now, ServicesInput::Tunnel { end, tunnel });
         self.contexts.handle_input(now, ContextsInput::Tunnel { end });
-        if let Some(last) = path.last().map(|hop| hop.id()) {
+        if let Some(last) = path.last() {
+            let last = Last { router: last.id(), takes_work: last.takes_work() };
             self.transfers.handle_input(now, TransfersInput::TunnelReady { end, tunnel, last });
         }
     }

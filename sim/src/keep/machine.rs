@@ -15,7 +15,7 @@ use warren_datastore::{
 use warren_overlay::{
     block::{Block, BlockAddress},
     id::{LinkNo, Location},
-    ring::{Held, StoreOp},
+    ring::{Held, KEEPERS, REPLICAS, StoreOp},
     rng::Rng,
     time::{Now, Time, Wall},
     unit::Unit,
@@ -281,7 +281,7 @@ impl Keepers {
     pub(super) fn store(&mut self, now: Time, from: Seat, block: &Block) {
         let way = self.way(from, block.address().location());
         let Some(end) = way.last().copied() else { return };
-        let others = self.siblings(end, block.address().location());
+        let others = self.siblings(end, block.address().location(), REPLICAS - 1);
         let _ = self.put(now, end, None, block.clone(), None);
         for other in others {
             let link = self.online(other).and_then(|it| it.links.get(&end).copied());
@@ -304,20 +304,21 @@ impl Keepers {
         way
     }
 
-    /// The two neighbours of the terminal router that are closest to a place.
-    fn siblings(&self, end: Seat, place: Location) -> Vec<Seat> {
+    /// The neighbours of the terminal router that are closest to a place.
+    fn siblings(&self, end: Seat, place: Location, count: usize) -> Vec<Seat> {
         let mut others: Vec<Seat> = self.ring.neighbours(end).into_iter().collect();
         others.sort_by_key(|it| self.ring.place(*it).distance(place));
-        others.truncate(2);
+        others.truncate(count);
         others
     }
 
-    /// Looks for a block from a member: whether it was found on the way, at its end or beside it, and how
+    /// Looks for a block from a member: whether it was found on the way, at its end or with the four beside it, and how
     /// many were asked. Nothing is fetched: nobody's cache changes.
     pub(super) fn look(&self, from: Seat, address: &BlockAddress) -> (bool, u32) {
         let place = address.location();
         let way = self.way(from, place);
-        let siblings = way.last().map(|end| self.siblings(*end, place)).unwrap_or_default();
+        let end = way.last().copied();
+        let siblings = end.map(|end| self.siblings(end, place, KEEPERS - 1)).unwrap_or_default();
         let mut asked = 0;
         for seat in way.into_iter().chain(siblings) {
             asked += 1;

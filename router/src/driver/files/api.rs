@@ -80,7 +80,7 @@ pub(in crate::driver) const fn code(error: &FileError) -> u8 {
     match error {
         FileError::NotFound { .. } => 4,
         FileError::NoRoute { .. } | FileError::NoTunnel => 5,
-        FileError::TooMany | FileError::NotPinned => 6,
+        FileError::TooMany | FileError::NotPinned | FileError::TooOld => 6,
         FileError::Broken(_) => 7,
         FileError::Stopping | FileError::Cancelled | FileError::Source(_) => 1,
     }

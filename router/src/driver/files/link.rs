@@ -152,6 +152,7 @@ impl Link {
             JobEvent::ExitGone(exit) => self.standing.retain(|other| other != exit),
             JobEvent::NoMoreExits => self.exits.few = true,
             JobEvent::NotPinned => return Err(FileError::NotPinned),
+            JobEvent::TooOld => return Err(FileError::TooOld),
             JobEvent::Answer {
                 answer: Some(JobAnswer::Block(BlockAnswer::Found(block))), ..
             } if self.taps => self.tapped.push(block.clone()),

@@ -49,7 +49,10 @@ async fn ask_within(
                     Some(JobAnswer::Record(answer)) => return Ok((routers, answer)),
                     _ => through = None,
                 },
-                JobEvent::Answer { .. } | JobEvent::NoMoreExits | JobEvent::NotPinned => {}
+                JobEvent::Answer { .. }
+                | JobEvent::NoMoreExits
+                | JobEvent::NotPinned
+                | JobEvent::TooOld => {}
             }
             if through.is_none()
                 && let Some(exit) = spare.pop()

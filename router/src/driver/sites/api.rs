@@ -125,7 +125,7 @@ pub(in crate::driver) fn code(error: &SiteError) -> u8 {
         | SiteError::Forked { .. }
         | SiteError::NotYours
         | SiteError::TooManyWatched(_)
-        | SiteError::File(FileError::TooMany | FileError::NotPinned) => 6,
+        | SiteError::File(FileError::TooMany | FileError::NotPinned | FileError::TooOld) => 6,
         SiteError::File(FileError::Broken(_)) | SiteError::Damaged => 7,
         SiteError::File(_) | SiteError::Other(_) => 1,
     }

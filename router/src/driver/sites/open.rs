@@ -190,7 +190,7 @@ pub(super) fn failure(error: &FileError) -> Failure {
     match error {
         FileError::NotFound { .. } | FileError::Broken(_) => Failure::Incomplete,
         FileError::NoRoute { .. } | FileError::NoTunnel => Failure::TimedOut,
-        FileError::TooMany | FileError::NotPinned => Failure::Busy,
+        FileError::TooMany | FileError::NotPinned | FileError::TooOld => Failure::Busy,
         FileError::Source(_) => Failure::BadSite,
         FileError::Stopping | FileError::Cancelled => Failure::Internal,
     }

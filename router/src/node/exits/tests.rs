@@ -1,8 +1,20 @@
 //! What tunnels may ask of the router where they end.
 
-use warren_overlay::{id::Key, ring::Watch};
+use warren_overlay::{
+    block::{BLOCK_LEN, Block, BlockAddress},
+    crypto::effort::{EFFORT_MAX, MemoryPuzzle, Search},
+    garlic::put_challenge,
+    id::Key,
+    ring::Watch,
+};
 
 use super::*;
+
+const ROOM: Room = Room { free: 9_000, all: 9_000 };
+
+fn exits() -> Exits {
+    Exits::new(RouterId([3; 32]), Rng::from_seed([1; 32]))
+}
 
 fn tunnel(no: u32) -> Side {
     (LinkNo(1), TunnelId(no))
@@ -10,7 +22,7 @@ fn tunnel(no: u32) -> Side {
 
 /// Asks through a tunnel: the number of the question to the ring, or with what it is refused.
 fn ask(exits: &mut Exits, at: Side, clove: Clove) -> Result<u64, Answer<RecordBytes>> {
-    let input = ExitsInput::EndHop { at, event: EndHopEvent::Request(clove) };
+    let input = ExitsInput::EndHop { at, event: EndHopEvent::Request(clove), room: ROOM };
     exits.handle_input(Now::default(), input);
     match exits.poll_output().expect("something is done") {
         ExitsOutput::Query { query, .. } => Ok(query),
@@ -32,7 +44,7 @@ fn watch(request: u32) -> Clove {
 
 #[test]
 fn watches_are_bounded_for_each_tunnel_and_for_all_and_take_no_room_from_other_requests() {
-    let mut exits = Exits::new(Rng::from_seed([1; 32]));
+    let mut exits = exits();
     let busy = |it: &Result<u64, Answer<RecordBytes>>| {
         matches!(it, Err(Answer::Busy { retry_s: BUSY_WATCH_RETRY_S }))
     };
@@ -61,4 +73,89 @@ fn watches_are_bounded_for_each_tunnel_and_for_all_and_take_no_room_from_other_r
     // A tunnel that is gone takes its watches along.
     exits.handle_input(Now::default(), ExitsInput::LaneClosed(tunnel(9)));
     assert!(ask(&mut exits, tunnel(65), watch(2)).is_ok());
+}
+
+/// A put, or work, of a tunnel: what it is told at once; nothing if the ring is asked.
+fn told(exits: &mut Exits, at: Side, clove: Clove) -> Option<Clove> {
+    let input = ExitsInput::EndHop { at, event: EndHopEvent::Request(clove), room: ROOM };
+    exits.handle_input(Now::default(), input);
+    match exits.poll_output().expect("something is done") {
+        ExitsOutput::Query { .. } => None,
+        ExitsOutput::Link { command: LinkCommand::EndHop { command, .. }, .. } => match command {
+            EndHopCommand::Answer(clove) => Some(clove),
+            other => panic!("{other:?}"),
+        },
+        other => panic!("{other:?}"),
+    }
+}
+
+fn put(request: u32) -> Clove {
+    let block = Block::copy_from(&vec![7; BLOCK_LEN]).unwrap();
+    Clove::BlockPut { request, class: Class::Bulk, block }
+}
+
+fn pay(exits: &mut Exits, at: Side) {
+    let ask = Clove::PutWork { request: 900, effort: 0, nonce: 0 };
+    let Some(Clove::PutPrice { price, .. }) = told(exits, at, ask) else { panic!("no price") };
+    let challenge = put_challenge(&RouterId([3; 32]), &price.seed, 0);
+    let mut search = Search::new(challenge, price.effort);
+    let nonce = search.step(&mut MemoryPuzzle::default(), u32::MAX).unwrap();
+    let work = Clove::PutWork { request: 901, effort: price.effort, nonce };
+    let Some(Clove::PutPrice { price, .. }) = told(exits, at, work) else { panic!("no price") };
+    assert_eq!(price.puts, 32);
+}
+
+const fn is_busy(clove: Option<&Clove>, seconds: u16) -> bool {
+    matches!(clove, Some(Clove::BlockAnswer { answer: Answer::Busy { retry_s }, .. }) if *retry_s == seconds)
+}
+
+#[test]
+fn puts_leave_room_for_gets_and_whoever_puts_little_is_not_kept_out() {
+    let mut exits = exits();
+    assert!(is_busy(told(&mut exits, tunnel(1), put(0)).as_ref(), 60), "nothing was paid");
+    for no in 1..=5 {
+        pay(&mut exits, tunnel(no));
+    }
+    // Three tunnels with all that one may have under way.
+    for no in 1..=3 {
+        for request in 0..16 {
+            assert_eq!(told(&mut exits, tunnel(no), put(request)), None, "{no} {request}");
+        }
+    }
+    assert!(is_busy(told(&mut exits, tunnel(3), put(16)).as_ref(), 1));
+    assert_eq!(told(&mut exits, tunnel(4), put(0)), None, "the first of a tunnel goes before");
+    assert!(is_busy(told(&mut exits, tunnel(4), put(1)).as_ref(), 1));
+    let get = |request| {
+        let address = BlockAddress([1; 32]);
+        Clove::BlockGet { request, class: Class::Interactive, address }
+    };
+    assert_eq!(told(&mut exits, tunnel(4), get(2)), None);
+    // One that is stored makes room, and is spent; what was refused is not.
+    let answer = Answer::Stored { copies: 3 };
+    exits.handle_input(Now::default(), ExitsInput::Answer { query: 1, asked: 3, answer });
+    assert!(exits.poll_output().is_some());
+    for no in 1..=2 {
+        exits.handle_input(Now::default(), ExitsInput::LaneClosed(tunnel(no)));
+    }
+    for request in 17..17 + 16 {
+        assert_eq!(told(&mut exits, tunnel(3), put(request)), None, "{request}");
+    }
+    assert!(is_busy(told(&mut exits, tunnel(3), put(40)).as_ref(), 60), "32 were spent");
+}
+
+#[test]
+fn work_that_was_not_done_ends_the_tunnel() {
+    let mut exits = exits();
+    let ask = Clove::PutWork { request: 1, effort: 0, nonce: 0 };
+    assert!(matches!(told(&mut exits, tunnel(1), ask), Some(Clove::PutPrice { .. })));
+    // One nonce in a hundred thousand would do.
+    let clove = Clove::PutWork { request: 2, effort: EFFORT_MAX, nonce: 5 };
+    let event = EndHopEvent::Request(clove);
+    let input = ExitsInput::EndHop { at: tunnel(1), event, room: ROOM };
+    exits.handle_input(Now::default(), input);
+    let closed = exits.poll_output();
+    assert!(
+        matches!(closed, Some(ExitsOutput::Link { command: LinkCommand::Close { .. }, .. })),
+        "{closed:?}"
+    );
 }

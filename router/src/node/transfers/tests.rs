@@ -24,10 +24,18 @@ fn told(machine: &mut Transfers, now: Now, input: JobInput) -> Vec<TransfersOutp
 }
 
 fn ready(machine: &mut Transfers, no: u32, router: u8) -> Vec<TransfersOutput> {
-    let input =
-        TransfersInput::TunnelReady { end: END, tunnel: tunnel(no), last: RouterId([router; 32]) };
+    ends_at(machine, no, router, true)
+}
+
+fn ends_at(machine: &mut Transfers, no: u32, router: u8, works: bool) -> Vec<TransfersOutput> {
+    let last = Last { router: RouterId([router; 32]), takes_work: works };
+    let input = TransfersInput::TunnelReady { end: END, tunnel: tunnel(no), last };
     machine.handle_input(at(1), input);
     std::iter::from_fn(|| machine.poll_output()).collect()
+}
+
+fn old(machine: &mut Transfers, no: u32, router: u8) -> Vec<TransfersOutput> {
+    ends_at(machine, no, router, false)
 }
 
 /// A job that wants this many exits.
@@ -167,7 +175,7 @@ fn what_was_fetched_here_before_is_not_asked_for_again() {
         [TransfersOutput::Look { look, .. }] => *look,
         other => panic!("{other:?}"),
     };
-    machine.looked(JOB, look(looks), None);
+    machine.looked(at(2).time, JOB, look(looks), None);
     let Some(TransfersOutput::End { input: EndInput::Request { clove, .. }, .. }) =
         machine.poll_output()
     else {
@@ -181,7 +189,7 @@ fn what_was_fetched_here_before_is_not_asked_for_again() {
     assert!(matches!(kept, Some(TransfersOutput::Keep { block: it }) if it == block));
     machine.poll_output();
     let again = look(told(&mut machine, at(3), input(2)));
-    machine.looked(JOB, again, Some(block));
+    machine.looked(at(2).time, JOB, again, Some(block));
     assert!(matches!(
         machine.poll_output(),
         Some(TransfersOutput::Event { event: JobEvent::Answer { ask: 2, routers: 0, .. }, .. })
@@ -205,7 +213,7 @@ fn what_is_pinned_is_given_back_to_a_network_that_lost_it() {
     let event = EndEvent::Block { request, asked: 5, answer: Some(Answer::NotFound) };
     machine.handle_input(at(2), TransfersInput::End { end: END, event });
     let Some(TransfersOutput::Look { look, .. }) = machine.poll_output() else { panic!() };
-    machine.looked(JOB, look, Some(block));
+    machine.looked(at(2).time, JOB, look, Some(block));
     let out: Vec<_> = std::iter::from_fn(|| machine.poll_output()).collect();
     let [
         TransfersOutput::End {
@@ -230,4 +238,27 @@ fn what_is_pinned_is_given_back_to_a_network_that_lost_it() {
     let event = EndEvent::Block { request, asked: 5, answer: Some(Answer::Stored { copies: 3 }) };
     machine.handle_input(at(3), TransfersInput::End { end: END, event });
     assert!(machine.poll_output().is_none());
+}
+
+#[test]
+fn blocks_are_put_through_no_router_of_an_older_version_and_where_all_are_old_that_is_said() {
+    let (mut machine, _) = job(1, None);
+    assert_eq!(
+        events(&old(&mut machine, 1, 9)),
+        ["ExitUp(ExitNo(1))"],
+        "it can be asked for blocks"
+    );
+    let get = JobRequest::GetBlock(BlockAddress([1; 32]), Class::Bulk);
+    let asked = told(&mut machine, at(1), JobInput::Ask { ask: 1, exit: ExitNo(1), request: get });
+    assert!(matches!(asked.as_slice(), [TransfersOutput::End { .. }]), "{asked:?}");
+
+    let block = Block::copy_from(&vec![7; 32_768]).unwrap();
+    let put = JobRequest::PutBlock(block, Class::Bulk);
+    let asked = told(&mut machine, at(1), JobInput::Ask { ask: 2, exit: ExitNo(1), request: put });
+    assert_eq!(events(&asked)[..1], ["ExitGone(ExitNo(1))"]);
+    assert!(asked.iter().any(|it| matches!(it, TransfersOutput::Take { .. })), "{asked:?}");
+    // Another old one is drawn again as well, until there were too many.
+    assert_eq!(events(&old(&mut machine, 2, 8)), ["TooOld"]);
+    // One that takes work is an exit as ever.
+    assert_eq!(events(&ready(&mut machine, 3, 7)), ["ExitUp(ExitNo(2))"]);
 }

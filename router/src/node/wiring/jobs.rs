@@ -42,7 +42,7 @@ impl Node {
             }
             TransfersOutput::Look { job, look } => {
                 let found = self.holder.fetched(&look.address);
-                self.transfers.looked(job, look, found);
+                self.transfers.looked(now.time, job, look, found);
             }
             TransfersOutput::Keep { block } => self.holder.keep_fetched(&block),
             TransfersOutput::Pin { job, block } => {
