@@ -30,7 +30,7 @@ mod outbound;
 mod page;
 pub(crate) mod pins;
 pub(crate) mod private;
-mod services;
+pub(crate) mod services;
 pub(crate) mod setup;
 pub(crate) mod sites;
 mod streams;

@@ -51,7 +51,7 @@ use self::{
 pub use self::{
     door::Door,
     report::service_status,
-    services::{Clients, ServiceSettings},
+    services::{Clients, ServiceSettings, ServiceState},
     transfers::{JobAnswer, JobEvent, JobInput, JobNo, JobRequest},
 };
 use crate::{app::StreamNo, config::Ban};
@@ -382,7 +382,7 @@ impl Node {
             exits: Exits::new(rng.fork()),
             pools: Pools::new(pools, layers, rng.fork()),
             contexts: Contexts::new(network_id, memory, rng.fork()),
-            services: Services::new(network_id, memory, rng.fork()),
+            services: Services::new(network_id, &settings.identity, memory, rng.fork()),
             probes: Probes::new(network_id, rng.fork()),
             transfers: Transfers::default(),
             reach: Reach::new(now.time, settings.door, settings.network.local, rng.fork()),
@@ -407,6 +407,7 @@ impl Node {
             now,
             warren_overlay::ring::Input::Start { seeds: settings.peers, cached: Vec::new() },
         );
+        this.ring.protect(this.pools.kept());
         let closed = TransitInput::Closed(!settings.transit);
         this.transit.handle_input(now, closed);
         this.wire(now);
@@ -572,21 +573,15 @@ impl Node {
         &mut self.holder
     }
 
-    /// How each service is: gateways that stand, whether it is published.
-    pub fn service(&self, end: EndNo) -> Option<(u32, bool)> {
-        self.services.status(end)
+    /// How a service is.
+    pub fn service(&self, end: EndNo) -> Option<ServiceState> {
+        self.services.state(end)
     }
 
     /// How long after it began each part of a conversation's way to its service was done, as far as it
     /// came: a tunnel, the descriptor, a gateway, the session. Empty for one that began long ago.
     pub fn way(&self, end: EndNo) -> Vec<Duration> {
         self.contexts.way(end)
-    }
-
-    /// Since when every look from outside has found a service and got through to it; one is taken
-    /// every two minutes.
-    pub fn reachable(&self, end: EndNo) -> Option<Time> {
-        self.services.reachable(end)
     }
 
     /// A line for the next router: this network, this router and a few neighbours.

@@ -33,9 +33,10 @@ use crate::{link::frame::CELLS_MAX, plane::CELL_LEN, time::Time};
 
 /// Unused bandwidth is kept this long: enough to ride over a late wake-up.
 const BURST: Duration = Duration::from_millis(50);
-/// How much time one place in the queue is worth, where that is less than a full frame: so a slow
-/// router with many links does not make each wait for seconds.
-const QUANTUM: Duration = Duration::from_millis(20);
+/// How much time one place in the queue is worth, where that is less than a full frame: whoever sends a
+/// cell now and then waits for the place in use and the one that its owner has taken ahead, at each of
+/// six routers.
+const QUANTUM: Duration = Duration::from_millis(5);
 /// Whole seconds that `last_seconds` looks back.
 const SECONDS: usize = 10;
 
