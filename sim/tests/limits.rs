@@ -64,7 +64,7 @@ fn at_one_mebibyte_a_second_every_ten_seconds_are_within_three_percent_while_twe
 
 /// How long somebody waits for a few bytes, 19 times of 20, asking again and again in one conversation.
 fn light(world: &mut World, client: HostNo, name: Name) -> Duration {
-    let mut took: Vec<Duration> = (0..200)
+    let mut took: Vec<Duration> = (0..100)
         .map(|_| {
             let fetch = world.fetch(client, name, 500, 0);
             let over = |world: &World| world.fetched(fetch).is_some_and(Fetch::over);
@@ -72,7 +72,7 @@ fn light(world: &mut World, client: HostNo, name: Name) -> Duration {
             let fetch = world.fetched(fetch).expect("it was asked for");
             assert!(fetch.done(), "{fetch:?}");
             let took = fetch.last.since(fetch.asked);
-            world.run(world.net.time() + Duration::from_millis(150));
+            world.run(world.net.time() + Duration::from_millis(50));
             took
         })
         .collect();
@@ -84,17 +84,16 @@ fn light(world: &mut World, client: HostNo, name: Name) -> Duration {
 #[test]
 fn a_light_tunnel_beside_a_greedy_one_waits_a_fifth_longer_at_most() {
     let mut more = Vec::new();
-    for seed in 1..=3 {
+    for seed in 1..=2 {
         let (mut world, name) = network_of(seed);
         let (end, other) = world.expose(SERVICE);
         assert!(world.run_until(Duration::from_mins(1), |world| world.published(SERVICE, end)));
-        light(&mut world, 11, name);
         let alone = light(&mut world, 11, name);
         let greedy = world.fetch(10, other, 2_000_000_000, 1);
-        world.run(world.net.time() + Duration::from_secs(15));
+        world.run(world.net.time() + Duration::from_secs(5));
         let beside = light(&mut world, 11, name);
         let got = world.fetched(greedy).map_or(0, Fetch::got);
-        assert!(got > 20_000_000, "it is greedy: {got} bytes");
+        assert!(got > 10_000_000, "it is greedy: {got} bytes");
         eprintln!("seed {seed}: {alone:?} alone, {beside:?} beside a greedy one");
         more.push(beside.as_secs_f64() / alone.as_secs_f64());
     }
