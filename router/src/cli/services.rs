@@ -53,10 +53,12 @@ pub(super) async fn list(args: Report) -> Result<(), Failure> {
         return print_json(&services);
     }
     for service in services {
-        let state = match service.published {
-            true => "published",
-            false if service.stands_by => "stands by",
-            false => "not yet published",
+        let state = if service.published {
+            "published"
+        } else if service.stands_by {
+            "stands by"
+        } else {
+            "not yet published"
         };
         let others = match service.others {
             0 => String::new(),
