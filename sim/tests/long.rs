@@ -60,10 +60,10 @@ fn minute(world: &mut World, name: warren_overlay::service::Name, minute: u64) -
         5 => world.start_router(relay),
         _ => {}
     }
-    let fetches: Vec<_> = (0..3u64)
+    let fetches: Vec<_> = (0..3)
         .map(|n| {
-            let context = u16::try_from((3 * minute + n) % 60_000).expect("it fits") + 1;
-            world.fetch(CLIENTS[n as usize % 2], name, 30_000, context)
+            let context = u16::try_from(3 * minute % 60_000).expect("it fits") + 1 + n;
+            world.fetch(CLIENTS[usize::from(n) % 2], name, 30_000, context)
         })
         .collect();
     world.run(world.net.time() + Duration::from_mins(1));

@@ -166,7 +166,7 @@ fn over_hours_of_changes_each_keeps_what_the_other_offers_and_nobody_fights() {
     several.join(1, 1);
     for minute in 0..4 * 60u64 {
         several.run(60);
-        let (one, two) = (1 + (minute / 7 % 5) as u8, 1 + (minute / 11 % 5) as u8);
+        let [one, two] = [7, 11].map(|every| 1 + u8::try_from(minute / every % 5).unwrap());
         several.input(0, Input::Offer(offer(one)));
         several.input(1, Input::Offer(offer(two)));
         if minute % 10 == 5 {

@@ -1,7 +1,5 @@
 //! What a look at a service sees, with the end played by hand.
 
-use std::ops::RangeInclusive;
-
 use warren_overlay::{
     crypto::blind::ServiceKey,
     garlic::RecordBytes,
@@ -18,8 +16,6 @@ const SERVICE: EndNo = EndNo(3);
 /// The smaller id, so that its offer is the first of the descriptor.
 const OTHER: OfferId = OfferId::from_bytes([1; 8]);
 const OWN: OfferId = OfferId::from_bytes([2; 8]);
-#[expect(clippy::reversed_empty_ranges, reason = "no gateway at all")]
-const NONE: RangeInclusive<u8> = 1..=0;
 const WALL: Wall = Wall::from_minutes(28_800_000);
 
 fn at(seconds: u64) -> Now {
@@ -105,11 +101,11 @@ impl Bench {
     }
 
     /// The places hold a descriptor with these gateways of its own, and those of another router.
-    fn found(&mut self, own: RangeInclusive<u8>, other: RangeInclusive<u8>) {
+    fn found(&mut self, own: &[u8], other: &[u8]) {
         let (name, mut rng) = (Name::of_service(&key()), Rng::from_seed([4; 32]));
         let keys = DailyKeys::new(name, Rng::from_seed([5; 32]), Vec::new(), WALL);
-        let offer = |id, leases: RangeInclusive<u8>| {
-            let leases: Vec<_> = leases.map(lease).collect();
+        let offer = |id, leases: &[u8]| {
+            let leases: Vec<_> = leases.iter().map(|n| lease(*n)).collect();
             (!leases.is_empty()).then(|| Offer { id, ..keys.newest().unwrap().offer(leases, 0) })
         };
         let offers = offer(OTHER, other).into_iter().chain(offer(OWN, own)).collect();
@@ -132,7 +128,7 @@ impl Bench {
 #[test]
 fn each_gateway_is_tried_alone_and_those_that_do_not_answer_are_named() {
     let mut bench = Bench::new();
-    bench.found(1..=3, NONE);
+    bench.found(&[1, 2, 3], &[]);
     bench.event(1, EndEvent::Reached(Milestone::Session));
     bench.event(1, EndEvent::NeedDescriptor);
     // The second is silent; the end asks again and again, and gets the same one.
@@ -160,7 +156,7 @@ fn another_router_is_gone_if_none_of_its_gateways_answers_while_the_own_ones_do(
         (false, false, vec![4, 1, 2, 3], vec![]),
     ] {
         let mut bench = Bench::new();
-        bench.found(4..=4, 1..=5);
+        bench.found(&[4], &[1, 2, 3, 4, 5]);
         let mut seconds = 1;
         while bench.seen.is_none() {
             let is_own = bench.given.last() == Some(&RouterId([4; 32]));
