@@ -114,9 +114,15 @@ impl fmt::Debug for IsolationKey {
 /// Each context costs tunnels of its own. Without a limit a page that names a thousand services, or
 /// a program that sends random passwords, makes this router build thousands of tunnels, which is
 /// both a flood and a mark on the network (PROTOCOL P13). Ask only for a key that has no context.
+///
+/// A context that failed keeps its place: it has cost what any costs. But whoever tries again, as error
+/// pages do every 10 s, needs no second one: a key that has a place begins again without another, once
+/// in [`Self::AGAIN`]. So a dead link that somebody waits for does not use up the places of others, and
+/// 16 keys make 96 contexts a minute at most.
 #[derive(Debug, Default)]
 pub struct ContextLimiter {
-    begun: VecDeque<Time>,
+    /// When a place was taken, by which key, and when that key began last.
+    begun: VecDeque<(Time, IsolationKey, Time)>,
 }
 
 impl ContextLimiter {
@@ -124,19 +130,30 @@ impl ContextLimiter {
     pub const CONTEXTS_MAX: usize = 16;
     /// The span that is looked at.
     pub const WINDOW: Duration = Duration::from_mins(1);
+    /// How soon a key begins again by the place that it has.
+    pub const AGAIN: Duration = Duration::from_secs(10);
 
-    /// Takes one place, if there is one.
+    /// Takes one place for `key`, if it has none that it may use again and there is one.
     ///
     /// # Errors
     /// When all are taken: the time at which the next becomes free.
-    pub fn admit(&mut self, now: Time) -> Result<(), Time> {
-        while self.begun.front().is_some_and(|&begun| begun + Self::WINDOW <= now) {
+    pub fn admit(&mut self, now: Time, key: IsolationKey) -> Result<(), Time> {
+        while self.begun.front().is_some_and(|(begun, ..)| *begun + Self::WINDOW <= now) {
             self.begun.pop_front();
         }
+        let mut places = self.begun.iter_mut();
+        if let Some((.., last)) =
+            places.find(|(_, its, last)| *its == key && *last + Self::AGAIN <= now)
+        {
+            *last = now;
+            return Ok(());
+        }
         match self.begun.front() {
-            Some(&oldest) if self.begun.len() >= Self::CONTEXTS_MAX => Err(oldest + Self::WINDOW),
+            Some((oldest, ..)) if self.begun.len() >= Self::CONTEXTS_MAX => {
+                Err(*oldest + Self::WINDOW)
+            }
             _ => {
-                self.begun.push_back(now);
+                self.begun.push_back((now, key, now));
                 Ok(())
             }
         }
@@ -201,6 +218,30 @@ mod tests {
         assert_eq!(format!("{scope:?} {:?}", listener.key(scope, name(1))), "_ _");
     }
 
+    fn key(n: usize) -> IsolationKey {
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&n.to_be_bytes());
+        IsolationKey(bytes)
+    }
+
+    /// A browser that tries a dead name every ten seconds leaves fifteen places to others.
+    #[test]
+    fn whoever_tries_again_later_needs_no_second_place_and_whoever_does_at_once_does() {
+        let at = |seconds| Time::ZERO + Duration::from_secs(seconds);
+        let mut limiter = ContextLimiter::default();
+        for second in (0..60).step_by(10) {
+            assert_eq!(limiter.admit(at(second), key(0)), Ok(()));
+        }
+        for n in 1..16 {
+            assert_eq!(limiter.admit(at(55), key(n)), Ok(()), "{n}");
+        }
+        assert_eq!(limiter.admit(at(55), key(16)), Err(at(60)));
+        assert_eq!(limiter.admit(at(56), key(0)), Err(at(60)), "too soon after 50");
+        // Its place is a minute old then: it takes another.
+        assert_eq!(limiter.admit(at(60), key(0)), Ok(()));
+        assert_eq!(limiter.admit(at(60), key(16)), Err(at(115)));
+    }
+
     proptest! {
         #[test]
         fn no_minute_sees_more_than_sixteen_contexts(
@@ -209,10 +250,10 @@ mod tests {
             let mut limiter = ContextLimiter::default();
             let mut now = Time::ZERO;
             let mut begun: Vec<Time> = Vec::new();
-            for step in steps {
+            for (n, step) in steps.into_iter().enumerate() {
                 now = now + Duration::from_micros(step);
                 let recent = begun.iter().filter(|&&at| at + ContextLimiter::WINDOW > now).count();
-                match limiter.admit(now) {
+                match limiter.admit(now, key(n)) {
                     Ok(()) => {
                         prop_assert!(recent < ContextLimiter::CONTEXTS_MAX);
                         begun.push(now);

@@ -34,7 +34,7 @@ mod page;
 pub(crate) mod pins;
 pub(crate) mod private;
 mod race;
-mod services;
+pub(crate) mod services;
 pub(crate) mod setup;
 pub(crate) mod sites;
 mod streams;

@@ -65,7 +65,7 @@ pub use self::{
     friends::FRIENDS_MAX,
     membership::{Given, Membership, NoVouch},
     report::service_status,
-    services::{Clients, ServiceSettings},
+    services::{Clients, ServiceSettings, ServiceState},
     transfers::{JobAnswer, JobEvent, JobInput, JobNo, JobRequest},
 };
 use crate::{app::StreamNo, config::Ban};
@@ -415,7 +415,7 @@ impl Node {
             exits: Exits::new(me, rng.fork()),
             pools: Pools::new(pools, layers, rng.fork()),
             contexts: Contexts::new(network_id, memory, rng.fork()),
-            services: Services::new(network_id, memory, rng.fork()),
+            services: Services::new(network_id, &settings.identity, memory, rng.fork()),
             probes: Probes::new(network_id, rng.fork()),
             transfers: Transfers::default(),
             reach: Reach::new(now.time, settings.door, settings.network.local, rng.fork()),
@@ -442,6 +442,7 @@ impl Node {
         this.befriend(now, settings.friends);
         let start = ring::Input::Start { seeds: settings.peers, cached: Vec::new() };
         this.ring.handle_input(now, start);
+        this.ring.protect(this.pools.kept());
         let closed = TransitInput::Closed(!settings.transit);
         this.transit.handle_input(now, closed);
         this.wire(now);
@@ -581,20 +582,14 @@ impl Node {
         &mut self.holder
     }
 
-    /// How each service is: gateways that stand, whether it is published.
-    pub fn service(&self, end: EndNo) -> Option<(u32, bool)> {
-        self.services.status(end)
+    /// How a service is.
+    pub fn service(&self, end: EndNo) -> Option<ServiceState> {
+        self.services.state(end)
     }
 
     /// How long after it began each part of a conversation's way to its service was done, as far as it
     /// came: a tunnel, the descriptor, a gateway, the session. Empty for one that began long ago.
     pub fn way(&self, end: EndNo) -> Vec<Duration> {
         self.contexts.way(end)
-    }
-
-    /// Since when every look from outside has found a service and got through to it; one is taken
-    /// every two minutes.
-    pub fn reachable(&self, end: EndNo) -> Option<Time> {
-        self.services.reachable(end)
     }
 }

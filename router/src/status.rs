@@ -59,6 +59,8 @@ pub struct Status {
     pub files_open: u64,
     /// As many as it may have open.
     pub files_limit: u64,
+    /// Tasks of the process that have not ended: links, streams, files under way.
+    pub tasks: u64,
     /// Records held for others.
     pub records_held: u64,
     /// Blocks held for others, because this router is among the closest to them.
@@ -118,4 +120,8 @@ pub struct ServiceStatus {
     pub reachable_s: Option<u64>,
     /// With how many it is shared, where it is private.
     pub shares: Option<u32>,
+    /// How many other routers publish it, as far as is known.
+    pub others: u32,
+    /// Whether it waits for one of them to go: two publish a service at a time.
+    pub stands_by: bool,
 }

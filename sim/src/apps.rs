@@ -170,6 +170,15 @@ impl Apps {
         (self.services.last().map_or(EndNo(0), |it| it.end), name)
     }
 
+    /// Publishes a service on one more router, which has a copy of what the first one keeps of it.
+    pub(crate) fn expose_beside(&mut self, net: &mut Net, no: HostNo, name: Name) -> Option<EndNo> {
+        let first = self.services.iter().find(|service| service.name == name)?;
+        let (place, state) = (first.place, first.state.clone());
+        self.services.push(Service { host: no, end: EndNo(0), name, place, state });
+        self.restart(net, self.services.len() - 1);
+        self.services.last().map(|service| service.end)
+    }
+
     fn restart(&mut self, net: &mut Net, index: usize) {
         let streams = net.streams();
         let Some(service) = self.services.get_mut(index) else { return };

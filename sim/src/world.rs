@@ -458,9 +458,22 @@ impl World {
         self.apps.expose(&mut self.net, no)
     }
 
+    /// Publishes a service on one more router; none if nobody has published one of this name.
+    pub fn expose_beside(&mut self, no: HostNo, name: Name) -> Option<EndNo> {
+        self.apps.expose_beside(&mut self.net, no, name)
+    }
+
+    /// A router withdraws a service.
+    pub fn withdraw(&mut self, no: HostNo, end: EndNo) {
+        self.net.with(no, |host, now| host.node(now, NodeInput::Unexpose { end }));
+    }
+
     /// Whether a service is published.
     pub fn published(&self, no: HostNo, end: EndNo) -> bool {
-        self.net.host(no).and_then(|host| host.node_ref().service(end)).is_some_and(|(_, it)| it)
+        self.net
+            .host(no)
+            .and_then(|host| host.node_ref().service(end))
+            .is_some_and(|it| it.published)
     }
 
     /// Fetches `bytes` bytes from a service; `context` tells isolation contexts apart.

@@ -1,9 +1,12 @@
 //! The operator's bandwidth: it is kept, and it is used.
 
+#![expect(clippy::indexing_slicing, reason = "test code: it fails by panicking")]
+
 use std::time::Duration;
 
+use warren_overlay::service::Name;
 use warren_sim::{
-    HostNo, Latency, Wires,
+    Fetch, HostNo, Latency, Wires,
     world::{Setup, World},
 };
 
@@ -12,10 +15,15 @@ const KBPS: u32 = 8_389;
 const SERVICE: HostNo = 0;
 
 /// A network of routers that each may use 1 MiB/s, and a service.
-fn network() -> (World, warren_overlay::service::Name) {
+fn network() -> (World, Name) {
+    network_of(Setup::default().seed)
+}
+
+fn network_of(seed: u64) -> (World, Name) {
     let latency =
         Latency::Uniform { least: Duration::from_millis(5), most: Duration::from_millis(20) };
-    let setup = Setup { bandwidth_kbps: KBPS, wires: Wires::new(latency), ..Setup::default() };
+    let setup =
+        Setup { seed, bandwidth_kbps: KBPS, wires: Wires::new(latency), ..Setup::default() };
     let mut world = World::new(setup);
     world.start();
     assert!(world.run_until(Duration::from_mins(1), |world| world.ready() == 12));
@@ -26,7 +34,7 @@ fn network() -> (World, warren_overlay::service::Name) {
 }
 
 /// Twenty downloads in contexts of their own, so over tunnels of their own.
-fn twenty_downloads(world: &mut World, name: warren_overlay::service::Name) {
+fn twenty_downloads(world: &mut World, name: Name) {
     for n in 0..20u16 {
         world.fetch(1 + HostNo::from(n) % 11, name, 200_000_000, n);
     }
@@ -52,4 +60,43 @@ fn at_one_mebibyte_a_second_every_ten_seconds_are_within_three_percent_while_twe
     let (least, most) = (means.iter().min().unwrap(), means.iter().max().unwrap());
     eprintln!("{least} to {most} kbit/s of {KBPS}");
     assert!(least * 100 >= u64::from(KBPS) * 97, "it is used: {means:?}");
+}
+
+/// How long somebody waits for a few bytes, 19 times of 20, asking again and again in one conversation.
+fn light(world: &mut World, client: HostNo, name: Name) -> Duration {
+    let mut took: Vec<Duration> = (0..100)
+        .map(|_| {
+            let fetch = world.fetch(client, name, 500, 0);
+            let over = |world: &World| world.fetched(fetch).is_some_and(Fetch::over);
+            assert!(world.run_until(Duration::from_secs(30), over));
+            let fetch = world.fetched(fetch).expect("it was asked for");
+            assert!(fetch.done(), "{fetch:?}");
+            let took = fetch.last.since(fetch.asked);
+            world.run(world.net.time() + Duration::from_millis(50));
+            took
+        })
+        .collect();
+    took.sort_unstable();
+    took[took.len() * 95 / 100]
+}
+
+/// Both services are one router's, so that its line, at least, carries both; and a relay or two.
+#[test]
+fn a_light_tunnel_beside_a_greedy_one_waits_a_fifth_longer_at_most() {
+    let mut more = Vec::new();
+    for seed in 1..=2 {
+        let (mut world, name) = network_of(seed);
+        let (end, other) = world.expose(SERVICE);
+        assert!(world.run_until(Duration::from_mins(1), |world| world.published(SERVICE, end)));
+        let alone = light(&mut world, 11, name);
+        let greedy = world.fetch(10, other, 2_000_000_000, 1);
+        world.run(world.net.time() + Duration::from_secs(5));
+        let beside = light(&mut world, 11, name);
+        let got = world.fetched(greedy).map_or(0, Fetch::got);
+        assert!(got > 10_000_000, "it is greedy: {got} bytes");
+        eprintln!("seed {seed}: {alone:?} alone, {beside:?} beside a greedy one");
+        more.push(beside.as_secs_f64() / alone.as_secs_f64());
+    }
+    more.sort_unstable_by(f64::total_cmp);
+    assert!(more.iter().all(|more| *more <= 1.2), "{more:?}");
 }

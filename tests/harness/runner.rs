@@ -51,6 +51,8 @@ macro_rules! group {
 
 /// A test that runs longer hangs. Far more than any of them needs.
 const TEST_LIMIT: Duration = Duration::from_mins(8);
+/// The same with `WARREN_LONG`: one of them takes half an hour.
+const TEST_LIMIT_LONG: Duration = Duration::from_mins(45);
 
 /// Set once anything failed: scratch folders are kept from then on.
 static FAILED: AtomicBool = AtomicBool::new(false);
@@ -210,14 +212,15 @@ fn run(test: &Test) -> Verdict {
     if thread.is_err() {
         return Verdict::Failed;
     }
-    match verdict.recv_timeout(TEST_LIMIT) {
+    let limit = if flag("WARREN_LONG") { TEST_LIMIT_LONG } else { TEST_LIMIT };
+    match verdict.recv_timeout(limit) {
         Ok(Ok(())) => Verdict::Passed,
         Ok(Err(panic)) => match skip_reason(panic.as_ref()) {
             Some(skipped) => skipped,
             None => Verdict::Failed,
         },
         Err(_) => {
-            println!("  still running after {TEST_LIMIT:?}: given up");
+            println!("  still running after {limit:?}: given up");
             Verdict::Failed
         }
     }

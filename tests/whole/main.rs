@@ -35,6 +35,7 @@ mod isolation;
 mod layers;
 mod load;
 mod logs;
+mod long;
 mod operation;
 mod own_page;
 mod private;
@@ -85,6 +86,7 @@ fn main() {
         logs::group(),
         fail_closed::group(),
         browse::group(),
+        long::group(),
     ];
     let code = runner::main(&groups, shared::between);
     std::process::exit(code);

@@ -120,6 +120,8 @@ pub(super) struct Core {
     pub(super) pads: Pads,
     /// Until when the bandwidth limit holds cells and parts back.
     pub(super) data_held: Option<Time>,
+    /// Whether lanes that were idle may send before that.
+    pub(super) data_spared: bool,
     /// Until when it holds grants back.
     pub(super) grants_held: Option<Time>,
     /// The link's turns at the bandwidth.
@@ -169,6 +171,7 @@ impl LinkIo {
             pulse: Pulse::new(now, !counted),
             pads: Pads::new(now, counted, rng),
             data_held: None,
+            data_spared: true,
             grants_held: None,
             check_at: None,
             counters: LinkCounters::default(),

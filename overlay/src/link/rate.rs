@@ -17,7 +17,8 @@
 //!
 //! What is sent waits for its place. What is received cannot be made to wait where it is, so the
 //! grants that allow a peer to send it do: each is charged when it is given. Control messages never
-//! wait, but are charged. Over 10 s the error is at most one quantum a link and the burst: under 3 %
+//! wait, but are charged; nor do lanes that were idle, for one quantum, while no more than 50 ms are
+//! promised ahead: whoever sends a cell now and then is not to wait behind all others at six routers. Over 10 s the error is at most one quantum a link and the burst: under 3 %
 //! from 100 kB/s up (DESIGN section 4); for what is received, also what was granted before and not
 //! used.
 
@@ -33,9 +34,12 @@ use crate::{link::frame::CELLS_MAX, plane::CELL_LEN, time::Time};
 
 /// Unused bandwidth is kept this long: enough to ride over a late wake-up.
 const BURST: Duration = Duration::from_millis(50);
-/// How much time one place in the queue is worth, where that is less than a full frame: so a slow
-/// router with many links does not make each wait for seconds.
-const QUANTUM: Duration = Duration::from_millis(20);
+/// How much time one place in the queue is worth, where that is less than a full frame: whoever sends a
+/// cell now and then waits for the place in use and the one that its owner has taken ahead, at each of
+/// six routers.
+const QUANTUM: Duration = Duration::from_millis(5);
+/// How much may be promised ahead, at most, when lanes that were idle send without a place.
+const AHEAD: Duration = BURST;
 /// Whole seconds that `last_seconds` looks back.
 const SECONDS: usize = 10;
 
@@ -171,7 +175,11 @@ impl RateLimit {
 /// The longest ago that bandwidth may have been left unused and still count.
 fn oldest(now: Time) -> u64 {
     let burst = u64::try_from(BURST.as_nanos()).unwrap_or(u64::MAX);
-    now.as_micros().saturating_mul(1_000).saturating_sub(burst)
+    nanoseconds(now).saturating_sub(burst)
+}
+
+fn nanoseconds(at: Time) -> u64 {
+    at.as_micros().saturating_mul(1_000)
 }
 
 /// One link's place in the queue for one direction.
@@ -200,6 +208,13 @@ impl Pacer {
         let quantum = limit.quantum();
         let at = *self.place.get_or_insert_with(|| limit.reserve(now, (quantum * CELL_LEN) as u64));
         if at <= now { Ok(quantum) } else { Err(at) }
+    }
+
+    /// Whether some cells may leave before their place: those of lanes that send now and then. They are
+    /// charged, so that all places that are not yet taken come later.
+    pub(super) fn spares(&self, now: Time) -> bool {
+        let Some(limit) = self.limits.as_deref().map(self.side) else { return true };
+        limit.with(|state| state.paid_at) <= nanoseconds(now + AHEAD)
     }
 
     /// Takes note of `bytes` used, by the place if `placed`.
@@ -274,6 +289,28 @@ mod tests {
             assert!(mean.abs_diff(rate) * 100 <= rate * 3, "{rate}: {mean} a second");
             assert_eq!(limits.sent.last_seconds(START + Duration::from_secs(40)), 0);
         }
+    }
+
+    /// What goes before its place is paid for all the same, and never more than 50 ms of it.
+    #[test]
+    fn cells_that_do_not_wait_for_a_place_keep_the_limit_too() {
+        let rate = 1_000_000;
+        let mut pacers = pacers(rate, 2);
+        let (mut now, mut sent) = (START, 0);
+        while now < START + Duration::from_secs(10) {
+            while let Ok(cells) = pacers[0].cells(now) {
+                pacers[0].used(now, cells * CELL_LEN, true);
+                sent += cells * CELL_LEN;
+            }
+            // Somebody whose lanes are idle again and again.
+            while pacers[1].spares(now) {
+                pacers[1].used(now, CELL_LEN, false);
+                sent += CELL_LEN;
+            }
+            now = now + Duration::from_millis(3);
+        }
+        let ideal = 10 * rate;
+        assert!((sent as u64).abs_diff(ideal) * 100 <= ideal * 3, "{sent}");
     }
 
     #[test]

@@ -4,12 +4,16 @@
 //! (`egress.rs`) and control messages, which always go first (`io.rs`).
 //!
 //! ```text
-//! Idle --has cells--> Fresh --used its quantum, or ran empty--> Old --ran empty--> Idle
+//! Idle --has cells--> Fresh --used its quantum--> Old --ran empty--> Idle
+//!                      | ^                                            ^
+//!             ran empty| |has cells again                             |
+//!                      v |                                            |
+//!                      Rest ------- a round without cells ------------'
 //! ```
 //!
 //! A lane that was idle is *interactive*: it gets one quantum before the lanes that are at it all
-//! the time, then queues up with them. It stays in the old ring for one round after it ran empty,
-//! so that a lane which goes idle on purpose gains nothing (the "sparse flows" of `FQ-CoDel`, RFC
+//! the time, be it in pieces, then queues up with them. It has another one only after a round in which
+//! it had nothing, so that a lane which goes idle on purpose gains nothing (the "sparse flows" of `FQ-CoDel`, RFC
 //! 8290, section 4). All cells have one size, so a deficit is a number of cells and no lane is ever
 //! more than one quantum ahead.
 
@@ -27,8 +31,10 @@ pub(super) enum Turn {
     /// In no ring.
     #[default]
     Idle,
-    /// In the ring of lanes that were idle, with so many cells left to send.
-    Fresh(usize),
+    /// In the ring of lanes that were idle, with so many cells left to send; perhaps in the other as well.
+    Fresh { left: usize, old: bool },
+    /// In the ring of the others: nothing to send, and so many cells left of what it had as fresh.
+    Rest(usize),
     /// In the ring of the others.
     Old(usize),
 }
@@ -37,7 +43,7 @@ pub(super) enum Turn {
 #[derive(Debug, Default)]
 pub(super) struct Schedule(Option<Box<Rings>>);
 
-/// Every lane is in at most one of them, so both are bounded by the lanes of a link.
+/// Every lane is at most once in each of them, so both are bounded by the lanes of a link.
 #[derive(Debug, Default)]
 struct Rings {
     fresh: VecDeque<TunnelId>,
@@ -56,10 +62,12 @@ pub(super) enum Served {
 impl Schedule {
     /// Puts a lane that may send into the schedule.
     pub(super) fn wake(&mut self, tunnel: TunnelId, turn: &mut Turn) {
-        if *turn == Turn::Idle {
-            *turn = Turn::Fresh(QUANTUM);
-            self.0.get_or_insert_default().fresh.push_back(tunnel);
-        }
+        *turn = match *turn {
+            Turn::Idle => Turn::Fresh { left: QUANTUM, old: false },
+            Turn::Rest(left) => Turn::Fresh { left, old: true },
+            Turn::Fresh { .. } | Turn::Old(_) => return,
+        };
+        self.0.get_or_insert_default().fresh.push_back(tunnel);
     }
 
     /// Forgets a lane that is being closed.
@@ -67,8 +75,11 @@ impl Schedule {
         let Some(rings) = &mut self.0 else { return };
         match turn {
             Turn::Idle => {}
-            Turn::Fresh(_) => rings.fresh.retain(|other| *other != tunnel),
-            Turn::Old(_) => rings.old.retain(|other| *other != tunnel),
+            Turn::Fresh { .. } => {
+                rings.fresh.retain(|other| *other != tunnel);
+                rings.old.retain(|other| *other != tunnel);
+            }
+            Turn::Rest(_) | Turn::Old(_) => rings.old.retain(|other| *other != tunnel),
         }
     }
 
@@ -82,6 +93,11 @@ impl Schedule {
     /// Whether no lane waits.
     pub(super) fn is_empty(&self) -> bool {
         self.0.as_ref().is_none_or(|rings| rings.fresh.is_empty() && rings.old.is_empty())
+    }
+
+    /// Whether a lane waits that was idle before.
+    pub(super) fn has_fresh(&self) -> bool {
+        self.0.as_ref().is_some_and(|rings| !rings.fresh.is_empty())
     }
 
     /// The lane whose turn it is.
@@ -102,21 +118,28 @@ impl Schedule {
     /// Books what the lane that `next` named has done, and moves it on.
     pub(super) fn served(&mut self, tunnel: TunnelId, turn: &mut Turn, served: Served) {
         let Some(rings) = &mut self.0 else { return };
-        let fresh = matches!(turn, Turn::Fresh(_));
         let deficit = turn.deficit();
-        let ring = if fresh { &mut rings.fresh } else { &mut rings.old };
-        match served {
-            Served::More(sent) if sent < deficit => {
-                let left = deficit - sent; // the frame is full: same lane again
-                *turn = if fresh { Turn::Fresh(left) } else { Turn::Old(left) };
+        let sent = match served {
+            Served::More(sent) | Served::Empty(sent) => sent,
+        };
+        let left = deficit.saturating_sub(sent);
+        let full = matches!(served, Served::More(_)) && left > 0; // the frame is: same lane again
+        if let Turn::Fresh { old, .. } = *turn {
+            if full {
+                *turn = Turn::Fresh { left, old };
+                return;
             }
-            Served::Empty(0) if !fresh => {
-                ring.pop_front();
-                *turn = Turn::Idle;
+            rings.fresh.pop_front();
+            *turn = if left > 0 { Turn::Rest(left) } else { Turn::Old(QUANTUM) };
+            if !old {
+                rings.old.push_back(tunnel);
             }
-            Served::More(_) | Served::Empty(_) => {
-                ring.pop_front();
-                *turn = Turn::Old(QUANTUM);
+        } else if full {
+            *turn = Turn::Old(left);
+        } else {
+            rings.old.pop_front();
+            *turn = if served == Served::Empty(0) { Turn::Idle } else { Turn::Old(QUANTUM) };
+            if *turn != Turn::Idle {
                 rings.old.push_back(tunnel);
             }
         }
@@ -128,7 +151,7 @@ impl Turn {
     pub(super) const fn deficit(self) -> usize {
         match self {
             Self::Idle => 0,
-            Self::Fresh(left) | Self::Old(left) => left,
+            Self::Fresh { left, .. } | Self::Rest(left) | Self::Old(left) => left,
         }
     }
 }

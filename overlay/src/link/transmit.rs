@@ -62,7 +62,8 @@ impl LinkIo {
             && (!core.control.is_empty()
                 || core.pads.wants_frame()
                 || (!core.grants.is_empty() && core.grants_held.is_none())
-                || (core.data_waits() && core.data_held.is_none()))
+                || (core.data_waits() && core.data_held.is_none())
+                || (core.schedule.has_fresh() && core.data_spared))
     }
 }
 
@@ -78,13 +79,15 @@ impl Core {
             frame.control(message);
         }) {}
         self.grants_out(now, &mut frame);
-        let mut parts = 0;
-        if matches!(self.state, State::Open)
-            && self.data_waits()
-            && let Ok(most) = self.pace_out.cells(now)
-        {
-            parts = self.parts_out(&mut frame);
-            self.cells_out(now, &mut frame, most);
+        let (mut parts, mut placed) = (0, false);
+        if matches!(self.state, State::Open) && self.data_waits() {
+            if let Ok(most) = self.pace_out.cells(now) {
+                placed = true;
+                parts = self.parts_out(&mut frame);
+                self.cells_out(now, &mut frame, most, false);
+            } else if self.schedule.has_fresh() && self.pace_out.spares(now) {
+                self.cells_out(now, &mut frame, usize::MAX, true);
+            }
         }
         if let Some(len) = self.pads.fill(now, frame.is_empty()) {
             encode(&LinkMessage::Padding(len), &mut self.scratch);
@@ -97,7 +100,7 @@ impl Core {
         }
         let bytes = frame.finish(now, &mut self.sealer);
         if bytes > 0 {
-            self.pace_out.used(now, bytes, cells + parts > 0);
+            self.pace_out.used(now, bytes, placed && cells + parts > 0);
         }
         bytes
     }
@@ -108,6 +111,7 @@ impl Core {
             |pacer: &mut Pacer, idle: bool| (!idle).then(|| pacer.cells(now).err()).flatten();
         let idle = !self.data_waits();
         self.data_held = held(&mut self.pace_out, idle);
+        self.data_spared = self.pace_out.spares(now);
         self.grants_held = held(&mut self.pace_in, self.grants.is_empty());
     }
 
@@ -147,9 +151,11 @@ impl Core {
         }
     }
 
-    fn cells_out(&mut self, now: Time, frame: &mut FrameWriter<'_>, most: usize) {
+    /// Up to `most` cells, by turns; of lanes that were idle alone if `fresh`.
+    fn cells_out(&mut self, now: Time, frame: &mut FrameWriter<'_>, most: usize, fresh: bool) {
         while frame.cell_room() > 0
             && frame.cell_count() < most
+            && (!fresh || self.schedule.has_fresh())
             && let Some(tunnel) = self.schedule.next()
         {
             let Some(state) = self.lanes.get_mut(&tunnel) else {

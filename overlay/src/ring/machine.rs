@@ -165,6 +165,12 @@ impl Ring {
         self.settle(now);
     }
 
+    /// The hops that the owner keeps: as many of them as fill half of the view stay known, whoever else
+    /// there is.
+    pub fn protect(&mut self, hops: impl Iterator<Item = RouterId>) {
+        self.view.protect(hops);
+    }
+
     /// Time passed.
     pub fn handle_timeout(&mut self, now: Now) {
         self.outputs.rest();

@@ -5,9 +5,15 @@
 //! P11; they come with the adversaries that test them).
 //!
 //! No router ever holds the whole network: 512 descriptors (or what it was set up with), and a random one gives way to a new
-//! one, except around this router's own place, where the ring must close.
+//! one, except around this router's own place, where the ring must close, and the hops that its owner
+//! keeps for days (DESIGN section 6): in a network that is larger than the view they would else be drawn
+//! anew with every hour's gossip.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use crate::{
     id::{Location, RouterId},
@@ -45,6 +51,8 @@ pub(super) struct View {
     ring: Vec<Arc<RouterDescriptor>>,
     failed: BTreeMap<RouterId, (Time, u32)>,
     changed: bool,
+    /// The owner's hops: they do not give way either.
+    hops: BTreeSet<RouterId>,
     /// How many are kept.
     most: usize,
 }
@@ -60,7 +68,13 @@ impl View {
             ring: Vec::new(),
             failed: BTreeMap::new(),
             changed: false,
+            hops: BTreeSet::new(),
         }
+    }
+
+    /// These do not give way to others, the first half as many as there is room for.
+    pub(super) fn protect(&mut self, hops: impl Iterator<Item = RouterId>) {
+        self.hops = hops.take(self.most / 2).collect();
     }
 
     /// Takes in a descriptor; false if it is old, expired, one's own or of an unreachable router.
@@ -97,7 +111,8 @@ impl View {
                 let at = usize::try_from(rng.below(self.entries.len() as u64)).unwrap_or(0);
                 self.entries.get(at).map(|(id, _)| *id)
             });
-            let pick = draws.find(|id| !near.contains(id) && !keep(id)).unwrap_or(id);
+            let stays = |id: &RouterId| near.contains(id) || keep(id) || self.hops.contains(id);
+            let pick = draws.find(|id| !stays(id)).unwrap_or(id);
             self.remove(&pick);
         }
         true
@@ -252,14 +267,17 @@ mod tests {
     }
 
     #[test]
-    fn the_view_is_bounded_and_keeps_neighbours_and_the_nearest() {
+    fn the_view_is_bounded_and_keeps_neighbours_the_owners_hops_and_the_nearest() {
         let (mut view, mut rng) = view();
         let kept = descriptor(1).id();
+        let hops: Vec<_> = (2..30).map(|n| descriptor(n).id()).collect();
+        view.protect(hops.iter().copied());
         for n in 1..1_000 {
             view.insert(now(0), &mut rng, &descriptor(n), |id| *id == kept);
         }
         assert_eq!(view.len(), VIEW_MAX);
         assert!(view.get(&kept).is_some());
+        assert!(hops.iter().all(|id| view.get(id).is_some()));
         let own = descriptor(0).location();
         let all = (1..1_000).map(descriptor);
         let next = all.min_by_key(|it| own.clockwise(it.location())).unwrap();

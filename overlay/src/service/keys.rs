@@ -17,7 +17,7 @@ use std::fmt;
 
 use zeroize::{Zeroize, Zeroizing};
 
-use super::{Day, Lease, Name, ServiceDescriptor, day};
+use super::{Day, Lease, Name, Offer, OfferId, day};
 use crate::{
     crypto::{
         kem::{DhSecret, KemSecret},
@@ -65,10 +65,11 @@ impl DailyKey {
         &self.kem
     }
 
-    /// The descriptor that offers this pair; its publisher fills in `created`.
-    pub fn describe(&self, leases: Vec<Lease>, effort: u32) -> ServiceDescriptor {
-        ServiceDescriptor {
-            created: self.made,
+    /// The offer of this pair; its publisher fills in whose it is, and its version.
+    pub fn offer(&self, leases: Vec<Lease>, effort: u32) -> Offer {
+        Offer {
+            id: OfferId::default(),
+            version: 0,
             session_day: self.day,
             session_dh: self.dh.public(),
             session_kem: Box::new(*self.kem.public()),
@@ -216,7 +217,7 @@ mod tests {
     #[test]
     fn yesterdays_pair_still_works_beside_todays() {
         let mut keys = keys(Vec::new(), START);
-        let first = keys.newest().unwrap().describe(Vec::new(), 0);
+        let first = keys.newest().unwrap().offer(Vec::new(), 0);
         assert!(keys.rotate(START.plus(day::DAY_MIN)));
         let (ciphertext, ours) =
             encapsulate(&mut Rng::from_seed([3; 32]), &first.session_kem).unwrap();

@@ -13,13 +13,13 @@ mod keys;
 mod lookup;
 mod memory;
 mod name;
+mod offer;
 mod publish;
 
 pub use access::AccessKey;
 pub use day::{Day, PLACES, Place, place, places};
 pub use descriptor::{
-    DescriptorError, EXPIRY_MIN, LEASES_MAX, Lease, SEALED_LEN, ServiceDescriptor, binding, open,
-    seal,
+    DescriptorError, EXPIRY_MIN, OFFERS_MAX, SEALED_LEN, ServiceDescriptor, binding, open, seal,
 };
 pub use keys::{DAILY_KEYS_MAX, DailyKey, DailyKeys, KEEP_MIN, SAVED_KEY_LEN};
 pub use lookup::{
@@ -27,4 +27,5 @@ pub use lookup::{
 };
 pub use memory::{REMEMBERED_MAX, VersionMemory};
 pub use name::{Name, NameError, NameKind};
+pub use offer::{LEASES_MAX, Lease, Offer, OfferId};
 pub use publish::{Input as PublishInput, Output as PublishOutput, Publisher, Set};

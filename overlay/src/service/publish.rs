@@ -1,7 +1,7 @@
 //! Keeping one service findable: its descriptor at six places of each day that readers may be in.
 //!
-//! Lives here: when to seal and send records, retrying, and whether the service counts as
-//! published. Does not live here: what is in them (`descriptor.rs`), the daily session keys
+//! Lives here: when to seal and send records, and whether the service counts as
+//! published. Does not live here: what is in them (`descriptor.rs`), retrying (`publish/slot.rs`), the daily session keys
 //! (`keys.rs`), tunnels: the owner sends each `Put` through one, and those of different days
 //! through end hops of their own (PROTOCOL P10), so that no end hop can link two days' keys.
 //!
@@ -15,66 +15,69 @@
 //!  one place:  Retrying --time--> Putting --stored--> Stored
 //!                 ^  ^---- failed --/ |
 //!                 |                   | stale: a newer version is held
-//!                 \---- failed --- Learning --its version--> next round, with a higher one
+//!                 \---- failed --- Learning --lacks what we offer--> next round, with a higher one
+//!                                           \--has it too--> Stored
 //! ```
+//!
+//! Several routers may publish one service. Each writes what it offers and what the others do, as it
+//! last read it (`publish/beside.rs`).
 
 use std::{collections::VecDeque, fmt, sync::Arc, time::Duration};
 
-use super::{AccessKey, Day, EXPIRY_MIN, LEASES_MAX, Name, PLACES, ServiceDescriptor, day, seal};
+mod beside;
+mod slot;
+
+use self::{
+    beside::{Beside, Read},
+    slot::{DaySet, PUBLISHED_MIN, Round, Slot, SlotState},
+};
+use super::{
+    AccessKey, Day, EXPIRY_MIN, LEASES_MAX, Name, Offer, OfferId, PLACES, ServiceDescriptor, day,
+    open, place, seal,
+};
 use crate::{
     crypto::blind::ServiceKey,
     garlic::RecordAnswer,
     id::{Key, NetworkId},
     record::Record,
     rng::Rng,
-    time::{Now, Time, Wall},
+    time::{Now, Time},
 };
 
 /// How long a change waits for others to go with it: gateways come and go in groups.
 const COALESCE: Duration = Duration::from_millis(500);
 /// The least time between two rounds; with [`COALESCE`] well under the 5 s of PROTOCOL P10.
 const ROUND_MIN: Duration = Duration::from_secs(1);
-/// A round is repeated after 50 to 60 minutes, drawn: six puts at the same second of every hour
-/// would be easy to link.
-const REFRESH_MIN: Duration = Duration::from_mins(50);
-const REFRESH_SPREAD_S: u64 = 10 * 60;
-/// The same on the wall clock, which goes on while a machine sleeps.
-const REFRESH_WALL_MIN: u32 = 60;
 /// How often the wall clock is looked at.
 const TICK: Duration = Duration::from_mins(1);
-/// A put or get without an answer is sent again after three times what answers take, through another
-/// tunnel: one on its way may be silent. At least this, and this before the first answer.
-const ANSWER_WAIT_MIN: Duration = Duration::from_millis(500);
-const ANSWER_WAIT_FIRST: Duration = Duration::from_millis(1_500);
-/// So many times, while there are other tunnels; then the wait doubles up to this.
-const QUICK_TRIES: u32 = 3;
-const ANSWER_WAIT_MAX: Duration = Duration::from_secs(24);
-/// Waits between tries of one place: 1 s, doubling up to 30 s.
-const BACK_OFF_MIN: Duration = Duration::from_secs(1);
-const BACK_OFF_MAX: Duration = Duration::from_secs(30);
-/// The longest wait that an answer can ask for.
-const BUSY_MAX_S: u16 = 60;
-/// The least time between two rounds because somebody else publishes under the same key.
+/// The least time between two rounds because another router wrote over what this one publishes, and up
+/// to how much later it is.
 const CONFLICT_WAIT: Duration = Duration::from_mins(1);
+const CONFLICT_SPREAD_MS: u64 = 2_000;
 /// Minutes before the boundary from which tomorrow's set is published.
 const AHEAD_MIN: u32 = 12 * 60;
 /// Minutes after the boundary until which yesterday's set is kept.
 const KEPT_MIN: u32 = 3 * 60;
-/// So many stored records of today's six make a service published: readers ask three, then the
-/// other three.
-const PUBLISHED_MIN: usize = 3;
-
 /// What a publisher is told.
 #[derive(Debug)]
 pub enum Input {
-    /// What the service says from now on. `created` is filled in here, leases beyond
+    /// What this router offers from now on. Id and version are filled in here, leases beyond
     /// [`LEASES_MAX`] are cut off. Without leases there is nothing to publish: what is out is left
     /// to expire.
-    Descriptor(ServiceDescriptor),
-    /// The service ends: readers are told at once, by a descriptor without leases.
-    Withdraw(ServiceDescriptor),
+    Offer(Offer),
+    /// The service ends here: readers are told at once, by a descriptor without this router's offer.
+    Withdraw,
     /// Readers do not find it, although it was stored: the same goes out anew.
     Again,
+    /// This is what readers find.
+    Found {
+        /// The newest of what they were given.
+        descriptor: Arc<ServiceDescriptor>,
+        /// Its version.
+        version: u64,
+    },
+    /// Nobody answers at another router's offer.
+    Gone(OfferId),
     /// What became of a `Put` or `Get`.
     Answer {
         /// Its number.
@@ -125,74 +128,6 @@ pub enum Set {
     Tomorrow,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum SlotState {
-    Retrying { at: Time },
-    Putting { request: u32, until: Time },
-    Learning { request: u32, until: Time },
-    Stored,
-}
-
-/// One place of one day in one round.
-struct Slot {
-    record: Record,
-    failures: u32,
-    /// When it was put last.
-    put: Time,
-    state: SlotState,
-}
-
-impl Slot {
-    const fn request(&self) -> Option<u32> {
-        match self.state {
-            SlotState::Putting { request, .. } | SlotState::Learning { request, .. } => {
-                Some(request)
-            }
-            SlotState::Retrying { .. } | SlotState::Stored => None,
-        }
-    }
-
-    const fn wakes(&self) -> Option<Time> {
-        match self.state {
-            SlotState::Retrying { at } => Some(at),
-            SlotState::Putting { until, .. } | SlotState::Learning { until, .. } => Some(until),
-            SlotState::Stored => None,
-        }
-    }
-
-    /// It was sent, and waited for long enough.
-    fn is_unanswered(&self, now: Time) -> bool {
-        self.request().is_some() && self.wakes().is_some_and(|until| now >= until)
-    }
-
-    /// How long an answer is waited for, where they usually take so long.
-    fn patience(&self, usual: Option<Duration>) -> Duration {
-        let wait = usual.map_or(ANSWER_WAIT_FIRST, |usual| (usual * 3).max(ANSWER_WAIT_MIN));
-        let doublings = self.failures.saturating_sub(QUICK_TRIES).min(8);
-        wait.saturating_mul(1 << doublings).min(ANSWER_WAIT_MAX)
-    }
-
-    /// Puts the next try off: 1 s doubling to 30 s, or as long as was asked for.
-    fn fail(&mut self, now: Time, asked_s: u16) {
-        let doubled = BACK_OFF_MIN.saturating_mul(1 << self.failures.min(8)).min(BACK_OFF_MAX);
-        let asked = Duration::from_secs(asked_s.min(BUSY_MAX_S).into());
-        self.failures = self.failures.saturating_add(1);
-        self.state = SlotState::Retrying { at: now + doubled.max(asked) };
-    }
-}
-
-struct DaySet {
-    day: Day,
-    slots: Vec<Slot>,
-    /// Until when at least 3 places hold this version or one before it.
-    complete: Option<Wall>,
-}
-
-struct Round {
-    sealed: Now,
-    refresh: Duration,
-}
-
 /// Publishes one service, to everybody or to one client.
 pub struct Publisher {
     key: ServiceKey,
@@ -200,7 +135,16 @@ pub struct Publisher {
     name: Name,
     network: NetworkId,
     rng: Rng,
-    descriptor: Option<ServiceDescriptor>,
+    id: OfferId,
+    /// What this router offers; its version is that of the round in which it first went out.
+    own: Option<Offer>,
+    /// It has not gone out yet, or has to be renewed.
+    stale: bool,
+    /// This router's offer is taken back.
+    withdrawn: bool,
+    beside: Beside,
+    /// Nothing of this router's is out, because there is no room for it.
+    stood_by: bool,
     version: u64,
     announced: u64,
     change_due: Option<Time>,
@@ -219,15 +163,15 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// A publisher with nothing to say yet: to everybody, or to the client that holds `access`.
-    /// `version` is the last one that was used (zero if none is known; the wall clock then makes up
-    /// for it).
+    /// A publisher with nothing to say yet: to everybody, or to the client that holds `access`. `id`
+    /// says whose offer it publishes. `version` is the last one that was used (zero if none is known;
+    /// the wall clock then makes up for it): if it is not zero, other routers may publish too.
     pub fn new(
         now: Now,
         key: ServiceKey,
         access: Option<Arc<AccessKey>>,
         network: NetworkId,
-        version: u64,
+        (id, version): (OfferId, u64),
         rng: Rng,
     ) -> Self {
         let name = Name::of_service(&key);
@@ -239,7 +183,12 @@ impl Publisher {
             name,
             network,
             rng,
-            descriptor: None,
+            own: None,
+            stale: true,
+            withdrawn: false,
+            stood_by: false,
+            beside: Beside::new(id, version > 0),
+            id,
             version,
             announced: 0,
             change_due: None,
@@ -269,8 +218,18 @@ impl Publisher {
         self.published
     }
 
-    /// How often somebody else was seen publishing under the same key: a second router with a copy
-    /// of it, or this one's own past with a clock that was ahead.
+    /// How many other routers offer the same service, as far as is known.
+    pub fn others(&self) -> usize {
+        self.beside.count()
+    }
+
+    /// Whether it waits for one of the others to go: a descriptor has room for two.
+    pub fn stands_by(&self) -> bool {
+        self.own.is_some() && !self.withdrawn && self.beside.is_full()
+    }
+
+    /// How often what was published was found overwritten by what lacks it: another router of the
+    /// service wrote at the same time, or this one's own past with a clock that was ahead.
     pub const fn conflicts(&self) -> u64 {
         self.conflicts
     }
@@ -278,14 +237,23 @@ impl Publisher {
     /// Something happened. An answer that nobody waits for changes nothing.
     pub fn handle_input(&mut self, now: Now, input: Input) {
         match input {
-            Input::Descriptor(descriptor) => self.change(now, descriptor),
-            Input::Withdraw(mut descriptor) => {
-                descriptor.leases.clear();
-                self.descriptor = Some(descriptor);
+            Input::Offer(offer) => self.change(now, offer),
+            Input::Withdraw => {
+                self.withdrawn = true;
                 self.change_due = Some(now.time);
             }
-            Input::Again if self.descriptor.is_some() => self.change_due = Some(now.time),
+            Input::Again if self.own.is_some() => self.change_due = Some(now.time),
             Input::Again => {}
+            Input::Found { descriptor, version } => {
+                if self.own.is_some() && !self.learn(&descriptor, version) {
+                    self.overtake(now.time);
+                }
+            }
+            Input::Gone(id) => {
+                if self.beside.gone(id) {
+                    self.change_due = Some(now.time);
+                }
+            }
             Input::Answer { request, answer } => self.answer(now, request, answer),
         }
         self.advance(now);
@@ -303,39 +271,70 @@ impl Publisher {
 
     /// When to be woken.
     pub fn poll_timeout(&self) -> Option<Time> {
-        self.descriptor.as_ref()?;
-        let refresh = self.round.as_ref().map(|round| round.sealed.time + round.refresh);
+        self.own.as_ref()?;
         let slots = self.sets.iter().flat_map(|set| &set.slots).filter_map(Slot::wakes);
-        slots.chain(self.change_due).chain(refresh).chain([self.tick]).min()
+        let round = if self.beside.is_reading() {
+            self.beside.poll_timeout()
+        } else {
+            let refresh = self.round.as_ref().map(Round::due);
+            refresh.into_iter().chain(self.change_due).min()
+        };
+        slots.chain(round).chain([self.tick]).min()
     }
 
-    fn change(&mut self, now: Now, mut descriptor: ServiceDescriptor) {
-        descriptor.leases.truncate(LEASES_MAX);
-        if descriptor.leases.is_empty() {
-            self.descriptor = None;
-            self.change_due = None;
-            self.round = None;
-            self.sets.clear();
-            self.published = None;
+    fn change(&mut self, now: Now, mut offer: Offer) {
+        offer.leases.truncate(LEASES_MAX);
+        if offer.leases.is_empty() {
+            self.own = None;
+            self.rest();
             self.outputs.clear();
             return;
         }
-        if let Some(ours) = &self.descriptor {
-            descriptor.created = ours.created;
-            if *ours == descriptor {
+        offer.id = self.id;
+        if let Some(ours) = &self.own {
+            offer.version = ours.version;
+            if *ours == offer {
                 return;
             }
         }
-        self.descriptor = Some(descriptor);
+        (self.own, self.stale, self.withdrawn) = (Some(offer), true, false);
         let earliest = self.round.as_ref().map_or(now.time, |round| round.sealed.time + ROUND_MIN);
         let due = (now.time + COALESCE).max(earliest);
         self.change_due = Some(self.change_due.map_or(due, |earlier| earlier.min(due)));
     }
 
+    /// Nothing of this router's is out, and nothing goes out.
+    fn rest(&mut self) {
+        (self.change_due, self.round, self.published) = (None, None, None);
+        self.sets.clear();
+        self.stale = true;
+    }
+
+    /// Learns what others offer from what lies in the ring. False if that lacks what this router
+    /// offers and should not.
+    fn learn(&mut self, descriptor: &ServiceDescriptor, version: u64) -> bool {
+        if version < self.version {
+            return true;
+        }
+        self.version = version;
+        self.beside.learn(descriptor);
+        let ours = descriptor.offers.iter().find(|offer| offer.id == self.id);
+        let Some(own) = self.own.as_ref().filter(|_| !self.stale && !self.withdrawn) else {
+            return true; // a round is to come anyway, or none
+        };
+        // Another one of this router's is of its own past, with a clock that was ahead.
+        self.stale = ours != Some(own);
+        !self.stale
+    }
+
     fn answer(&mut self, now: Now, request: u32, answer: RecordAnswer) {
+        if self.beside.answer(now, request, &answer) {
+            return;
+        }
         let learning = self.learning();
         let Some(set) = self.sets.iter_mut().find(|set| set.awaits(request)) else { return };
-        let Some(slot) = set.slots.iter_mut().find(|slot| slot.request() == Some(request)) else {
+        let mut slots = set.slots.iter_mut().enumerate();
+        let Some((at, slot)) = slots.find(|(_, slot)| slot.request() == Some(request)) else {
             return;
         };
         if matches!(slot.state, SlotState::Putting { .. }) {
@@ -361,7 +360,7 @@ impl Publisher {
                     Ok(held) if held == slot.record => slot.state = SlotState::Stored,
                     Ok(held) if held.public() == slot.record.public() => {
                         slot.fail(now.time, 0);
-                        learned = Some(held.version());
+                        learned = Some((set.day, at, held));
                     }
                     Ok(_) | Err(_) => slot.fail(now.time, 0),
                 }
@@ -381,8 +380,34 @@ impl Publisher {
             ) => slot.fail(now.time, 0),
         }
         set.count();
-        if let Some(version) = learned.filter(|version| *version >= self.version) {
-            self.overtake(now.time, version);
+        if let Some((day, at, held)) = learned {
+            self.held(now.time, day, at, &held);
+        }
+    }
+
+    /// Another version than ours is held at the place of the `at`th slot of a day. If it says what this
+    /// router offers, the place is as good as ours.
+    fn held(&mut self, now: Time, day: Day, at: usize, held: &Record) {
+        if held.version() < self.version {
+            return;
+        }
+        let index = u8::try_from(at).unwrap_or(u8::MAX);
+        let place = place(&self.name, self.access.as_deref(), self.network, day, index);
+        let opened = place.and_then(|place| {
+            open(&self.name, self.access.as_deref(), self.network, &place, held).ok()
+        });
+        let Some(descriptor) = opened else {
+            self.version = held.version();
+            return self.overtake(now);
+        };
+        if !self.learn(&descriptor, held.version()) {
+            return self.overtake(now);
+        }
+        if let Some(set) = self.sets.iter_mut().find(|set| set.day == day) {
+            if let Some(slot) = set.slots.get_mut(at) {
+                slot.state = SlotState::Stored;
+            }
+            set.count();
         }
     }
 
@@ -392,14 +417,15 @@ impl Publisher {
         slots.any(|slot| matches!(slot.state, SlotState::Learning { .. }))
     }
 
-    /// A higher version than ours is held: the next round goes beyond it.
-    fn overtake(&mut self, now: Time, version: u64) {
-        self.version = version;
+    /// What is held lacks our own: the next round goes beyond it. Not at once: of two routers that
+    /// overtake each other in step neither would be read by the other.
+    fn overtake(&mut self, now: Time) {
         if self.conflict.is_some_and(|due| now < due) {
             return; // that round is still to come
         }
         self.conflicts = self.conflicts.saturating_add(1);
         let due = self.conflict.map_or(now, |last| (last + CONFLICT_WAIT).max(now));
+        let due = due + Duration::from_millis(self.rng.below(CONFLICT_SPREAD_MS));
         self.conflict = Some(due);
         self.change_due = Some(self.change_due.map_or(due, |earlier| earlier.min(due)));
     }
@@ -409,11 +435,26 @@ impl Publisher {
             self.tick = now.time + TICK;
         }
         self.today = Day::at(&self.name, now.wall);
-        if self.descriptor.is_none() {
+        if self.own.is_none() {
             return;
         }
+        self.beside.expire(now.wall);
+        self.beside.handle_timeout(now);
+        if self.stands_by() != self.stood_by {
+            self.stood_by = self.stands_by();
+            self.rest();
+            self.change_due = (!self.stood_by).then_some(now.time);
+        }
         let changed = self.change_due.is_some_and(|due| now.time >= due);
-        if changed || self.round.as_ref().is_some_and(|round| round.over(now)) {
+        let old = self.round.as_ref().is_some_and(|round| round.over(now));
+        self.stale |= old;
+        if self.beside.is_reading() {
+            self.read(now);
+        } else if (changed || old) && self.beside.wants_reading() {
+            let (access, rng) = (self.access.clone(), self.rng.fork());
+            self.beside.read(now, self.name, access, self.network, rng);
+            self.read(now);
+        } else if changed || old {
             self.begin_round(now);
         } else if self.round.is_some() {
             self.fit_sets(now);
@@ -422,14 +463,34 @@ impl Publisher {
         self.announce(now);
     }
 
+    /// Goes on with reading what lies in the ring; then follows the round for which it is read.
+    fn read(&mut self, now: Now) {
+        while let Some(read) = self.beside.poll(now.time, self.requests) {
+            match read {
+                Read::Get { request, key } => {
+                    self.requests = self.requests.wrapping_add(1);
+                    self.outputs.push_back(Output::Get { request, key, set: Set::Today });
+                }
+                Read::Done(found) => {
+                    if let Some((descriptor, version)) = found {
+                        self.learn(&descriptor, version);
+                    }
+                    if !self.stands_by() {
+                        self.begin_round(now);
+                    }
+                }
+            }
+        }
+    }
+
     /// Seals everything anew under the next version.
     fn begin_round(&mut self, now: Now) {
-        let Some(descriptor) = &mut self.descriptor else { return };
-        descriptor.created = now.wall;
         self.version = self.version.saturating_add(1).max(now.wall.millis());
+        if let Some(own) = self.own.as_mut().filter(|_| std::mem::take(&mut self.stale)) {
+            own.version = self.version;
+        }
         self.change_due = None;
-        let refresh = REFRESH_MIN + Duration::from_secs(self.rng.below(REFRESH_SPREAD_S));
-        self.round = Some(Round { sealed: now, refresh });
+        self.round = Some(Round::new(now, &mut self.rng));
         self.outputs.retain(|output| matches!(output, Output::Published { .. }));
         for set in &mut self.sets {
             set.slots.clear();
@@ -462,7 +523,8 @@ impl Publisher {
 
     /// The six places of a day, sealed under the round's version and due at once.
     fn sealed(&mut self, now: Now, day: Day) -> Vec<Slot> {
-        let Some(descriptor) = &self.descriptor else { return Vec::new() };
+        let own = self.own.as_ref().filter(|_| !self.withdrawn);
+        let descriptor = ServiceDescriptor { created: now.wall, offers: self.beside.with(own) };
         let mut expiry = now.wall.plus(EXPIRY_MIN);
         if day < self.today {
             expiry = expiry.min(self.today.start(&self.name).plus(KEPT_MIN));
@@ -470,7 +532,7 @@ impl Publisher {
         let (rng, key, access) = (&mut self.rng, &self.key, self.access.as_deref());
         let (network, version) = (self.network, self.version);
         let seal =
-            |index| seal(rng, key, access, network, day, index, version, expiry, descriptor).ok();
+            |index| seal(rng, key, access, network, day, index, version, expiry, &descriptor).ok();
         let records = day::indexes().filter_map(seal);
         let state = SlotState::Retrying { at: now.time };
         records.map(|record| Slot { record, failures: 0, put: now.time, state }).collect()
@@ -511,34 +573,6 @@ impl Publisher {
     }
 }
 
-impl DaySet {
-    fn awaits(&self, request: u32) -> bool {
-        self.slots.iter().any(|slot| slot.request() == Some(request))
-    }
-
-    fn stored(&self) -> usize {
-        self.slots.iter().filter(|slot| slot.state == SlotState::Stored).count()
-    }
-
-    /// Notes whether enough places hold the set, and until when.
-    fn count(&mut self) {
-        let expiry = self.slots.first().map(|slot| slot.record.expiry());
-        if let Some(expiry) = expiry.filter(|_| self.stored() >= PUBLISHED_MIN) {
-            self.complete = Some(expiry);
-        }
-    }
-}
-
-impl Round {
-    /// Whether its records want refreshing; also when a machine slept, or its clock was set back.
-    fn over(&self, now: Now) -> bool {
-        let wall = self.sealed.wall;
-        now.time >= self.sealed.time + self.refresh
-            || now.wall >= wall.plus(REFRESH_WALL_MIN)
-            || now.wall.plus(2) < wall
-    }
-}
-
 impl Set {
     fn of(day: Day, today: Day) -> Self {
         match day.cmp(&today) {
@@ -557,5 +591,7 @@ impl fmt::Debug for Publisher {
     }
 }
 
+#[cfg(test)]
+mod beside_tests;
 #[cfg(test)]
 mod tests;

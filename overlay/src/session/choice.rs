@@ -207,6 +207,11 @@ impl Leases {
         news
     }
 
+    /// All of them.
+    pub(super) fn all(&self) -> Vec<Lease> {
+        self.0.iter().map(|(lease, _)| *lease).collect()
+    }
+
     /// All are good again, for what one tunnel cannot reach another can.
     pub(super) fn forgive(&mut self) {
         for (_, failed) in &mut self.0 {

@@ -14,8 +14,11 @@
 use std::{collections::VecDeque, time::Duration};
 
 mod attempts;
+mod offers;
 
 use attempts::{ATTEMPTS_MAX, Attempt, RACE_AFTER, RESUME_TIME, Step};
+use offers::Others;
+pub use offers::SessionOffer;
 
 use super::{
     app::{AppCommand, AppEvent, StreamNo},
@@ -94,6 +97,7 @@ pub(super) struct Client {
     quota: usize,
     target: Option<SessionTarget>,
     leases: Leases,
+    others: Others,
     pub(super) tunnels: Tunnels,
     conversation: Conversation,
     /// Sessions that ended because the service said what none says.
@@ -134,6 +138,7 @@ impl Client {
             quota,
             target: None,
             leases: Leases::default(),
+            others: Others::default(),
             tunnels: Tunnels::default(),
             conversation: Conversation::new(Side::Client),
             broken: 0,
@@ -202,40 +207,6 @@ impl Client {
     /// How many bytes the application may give for a stream.
     pub(super) fn writable(&self, stream: StreamNo) -> usize {
         self.names.id(stream).map_or(0, |id| self.conversation.mux.writable(id))
-    }
-
-    /// The service's keys and leases, new or again.
-    pub(super) fn descriptor(&mut self, target: SessionTarget, leases: Vec<Lease>, effort: u32) {
-        self.asked_descriptor = false;
-        self.refused = false;
-        let effort = effort.min(EFFORT_MAX);
-        if effort != self.asked_effort {
-            (self.asked_effort, self.effort) = (effort, effort);
-        }
-        self.target = Some(target);
-        if self.leases.replace(leases) {
-            self.failures = 0;
-        }
-        self.retry_at = Time::ZERO;
-    }
-
-    /// There is no descriptor to be had: whoever waits is told why.
-    pub(super) fn unreachable(&mut self, reason: ResetReason) {
-        self.asked_descriptor = false;
-        if self.target.is_some() {
-            // No newer one: what is known is tried again.
-            self.leases.forgive();
-        } else if self.live.is_none() {
-            self.end_session(reason);
-        }
-    }
-
-    /// The service was withdrawn: whoever waits need not.
-    pub(super) fn withdrawn(&mut self) {
-        self.asked_descriptor = false;
-        self.target = None;
-        self.leases = Leases::default();
-        self.end_session(ResetReason::Unreachable);
     }
 
     /// A tunnel is gone, and with it what ran through it. Its leases are not to blame.
@@ -460,10 +431,11 @@ impl Client {
         while let Some(late) = self.attempts.iter().find(|attempt| time >= attempt.deadline) {
             self.attempt_failed(time, late.no, true);
         }
-        let wanted = self.conversation.wants_path();
         self.starved = false;
         let needed = self.judge_live(time);
-        if needed || (wanted && self.live.is_none()) {
+        self.turn(time);
+        let wanted = self.conversation.wants_path();
+        if (needed && self.live.is_some()) || (wanted && self.live.is_none()) {
             self.begin(time);
         }
         for attempt in &self.attempts {

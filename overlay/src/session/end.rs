@@ -131,9 +131,9 @@ impl End {
             },
             EndInput::TunnelClosed { tunnel } => self.tunnel_closed(tunnel),
             EndInput::Request { tunnel, clove } => self.request(tunnel, clove),
-            EndInput::Descriptor { target, leases, effort } => {
+            EndInput::Descriptor(offers) => {
                 if let Machine::Client(client) = &mut self.machine {
-                    client.descriptor(target, leases, effort);
+                    client.descriptor(offers);
                 }
             }
             EndInput::Unreachable(reason) => {

@@ -6,8 +6,9 @@
 use super::{
     app::{AppCommand, AppEvent},
     choice::Route,
+    client::SessionOffer,
     frame::ResetReason,
-    handshake::{SessionSecret, SessionTarget},
+    handshake::SessionSecret,
 };
 use crate::{
     crypto::onion::{OwnerBackward, OwnerForward},
@@ -64,16 +65,9 @@ pub enum EndInput {
         /// The request.
         clove: Clove,
     },
-    /// Client: the service's session keys and leases, in answer to [`EndEvent::NeedDescriptor`] or
-    /// because they have changed.
-    Descriptor {
-        /// Its session keys.
-        target: SessionTarget,
-        /// Where it can be reached.
-        leases: Vec<Lease>,
-        /// What it asks its clients to spend.
-        effort: u32,
-    },
+    /// Client: what the service's routers offer, one or more, in answer to
+    /// [`EndEvent::NeedDescriptor`] or because it has changed.
+    Descriptor(Vec<SessionOffer>),
     /// Client: there is no descriptor to be had. Streams that wait are reset with this reason.
     Unreachable(ResetReason),
     /// The other answer: the service's own word that it is no more.

@@ -16,7 +16,7 @@ use crate::{
     plane::{CellBody, PartMessage},
     session::{
         app::{AppCommand, AppEvent},
-        testkit::{NETWORK, address, ms, pattern, secret, target},
+        testkit::{NETWORK, address, ms, offer, pattern, secret},
     },
     time::Wall,
 };
@@ -179,14 +179,8 @@ impl World {
             }
             EndEvent::NeedDescriptor => {
                 let leases = self.leases.clone();
-                self.input(
-                    side,
-                    EndInput::Descriptor {
-                        target: target(&secret(1)),
-                        leases,
-                        effort: self.effort,
-                    },
-                );
+                let offer = offer(&secret(1), leases, self.effort);
+                self.input(side, EndInput::Descriptor(vec![offer]));
             }
             EndEvent::LeasesChanged(leases) => self.leases.clone_from(leases),
             EndEvent::TunnelFailed { tunnel } | EndEvent::TunnelFree { tunnel } => {

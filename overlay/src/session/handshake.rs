@@ -25,7 +25,7 @@ use crate::{
     },
     id::NetworkId,
     rng::Rng,
-    service::{AccessKey, DailyKey, Name, ServiceDescriptor, binding},
+    service::{AccessKey, DailyKey, Name, Offer, binding},
     time::{Time, Wall},
     wire::{Reader, WireError, Writer},
 };
@@ -65,19 +65,19 @@ pub struct SessionTarget {
 }
 
 impl SessionTarget {
-    /// What a descriptor says; `None` only for a day whose key cannot be blinded, which no name has.
+    /// What an offer says; `None` only for a day whose key cannot be blinded, which no name has.
     pub fn of(
-        descriptor: &ServiceDescriptor,
+        offer: &Offer,
         name: &Name,
         access: Option<Arc<AccessKey>>,
         network: NetworkId,
     ) -> Option<Self> {
         Some(Self {
             network,
-            binding: descriptor.binding(name, access.as_deref(), network)?,
+            binding: offer.binding(name, access.as_deref(), network)?,
             access,
-            dh: descriptor.session_dh,
-            kem: descriptor.session_kem.clone(),
+            dh: offer.session_dh,
+            kem: offer.session_kem.clone(),
         })
     }
 }

@@ -45,6 +45,7 @@ mod work;
 
 pub use app::{AppCommand, AppEvent, StreamNo};
 pub use choice::Route;
+pub use client::SessionOffer;
 pub use end::{End, QUOTA_DEFAULT};
 pub use end_api::{EndEvent, EndInput, EndOutput, Milestone};
 pub use frame::ResetReason;

@@ -11,7 +11,7 @@ use std::{
 use super::{
     app::{AppCommand, AppEvent, StreamNo},
     choice::Route,
-    client::{Client, ClientOutput},
+    client::{Client, ClientOutput, SessionOffer},
     end::QUOTA_DEFAULT,
     frame::ResetReason,
     handshake::{Admitted, SessionSecret, SessionTarget},
@@ -24,7 +24,7 @@ use crate::{
     garlic::OwnTunnelName,
     id::{LinkNo, NetworkId, RouterId, TunnelId},
     rng::Rng,
-    service::Lease,
+    service::{Lease, OfferId},
     time::{Now, Time, Wall},
     wire::Address,
 };
@@ -55,6 +55,11 @@ pub(super) fn target(secret: &SessionSecret) -> SessionTarget {
         dh: secret.dh.public(),
         kem: Box::new(*secret.kem.public()),
     }
+}
+
+/// The only offer of a service with one router.
+pub(super) fn offer(secret: &SessionSecret, leases: Vec<Lease>, effort: u32) -> SessionOffer {
+    SessionOffer { id: OfferId::default(), target: target(secret), leases, effort }
 }
 
 pub(super) fn address(n: u8) -> Address {
@@ -295,7 +300,7 @@ impl Net {
                 self.asked += 1;
                 if !self.no_descriptor {
                     let leases = (1..=self.leases).map(lease).collect();
-                    self.client.descriptor(target(&secret(1)), leases, 0);
+                    self.client.descriptor(vec![offer(&secret(1), leases, 0)]);
                 }
             }
             ClientOutput::Probe { tunnel } => {

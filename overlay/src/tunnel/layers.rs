@@ -242,6 +242,12 @@ impl Layers {
         self.behind_mut().for_each(Guards::forgive);
     }
 
+    /// Everybody who is of a layer, those in front first.
+    pub(super) fn members(&self) -> impl Iterator<Item = RouterId> {
+        let layers = std::iter::once(&self.first).chain(self.behind());
+        layers.flat_map(|layer| layer.list().iter().map(|it| it.id))
+    }
+
     fn behind(&self) -> impl Iterator<Item = &Guards> {
         [&self.second, &self.third].into_iter().chain(self.gateways.values())
     }

@@ -420,6 +420,12 @@ impl Pools {
         &self.layers.first
     }
 
+    /// The hops that are kept, for whoever knows routers: [`PoolsOutput::StoreGuards`] says that they
+    /// may be others now.
+    pub fn kept(&self) -> impl Iterator<Item = RouterId> {
+        self.layers.members()
+    }
+
     /// The hops of an own tunnel, first first: for the control socket and tests, never for logs.
     pub fn hops(&self, link: LinkNo, tunnel: TunnelId) -> Option<Vec<RouterId>> {
         let own = self.tunnels.get(&(link, tunnel))?;

@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 use super::{Failure, Place, print, say};
 use crate::{
     backup::{self, BackupError, Cost, Entry},
-    driver::setup,
+    driver::{services, setup},
     entropy,
     home::{Home, HomeError},
 };
@@ -71,6 +71,9 @@ struct Restore {
     /// Only services and stored sites, into the folder of a router that stays who it is
     #[arg(long)]
     services: bool,
+    /// Where a service's streams go on this router, if not where they went; may be repeated
+    #[arg(long, value_name = "LABEL=HOST:PORT", requires = "services")]
+    target: Vec<String>,
     #[command(flatten)]
     passphrase: Passphrase,
     #[command(flatten)]
@@ -167,6 +170,7 @@ fn restore(args: &Restore) -> Result<(), Failure> {
     if args.services {
         entries.retain(|(name, _)| MOVABLE.iter().any(|folder| is_in(folder, name)));
     }
+    args.target.iter().try_for_each(|target| retarget(&mut entries, target))?;
     let home = Home::open(&args.place.dir()?)?;
     for (name, _) in &entries {
         // Whatever is there, even if it cannot be read as a file of ours.
@@ -184,11 +188,31 @@ fn restore(args: &Restore) -> Result<(), Failure> {
         home.write(name, content)?;
     }
     let dir = home.dir().display();
-    say(format_args!(
-        "brought back {} files: `warren run --dir {dir}` starts the router; the one that was backed \
-         up must not run any more",
-        entries.len()
-    ));
+    let count = entries.len();
+    if args.services {
+        say(format_args!(
+            "brought back {count} services and sites: `warren run --dir {dir}` publishes them; the \
+             router that was backed up may go on publishing the same services"
+        ));
+    } else {
+        say(format_args!(
+            "brought back {count} files: `warren run --dir {dir}` starts the router; the one that was \
+             backed up must not run any more"
+        ));
+    }
+    Ok(())
+}
+
+/// Has one of the services lead somewhere else.
+fn retarget(entries: &mut [Entry], asked: &str) -> Result<(), Failure> {
+    let (label, target) = asked.split_once('=').ok_or_else(|| {
+        Failure::Refused(format!("--target {asked}: write it as LABEL=HOST:PORT"))
+    })?;
+    let file = format!("services/{label}");
+    let (_, content) = entries.iter_mut().find(|(name, _)| *name == file).ok_or_else(|| {
+        Failure::NotFound(format!("--target {asked}: the backup has no service {label:?}"))
+    })?;
+    *content = services::with_target(label, content, target).map_err(Failure::Refused)?;
     Ok(())
 }
 

@@ -53,7 +53,18 @@ pub(super) async fn list(args: Report) -> Result<(), Failure> {
         return print_json(&services);
     }
     for service in services {
-        let state = if service.published { "published" } else { "not yet published" };
+        let state = if service.published {
+            "published"
+        } else if service.stands_by {
+            "stands by"
+        } else {
+            "not yet published"
+        };
+        let others = match service.others {
+            0 => String::new(),
+            1 => ", also at another router".into(),
+            others => format!(", at {others} other routers"),
+        };
         let reachable = match service.reachable_s {
             Some(seconds) => format!(", reachable for {seconds} s"),
             None => String::new(),
@@ -64,7 +75,7 @@ pub(super) async fn list(args: Report) -> Result<(), Failure> {
         };
         let ServiceStatus { label, name, target, gateways, .. } = service;
         print(format_args!(
-            "{label}  http://{name}/  -> {target}  {state}, {gateways} gateways{reachable}{private}"
+            "{label}  http://{name}/  -> {target}  {state}, {gateways} gateways{others}{reachable}{private}"
         ))?;
     }
     Ok(())

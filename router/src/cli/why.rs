@@ -121,16 +121,27 @@ fn judge(status: &Status, answer: &WhyAnswer) -> Verdict {
         let part = parts.get(at).map_or("", |part| part.part);
         let why = answer.failure.as_deref().unwrap_or("no answer");
         let took = answer.took_ms;
-        let words = format!("Fails at the {part}, after {took} ms: {why}.");
+        let words = format!("Fails at the {part}, after {took} ms: {why}.{}", which(answer));
         return verdict(false, words, failing(at, status, answer), parts);
     }
     let total: u64 = parts.iter().filter_map(|part| part.took_ms).sum();
     let slowest = parts.iter().max_by_key(|part| part.took_ms);
     let (name, most) = slowest.map_or(("", 0), |part| (part.part, part.took_ms.unwrap_or(0)));
-    let words = format!("Works: first byte after {total} ms, {most} ms of it for the {name}.");
+    let mut words = format!("Works: first byte after {total} ms, {most} ms of it for the {name}.");
+    words.push_str(which(answer));
     let at = STEPS.iter().position(|step| *step == name).unwrap_or(0);
     let about = if most >= SLOW_MS { slow(at) } else { ("", "") };
     verdict(true, words, about, parts)
+}
+
+/// Of a service of several routers nobody is told with which he talks.
+fn which(answer: &WhyAnswer) -> &'static str {
+    if answer.others == 0 {
+        ""
+    } else {
+        " Other routers publish it too: this went to one of them all, and would have gone to another if \
+         that one did not answer."
+    }
 }
 
 /// Cause and remedy of a part that fails.

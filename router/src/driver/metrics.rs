@@ -12,7 +12,7 @@ use crate::status::Status;
 pub(super) fn render(status: &Status) -> Vec<u8> {
     let registry = Registry::new();
     let per_second = |kbps: u64| kbps * 125;
-    let gauges: [(&str, &str, u64); 31] = [
+    let gauges: [(&str, &str, u64); 32] = [
         ("warren_ready", "1 when the router is ready", status.ready.into()),
         ("warren_uptime_seconds", "Since the start", status.uptime_s),
         ("warren_neighbours", "Ring neighbours", status.neighbours.into()),
@@ -41,6 +41,7 @@ pub(super) fn render(status: &Status) -> Vec<u8> {
         ("warren_month_limit_bytes", "Limit for it, 0 for none", status.month_limit_mib << 20),
         ("warren_disk_limit_bytes", "Limit for stored blocks", status.disk_mib << 20),
         ("warren_files_open", "Files and sockets open", status.files_open),
+        ("warren_tasks", "Tasks of the process that have not ended", status.tasks),
         ("warren_files_limit", "As many as may be open", status.files_limit),
         ("warren_records", "Records held for others", status.records_held),
         ("warren_blocks", "Blocks held for others", status.blocks_held),
@@ -110,8 +111,8 @@ mod tests {
         let text = String::from_utf8(render(&status)).unwrap();
         assert!(text.contains("\nwarren_neighbours 7\n"), "{text}");
         assert!(text.contains("\nwarren_cells_relayed_total 1000\n"), "{text}");
-        assert_eq!(text.matches("# TYPE warren_").count(), 35);
-        assert_eq!(text.matches("# TYPE ").count(), 35);
+        assert_eq!(text.matches("# TYPE warren_").count(), 36);
+        assert_eq!(text.matches("# TYPE ").count(), 36);
     }
 
     /// The metrics that `text` names.
@@ -146,6 +147,7 @@ mod tests {
                 &"warren_links_limit",
                 &"warren_month_bytes",
                 &"warren_month_limit_bytes",
+                &"warren_tasks",
                 &"warren_transit",
                 &"warren_unreachable",
             ]

@@ -325,7 +325,13 @@ fn list(services: &[ServiceStatus], history: &History) -> Markup {
                         @match history.published_for(&service.name) {
                             Some(time) => { "published for " (span(time)) }
                             None if service.published => { "published" }
+                            None if service.stands_by => { "stands by" }
                             None => { "not yet" }
+                        }
+                        @match service.others {
+                            0 => {}
+                            1 => { ", also at another router" }
+                            others => { ", at " (others) " other routers" }
                         }
                         @if let Some(seconds) = service.reachable_s {
                             ", reachable for " (span(Duration::from_secs(seconds)))

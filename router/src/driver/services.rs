@@ -80,6 +80,10 @@ impl Service {
 
     /// Writes it down.
     pub(super) fn save(&self, home: &Home, state: &[u8]) -> Result<(), StartError> {
+        Ok(home.write(&path(&self.label), &self.encode(state))?)
+    }
+
+    fn encode(&self, state: &[u8]) -> Zeroizing<Vec<u8>> {
         let mut w = Writer::default();
         w.bytes(self.seed.expose_secret());
         w.u8(self.hops.unwrap_or(0) | if self.shares.is_some() { PRIVATE } else { 0 });
@@ -91,8 +95,7 @@ impl Service {
             }
         }
         w.bytes(state);
-        let bytes = Zeroizing::new(w.into_bytes());
-        Ok(home.write(&path(&self.label), &bytes)?)
+        Zeroizing::new(w.into_bytes())
     }
 
     /// Writes it down anew, with the state that was saved last.
@@ -126,6 +129,22 @@ pub(super) fn load(home: &Home) -> Result<Vec<Loaded>, StartError> {
         services.push(service);
     }
     Ok(services)
+}
+
+/// A service's file with another target.
+///
+/// # Errors
+/// When the file is damaged or the target cannot be used; in words.
+pub(crate) fn with_target(
+    label: &str,
+    bytes: &[u8],
+    target: &str,
+) -> Result<Zeroizing<Vec<u8>>, String> {
+    check_target(target)?;
+    let damaged = |_| format!("what is kept of the service {label:?} is damaged");
+    let (mut service, state) = decode(label.to_owned(), bytes).map_err(damaged)?;
+    target.clone_into(&mut service.target);
+    Ok(service.encode(&state))
 }
 
 fn decode(label: String, bytes: &[u8]) -> Result<Loaded, WireError> {
@@ -219,6 +238,12 @@ mod tests {
         let names = |it: &Service| it.shares.iter().flatten().map(|s| s.to.clone()).collect();
         let names: Vec<String> = names(private);
         assert_eq!((names, private.shared()), (vec!["anna".into(), "bert".into()], Some(2)));
+        let moved = with_target("two", &private.encode(b"state"), "127.0.0.1:81").unwrap();
+        let (moved, state) = decode("two".into(), &moved).unwrap();
+        assert_eq!((moved.target.as_str(), moved.shared()), ("127.0.0.1:81", Some(2)));
+        assert_eq!(state.as_slice(), b"state");
+        assert!(with_target("two", b"", "127.0.0.1:81").unwrap_err().contains("damaged"));
+        assert!(with_target("two", b"", "81").unwrap_err().contains("HOST:PORT"));
         let secret =
             |it: &Service| *it.shares.as_ref().unwrap()[1].key.secret_bytes().expose_secret();
         assert_eq!(secret(private), secret(&one));

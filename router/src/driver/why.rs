@@ -51,6 +51,8 @@ pub(crate) struct WhyAnswer {
     /// Whether it is published by this router, and private.
     pub(crate) own: bool,
     pub(crate) private: bool,
+    /// How many other routers publish it, as far as this one knows: the way may have led to any.
+    pub(crate) others: u32,
     /// When each part of the way was done, in milliseconds from the beginning; in the order of
     /// [`STEPS`], as many as were.
     pub(crate) done_ms: Vec<u64>,
@@ -97,6 +99,7 @@ async fn go(api: &Api, name: Name, own: Option<&ServiceStatus>) -> Result<WhyAns
         name: name.to_string(),
         own: own.is_some(),
         private: own.is_some_and(|service| service.shares.is_some()),
+        others: own.map_or(0, |service| service.others),
         ..WhyAnswer::default()
     };
     let since = |start: Instant| u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);

@@ -24,7 +24,7 @@ use warren_overlay::{
         AccessKey, Found, Lookup, LookupInput, LookupOutput, Name, Outcome, Unreachable,
         VersionMemory,
     },
-    session::{self, AppCommand, End, EndEvent, EndInput, Milestone, ResetReason, SessionTarget},
+    session::{self, AppCommand, End, EndEvent, EndInput, Milestone, ResetReason, SessionOffer},
     time::{Now, Time},
 };
 use warren_proxy::{ContextLimiter, Failure, IsolationKey};
@@ -225,7 +225,7 @@ impl Contexts {
         key: IsolationKey,
         name: Name,
     ) -> Result<(), Failure> {
-        if self.contexts.len() >= CONTEXTS_MAX || self.limiter.admit(now.time).is_err() {
+        if self.contexts.len() >= CONTEXTS_MAX || self.limiter.admit(now.time, key).is_err() {
             return Err(Failure::TooManyContexts);
         }
         let machine = Box::new(End::client(self.rng.fork(), self.quota));
@@ -332,21 +332,21 @@ impl Contexts {
 
     fn found(&mut self, end: EndNo, found: &Found) {
         let Some(context) = self.contexts.get(&end) else { return };
-        let descriptor = &found.descriptor;
-        let access = context.access.clone();
-        let target = SessionTarget::of(descriptor, &context.name, access, self.network);
-        let Some(target) = target else { return self.failed(end, Failure::BadDescriptor) };
+        let (descriptor, access) = (&found.descriptor, context.access.as_ref());
+        let offers = SessionOffer::all(descriptor, &context.name, access, self.network);
+        if offers.len() < descriptor.offers.len() {
+            return self.failed(end, Failure::BadDescriptor);
+        }
         self.versions.remember(context.key.as_bytes(), &context.name, found.version);
-        if descriptor.leases.is_empty() {
+        if offers.is_empty() {
             let failure = Failure::NotFound;
             self.out.push_back(ContextsOutput::Failing { end, failure });
             let input = EndInput::Withdrawn;
             return self.out.push_back(ContextsOutput::End { end, input });
         }
-        let leases = descriptor.leases.clone();
         // From here on, what fails is the service or the way to it.
         self.out.push_back(ContextsOutput::Failing { end, failure: Failure::NoGateway });
-        let input = EndInput::Descriptor { target, leases, effort: descriptor.effort };
+        let input = EndInput::Descriptor(offers);
         self.out.push_back(ContextsOutput::End { end, input });
     }
 

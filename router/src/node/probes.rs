@@ -1,4 +1,5 @@
-//! A service looks at itself from outside: is its descriptor found, does each gateway lead to it?
+//! A service looks at itself from outside: is its descriptor found, does each gateway lead to it, and
+//! do those of other routers that publish it lead to them?
 //!
 //! Lives here: one look at one service, over tunnels that are anybody's. Does not live here: when it
 //! looks, and what it does about what it sees (`services.rs`).
@@ -22,16 +23,19 @@ use warren_overlay::{
     id::{EndNo, NetworkId, RouterId},
     rng::Rng,
     service::{
-        AccessKey, Lease, Lookup, LookupInput, LookupOutput, Name, Outcome, ServiceDescriptor,
+        AccessKey, Lease, Lookup, LookupInput, LookupOutput, Name, OfferId, Outcome,
+        ServiceDescriptor,
     },
     session::{
-        AppCommand, End, EndEvent, EndInput, Milestone, ResetReason, SessionTarget, StreamNo,
+        AppCommand, End, EndEvent, EndInput, Milestone, ResetReason, SessionOffer, StreamNo,
     },
     time::{Now, Time},
 };
 
 /// How long a gateway may take: two routers may have to be dialled on the way.
 const GATEWAY_MAX: Duration = Duration::from_secs(8);
+/// Gateways of another router that are tried before nobody answers there.
+const OTHERS_MAX: usize = 3;
 /// How long the look may take in all; then it says what it knows.
 const LOOK_MAX: Duration = Duration::from_mins(1);
 /// Bytes that its buffers may hold: nothing flows.
@@ -52,6 +56,8 @@ pub(super) struct Look {
     /// The service's end.
     pub(super) service: EndNo,
     pub(super) name: Name,
+    /// Which of the offers is this router's own.
+    pub(super) own: OfferId,
     /// As whom: everybody, or one client.
     pub(super) access: Option<Arc<AccessKey>>,
 }
@@ -63,10 +69,14 @@ pub(super) struct Seen {
     pub(super) version: Option<u64>,
     /// Whether nobody could be asked: that says nothing of the service.
     pub(super) blind: bool,
-    /// Gateways through which the service answered.
+    /// What they find.
+    pub(super) descriptor: Option<Arc<ServiceDescriptor>>,
+    /// Gateways of this router's offer through which the service answered.
     pub(super) alive: Vec<RouterId>,
     /// Those through which it did not.
     pub(super) dead: Vec<RouterId>,
+    /// Offers of other routers at which nobody answered.
+    pub(super) gone: Vec<OfferId>,
 }
 
 /// What to do next.
@@ -93,9 +103,8 @@ struct Probe {
     /// The end's request numbers, and the lookup's.
     requests: BTreeMap<u32, u32>,
     next_request: u32,
-    descriptor: Option<Arc<ServiceDescriptor>>,
-    /// Gateways still to be tried; the first is being tried.
-    todo: VecDeque<Lease>,
+    /// Offers and gateways still to be tried, this router's own first; the first is being tried.
+    todo: VecDeque<(OfferId, Lease)>,
     stream: u64,
     until: Time,
     over: Time,
@@ -136,7 +145,7 @@ impl Probes {
             let Some(probe) = self.probes.get_mut(&end) else { continue };
             if probe.over <= now.time {
                 self.finish(end);
-            } else if probe.descriptor.is_some() && probe.until <= now.time {
+            } else if probe.seen.descriptor.is_some() && probe.until <= now.time {
                 self.tried(now, end, false);
             } else if let Some(lookup) = &mut probe.lookup
                 && lookup.poll_timeout().is_some_and(|at| at <= now.time)
@@ -156,7 +165,7 @@ impl Probes {
     pub(super) fn poll_timeout(&self) -> Option<Time> {
         let next = |probe: &Probe| {
             let lookup = probe.lookup.as_ref().and_then(Lookup::poll_timeout);
-            let gateway = probe.descriptor.is_some().then_some(probe.until);
+            let gateway = probe.seen.descriptor.is_some().then_some(probe.until);
             lookup.into_iter().chain(gateway).chain([probe.over]).min()
         };
         self.probes.values().filter_map(next).min()
@@ -168,15 +177,14 @@ impl Probes {
         }
         let machine = Box::new(End::client(self.rng.fork(), QUOTA));
         self.out.push_back(ProbesOutput::NewEnd { end, machine });
-        let (alive, dead) = (Vec::new(), Vec::new());
+        let (alive, dead, gone) = (Vec::new(), Vec::new(), Vec::new());
         let probe = Probe {
             look,
-            seen: Seen { version: None, blind: true, alive, dead },
+            seen: Seen { version: None, blind: true, descriptor: None, alive, dead, gone },
             tunnels: 0,
             lookup: None,
             requests: BTreeMap::new(),
             next_request: 0,
-            descriptor: None,
             todo: VecDeque::new(),
             stream: 0,
             until: now.time,
@@ -203,7 +211,7 @@ impl Probes {
                     self.out.push_back(ProbesOutput::TakeTunnel { end });
                 }
             }
-            EndEvent::NeedDescriptor if probe.descriptor.is_some() => self.give(end),
+            EndEvent::NeedDescriptor if probe.seen.descriptor.is_some() => self.give(end),
             EndEvent::NeedDescriptor if probe.lookup.is_none() => {
                 let (name, access) = (probe.look.name, probe.look.access.clone());
                 let rng = self.rng.fork();
@@ -247,8 +255,8 @@ impl Probes {
                     probe.seen.blind = matches!(outcome, Outcome::Unreachable(_));
                     if let Outcome::Found(found) = outcome {
                         probe.seen.version = Some(found.version);
-                        probe.todo = found.descriptor.leases.iter().copied().collect();
-                        probe.descriptor = Some(found.descriptor);
+                        probe.todo = todo(&found.descriptor, probe.look.own);
+                        probe.seen.descriptor = Some(found.descriptor);
                         probe.until = now.time + GATEWAY_MAX;
                         if !probe.todo.is_empty() {
                             return self.give(end);
@@ -263,22 +271,36 @@ impl Probes {
     /// Has the end try the next gateway, and no other.
     fn give(&mut self, end: EndNo) {
         let Some(probe) = self.probes.get(&end) else { return };
-        let (Some(descriptor), Some(lease)) = (&probe.descriptor, probe.todo.front()) else {
+        let (Some(descriptor), Some((id, lease))) = (&probe.seen.descriptor, probe.todo.front())
+        else {
             return;
         };
-        let access = probe.look.access.clone();
-        let target = SessionTarget::of(descriptor, &probe.look.name, access, self.network);
-        let Some(target) = target else { return self.finish(end) };
-        let input =
-            EndInput::Descriptor { target, leases: vec![*lease], effort: descriptor.effort };
+        let access = probe.look.access.as_ref();
+        let offers = SessionOffer::all(descriptor, &probe.look.name, access, self.network);
+        let Some(offer) = offers.into_iter().find(|offer| offer.id == *id) else {
+            return self.finish(end);
+        };
+        let input = EndInput::Descriptor(vec![SessionOffer { leases: vec![*lease], ..offer }]);
         self.out.push_back(ProbesOutput::End { end, input });
     }
 
     fn tried(&mut self, now: Now, end: EndNo, answers: bool) {
         let Some(probe) = self.probes.get_mut(&end) else { return };
-        let Some(lease) = probe.todo.pop_front() else { return };
-        let seen = if answers { &mut probe.seen.alive } else { &mut probe.seen.dead };
-        seen.push(lease.gateway);
+        let Some((id, lease)) = probe.todo.pop_front() else { return };
+        let last = probe.todo.iter().all(|(next, _)| *next != id);
+        match (id == probe.look.own, answers) {
+            (true, true) => probe.seen.alive.push(lease.gateway),
+            (true, false) => probe.seen.dead.push(lease.gateway),
+            // One way to another router is enough.
+            (false, true) => probe.todo.retain(|(next, _)| *next != id),
+            // If nothing of its own answers either, this says nothing of the other router.
+            (false, false)
+                if last && (probe.seen.dead.is_empty() || !probe.seen.alive.is_empty()) =>
+            {
+                probe.seen.gone.push(id);
+            }
+            (false, false) => {}
+        }
         let stream = StreamNo(probe.stream);
         probe.until = now.time + GATEWAY_MAX;
         if probe.todo.is_empty() {
@@ -299,6 +321,17 @@ impl Probes {
         let (service, seen) = (probe.look.service, probe.seen);
         self.out.push_back(ProbesOutput::Seen { service, seen });
     }
+}
+
+/// The order in which a descriptor's gateways are tried.
+fn todo(descriptor: &ServiceDescriptor, own: OfferId) -> VecDeque<(OfferId, Lease)> {
+    let (ours, others): (Vec<_>, Vec<_>) =
+        descriptor.offers.iter().partition(|offer| offer.id == own);
+    let ours = ours.into_iter().flat_map(|offer| offer.leases.iter().map(|lease| (own, *lease)));
+    let others = others
+        .into_iter()
+        .flat_map(|offer| offer.leases.iter().take(OTHERS_MAX).map(|lease| (offer.id, *lease)));
+    ours.chain(others).collect()
 }
 
 #[cfg(test)]

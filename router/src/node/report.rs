@@ -3,10 +3,13 @@
 //! Lives here: asking the node's parts and saying it. Does not live here: anything that changes them.
 
 use warren_overlay::{
-    ring::admission::NetworkName, service::Name, time::Now, tunnel::guards::Verdict,
+    ring::admission::NetworkName,
+    service::Name,
+    time::{Now, Time},
+    tunnel::guards::Verdict,
 };
 
-use super::Node;
+use super::{Node, ServiceState};
 use crate::status::{ServiceStatus, Status};
 
 /// What a router that carries nothing for others says of itself.
@@ -122,9 +125,12 @@ pub fn service_status(
     label: String,
     name: &Name,
     target: String,
-    state: Option<(u32, bool)>,
+    state: Option<ServiceState>,
+    now: Time,
 ) -> ServiceStatus {
-    let (gateways, published) = state.unwrap_or_default();
-    let name = name.to_string();
-    ServiceStatus { label, name, target, gateways, published, ..ServiceStatus::default() }
+    let service = ServiceStatus { label, name: name.to_string(), target, ..Default::default() };
+    let Some(state) = state else { return service };
+    let ServiceState { gateways, published, reachable, others, stands_by } = state;
+    let reachable_s = reachable.map(|since| now.since(since).as_secs());
+    ServiceStatus { gateways, published, reachable_s, others, stands_by, ..service }
 }

@@ -17,11 +17,11 @@ use std::{
 };
 
 use warren_overlay::{
-    crypto::{blind::ServiceKey, secret::Secret},
+    crypto::{blind::ServiceKey, kdf, secret::Secret, sign::IdentityKey},
     garlic::{OwnTunnelName, Rate, RecordAnswer},
     id::{EndNo, NetworkId, RouterId},
     rng::Rng,
-    service::{DailyKey, DailyKeys, Lease, Name, SAVED_KEY_LEN, Set},
+    service::{DailyKey, DailyKeys, Lease, Name, OfferId, SAVED_KEY_LEN, Set},
     session::{self, End, EndEvent, EndInput, SessionSecret},
     time::{Now, Time},
     tunnel::{layers::GatewaysTag, pools::SERVICE_TUNNELS},
@@ -38,6 +38,8 @@ const LOOK_FIRST: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_mins(2);
 /// How often session keys are looked at.
 const KEYS_EVERY: Duration = Duration::from_mins(10);
+/// What a router's secret for the ids of its offers follows from.
+const OFFERS: &str = "warren router offers 1";
 /// Share of the router's memory that all buffers of one service may hold, and most bytes.
 const QUOTA: (usize, usize) = (2, 4 * session::QUOTA_DEFAULT);
 
@@ -61,6 +63,22 @@ impl ServiceSettings {
     pub fn new(key: ServiceKey) -> Self {
         Self { key, state: Zeroizing::default(), hops: None, rate: Rate::default(), clients: None }
     }
+}
+
+/// How a service is.
+#[derive(Clone, Copy, Debug)]
+pub struct ServiceState {
+    /// Gateways that stand.
+    pub gateways: u32,
+    /// Whether everybody who may reach it finds it.
+    pub published: bool,
+    /// Since when every look from outside has found it and got through to it; one is taken every two
+    /// minutes.
+    pub reachable: Option<Time>,
+    /// How many other routers publish it.
+    pub others: u32,
+    /// Whether it waits for one of them to go.
+    pub stands_by: bool,
 }
 
 /// What happened.
@@ -106,6 +124,7 @@ pub(super) enum ServicesOutput {
 #[derive(Debug)]
 struct Service {
     name: Name,
+    id: OfferId,
     audiences: Audiences,
     keys: DailyKeys,
     /// Keys of a run before this one: what it read early is not known (PROTOCOL P9).
@@ -132,6 +151,8 @@ struct Service {
 #[derive(Debug)]
 pub(super) struct Services {
     network: NetworkId,
+    /// From which the ids of offers follow.
+    secret: Secret<32>,
     /// Bytes that all buffers of one service may hold.
     quota: usize,
     services: BTreeMap<EndNo, Service>,
@@ -142,9 +163,10 @@ pub(super) struct Services {
 
 impl Services {
     /// No service yet, at a router that may use `memory` bytes.
-    pub(super) fn new(network: NetworkId, memory: usize, rng: Rng) -> Self {
+    pub(super) fn new(network: NetworkId, me: &IdentityKey, memory: usize, rng: Rng) -> Self {
         Self {
             network,
+            secret: kdf::derive_secret(OFFERS, &[me.seed().expose_secret()]),
             quota: (memory / QUOTA.0).min(QUOTA.1),
             services: BTreeMap::new(),
             keys_at: None,
@@ -168,16 +190,17 @@ impl Services {
         self.services.get(&end).map(|service| (service.leases.as_slice(), service.effort))
     }
 
-    /// A service's gateways that stand, and whether it is published.
-    pub(super) fn status(&self, end: EndNo) -> Option<(u32, bool)> {
+    /// How a service is.
+    pub(super) fn state(&self, end: EndNo) -> Option<ServiceState> {
         let service = self.services.get(&end)?;
-        let gateways = u32::try_from(service.leases.len()).unwrap_or(u32::MAX);
-        Some((gateways, service.audiences.published().is_some()))
-    }
-
-    /// Since when a service has been found, and led to, by every look from outside.
-    pub(super) fn reachable(&self, end: EndNo) -> Option<Time> {
-        self.services.get(&end)?.reachable
+        let (others, stands_by) = service.audiences.beside();
+        Some(ServiceState {
+            gateways: u32::try_from(service.leases.len()).unwrap_or(u32::MAX),
+            published: service.audiences.published().is_some(),
+            reachable: service.reachable,
+            others,
+            stands_by,
+        })
     }
 
     /// A service's tunnels.
@@ -255,7 +278,7 @@ impl Services {
     /// Once it was published, a service looks at itself again and again.
     fn look(&mut self, now: Time, end: EndNo) {
         let Some(service) = self.services.get_mut(&end).filter(|it| !it.leaving) else { return };
-        if service.audiences.published().is_some() {
+        if service.audiences.published().is_some() || service.audiences.beside().1 {
             service.look_at.get_or_insert(now + LOOK_FIRST);
         }
         if service.look_at.is_none_or(|at| at > now) {
@@ -266,7 +289,8 @@ impl Services {
         if let Some((client, access, version)) = service.audiences.nth(service.looks) {
             service.looks = service.looks.wrapping_add(1);
             service.looked_for = (client, version);
-            let look = Look { service: end, name: service.name, access };
+            let (name, own) = (service.name, service.id);
+            let look = Look { service: end, name, own, access };
             self.out.push_back(ServicesOutput::Look(look));
         }
     }
@@ -281,6 +305,12 @@ impl Services {
         let found = seen.version.is_some_and(|found| found >= version);
         if !found {
             service.audiences.again(now, client);
+        }
+        if let Some((descriptor, version)) = seen.descriptor.zip(seen.version) {
+            service.audiences.found(now, client, descriptor, version);
+        }
+        for id in &seen.gone {
+            service.audiences.gone(now, *id);
         }
         let reached = seen.version.is_some() && !seen.alive.is_empty();
         service.reachable = reached.then(|| service.reachable.unwrap_or(now.time));
@@ -297,13 +327,15 @@ impl Services {
 
     fn expose(&mut self, now: Now, end: EndNo, settings: ServiceSettings) {
         let name = Name::of_service(&settings.key);
-        let (version, saved) = decode_state(&settings.state).unwrap_or_default();
+        let id = OfferId::of(&self.secret, &name);
+        let (version, saved) = decode_state(&settings.state, id).unwrap_or_default();
         let restored = saved.len();
         let hops = settings.hops.map(usize::from);
         let keys = DailyKeys::new(name, self.rng.fork(), saved, now.wall);
-        let audiences = Audiences::new(settings.key, self.network, version, self.rng.fork());
+        let audiences = Audiences::new(settings.key, id, self.network, version, self.rng.fork());
         let service = Service {
             name,
+            id,
             audiences,
             keys,
             restored,
@@ -336,7 +368,7 @@ impl Services {
         self.out.push_back(ServicesOutput::End { end, input: EndInput::Leave });
         if let Some(key) = service.keys.newest() {
             let nobody = Some(BTreeMap::new());
-            service.audiences.admit(now, &nobody, &key.describe(Vec::new(), 0));
+            service.audiences.admit(now, &nobody, &key.offer(Vec::new(), 0));
         }
         if service.audiences.is_empty() { self.forget(end) } else { self.drain(end) }
     }
@@ -345,8 +377,8 @@ impl Services {
     fn admit(&mut self, now: Now, end: EndNo, clients: &Clients) {
         let Some(service) = self.services.get_mut(&end).filter(|it| !it.leaving) else { return };
         if let Some(key) = service.keys.newest() {
-            let descriptor = key.describe(service.leases.clone(), service.effort);
-            service.audiences.admit(now, clients, &descriptor);
+            let offer = key.offer(service.leases.clone(), service.effort);
+            service.audiences.admit(now, clients, &offer);
         }
         self.give_secrets(end);
         self.drain(end);
@@ -411,8 +443,8 @@ impl Services {
     fn publish(&mut self, now: Now, end: EndNo) {
         let Some(service) = self.services.get_mut(&end) else { return };
         if let Some(key) = service.keys.newest() {
-            let descriptor = key.describe(service.leases.clone(), service.effort);
-            service.audiences.publish(now, &descriptor);
+            let offer = key.offer(service.leases.clone(), service.effort);
+            service.audiences.publish(now, &offer);
             self.drain(end);
         }
     }
@@ -452,7 +484,7 @@ impl Services {
 
     fn save(&mut self, end: EndNo) {
         if let Some(service) = self.services.get(&end) {
-            let state = encode_state(service.audiences.version(), &service.keys);
+            let state = encode_state(service.audiences.version(), service.id, &service.keys);
             self.out.push_back(ServicesOutput::Save { end, state });
         }
     }
@@ -478,21 +510,24 @@ fn way(tunnels: &[(OwnTunnelName, bool)], set: Set, tries: u32) -> Option<OwnTun
 /// | bytes | field |
 /// |-------|-------|
 /// | 8     | highest version published |
-/// | 136 n | session keys (`DailyKey::save`) |
-fn encode_state(version: u64, keys: &DailyKeys) -> Zeroizing<Vec<u8>> {
-    let mut w = Writer::with_capacity(8 + 4 * SAVED_KEY_LEN);
-    w.u64(version);
+/// | 8     | id of this router's offer |
+/// | 104 n | session keys (`DailyKey::save`) |
+fn encode_state(version: u64, id: OfferId, keys: &DailyKeys) -> Zeroizing<Vec<u8>> {
+    let mut w = Writer::with_capacity(8 + OfferId::LEN + 4 * SAVED_KEY_LEN);
+    w.u64(version).bytes(id.as_bytes());
     for key in keys.iter() {
         w.bytes(key.save().expose_secret());
     }
     Zeroizing::new(w.into_bytes())
 }
 
-fn decode_state(state: &[u8]) -> Option<(u64, Vec<DailyKey>)> {
+/// Of another router's state only the version: its session keys are its own.
+fn decode_state(state: &[u8], own: OfferId) -> Option<(u64, Vec<DailyKey>)> {
     let mut r = Reader::new(state);
     let version = r.u64("service version").ok()?;
+    let id = OfferId::from_bytes(r.array("offer id").ok()?);
     let mut keys = Vec::new();
-    while r.remaining() > 0 {
+    while id == own && r.remaining() > 0 {
         let mut bytes = r.array::<SAVED_KEY_LEN>("session key").ok()?;
         keys.push(DailyKey::restore(&Secret::take(&mut bytes)).ok()?);
     }
@@ -501,7 +536,10 @@ fn decode_state(state: &[u8]) -> Option<(u64, Vec<DailyKey>)> {
 
 #[cfg(test)]
 mod tests {
-    use warren_overlay::id::{LinkNo, TunnelId};
+    use warren_overlay::{
+        id::{LinkNo, TunnelId},
+        time::Wall,
+    };
 
     use super::*;
 
@@ -519,6 +557,19 @@ mod tests {
         assert_eq!(ways(&tunnels, Set::Today), [0, 2, 4, 0, 2, 4]);
         assert_eq!(ways(&tunnels, Set::Tomorrow), [1, 3, 1, 3, 1, 3]);
         assert_eq!(ways(&tunnels, Set::Yesterday), [1, 3, 1, 3, 1, 3]);
+    }
+
+    /// What a backup brings to a second router.
+    #[test]
+    fn session_keys_of_another_routers_state_are_not_used_and_its_version_is() {
+        let [router, other] = [1, 2].map(|seed| Secret::take(&mut [seed; 32]));
+        let mut rng = Rng::from_seed([3; 32]);
+        let name = Name::of_service(&ServiceKey::generate(&mut rng));
+        let [router, other] = [router, other].map(|secret| OfferId::of(&secret, &name));
+        let keys = DailyKeys::new(name, rng, Vec::new(), Wall::from_minutes(28_800_000));
+        let state = encode_state(7, router, &keys);
+        let count = |own| decode_state(&state, own).map(|(version, keys)| (version, keys.len()));
+        assert_eq!((count(router), count(other)), (Some((7, 1)), Some((7, 0))));
     }
 
     #[test]

@@ -501,6 +501,7 @@ impl Node {
                 self.relaxed = small;
             }
             PoolsOutput::StoreGuards(bytes) => {
+                self.ring.protect(self.pools.kept());
                 self.out.push_back(NodeOutput::Save(Saved::Guards(bytes)));
             }
         }

@@ -10,13 +10,19 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
+    crypto::{effort::EFFORT_MAX, kem::KEM_PUBLIC_LEN},
+    id::RouterId,
     rng::Rng,
-    service::{PLACES, place, places},
+    service::{LEASES_MAX, Lease, OfferId, PLACES, place, places},
 };
 
 const NETWORK: NetworkId = NetworkId([9; 32]);
 const DAY: Day = Day(20_000);
 const EXPIRY: Wall = Wall::from_minutes(28_800_180);
+
+/// Where the number of the first offer's leases is: format 1, created 4, offers 1, id 8, version 8, day
+/// 4, X25519 32, ML-KEM 1184, effort 4.
+const COUNT: usize = 1_246;
 
 fn key(seed: u8) -> ServiceKey {
     ServiceKey::from_seed(Secret::take(&mut [seed; 32]))
@@ -32,15 +38,23 @@ fn lease(seed: u8) -> Lease {
     }
 }
 
-pub(in crate::service) fn descriptor(leases: u8) -> ServiceDescriptor {
-    ServiceDescriptor {
-        created: Wall::from_minutes(28_800_000),
+/// What one router offers; which one it is follows from the number of leases.
+pub(in crate::service) fn offer(leases: u8) -> Offer {
+    Offer {
+        id: OfferId::from_bytes([leases; 8]),
+        version: 7,
         session_day: DAY,
         session_dh: [5; 32],
         session_kem: Box::new([6; KEM_PUBLIC_LEN]),
         effort: 7,
         leases: (1..=leases).map(lease).collect(),
     }
+}
+
+/// Of one router; without leases, of none.
+pub(in crate::service) fn descriptor(leases: u8) -> ServiceDescriptor {
+    let offers = (leases > 0).then(|| offer(leases)).into_iter().collect();
+    ServiceDescriptor { created: Wall::from_minutes(28_800_000), offers }
 }
 
 fn sealed(seed: u8, index: u8, descriptor: &ServiceDescriptor) -> Record {
@@ -82,18 +96,22 @@ prop_compose! {
 }
 
 prop_compose! {
+    fn any_offer()(
+        id: [u8; 8], version: u64, day: u32, session_dh: [u8; 32], kem: u8, effort in 0..=EFFORT_MAX,
+        leases in prop::collection::vec(any_lease(), 1..=LEASES_MAX),
+    ) -> Offer {
+        let session_kem = Box::new([kem; KEM_PUBLIC_LEN]);
+        let (id, session_day) = (OfferId::from_bytes(id), Day(day));
+        Offer { id, version, session_day, session_dh, session_kem, effort, leases }
+    }
+}
+
+prop_compose! {
     fn any_descriptor()(
-        created: u32, day: u32, session_dh: [u8; 32], kem: u8, effort in 0..=EFFORT_MAX,
-        leases in prop::collection::vec(any_lease(), 0..=LEASES_MAX),
+        created: u32, mut offers in prop::collection::vec(any_offer(), 0..=OFFERS_MAX),
     ) -> ServiceDescriptor {
-        ServiceDescriptor {
-            created: Wall::from_minutes(created),
-            session_day: Day(day),
-            session_dh,
-            session_kem: Box::new([kem; KEM_PUBLIC_LEN]),
-            effort,
-            leases,
-        }
+        offers.sort_by_key(|offer| offer.id);
+        ServiceDescriptor { created: Wall::from_minutes(created), offers }
     }
 }
 
@@ -109,8 +127,9 @@ proptest! {
         descriptor in any_descriptor(), at: prop::sample::Index, special: bool, with: u8,
     ) {
         let mut bytes = encoded(&descriptor);
-        let at = if special { 1_229 + at.index(2) * (1 + 96 + at.index(19)) } else { at.index(bytes.len()) };
-        let at = at.min(bytes.len() - 1); // one without leases ends with their count
+        let counts = [5, COUNT, 5 + at.index(20), COUNT + 97 + at.index(19)];
+        let at = if special { counts[at.index(4)] } else { at.index(bytes.len()) };
+        let at = at.min(bytes.len() - 1); // one without offers ends with their count
         bytes[at] = with;
         if let Ok(other) = decoded(&bytes) { prop_assert_eq!(encoded(&other), bytes); }
     }
@@ -140,12 +159,13 @@ proptest! {
         head in prop::collection::vec(any::<u8>(), 0..200), count: u8, len in 0..=PLAIN_LEN, good: bool,
     ) {
         let mut text = if good { encoded(&descriptor(5)) } else { head };
-        if let Some(byte) = text.get_mut(1_229) { *byte = count; }
+        if let Some(byte) = text.get_mut(COUNT) { *byte = count; }
         text.resize(len, 0);
         let name = Name::of_service(&key(1));
         let place = place(&name, None, NETWORK, DAY, 0).unwrap();
         if let Ok(opened) = open(&name, None, NETWORK, &place, &holding(&text)) {
-            prop_assert!(opened.leases.len() <= LEASES_MAX);
+            prop_assert!(opened.offers.len() <= OFFERS_MAX);
+            prop_assert!(opened.offers.iter().all(|it| (1..=LEASES_MAX).contains(&it.leases.len())));
         }
     }
 
@@ -160,11 +180,46 @@ proptest! {
 }
 
 #[test]
-fn a_descriptor_has_at_most_five_leases() {
+fn an_offer_has_one_to_five_leases() {
     assert!(descriptor(6).encode(&mut Writer::default()).is_err());
-    let mut bytes = encoded(&descriptor(5));
-    bytes[1_229] = 6; // format 1, created 4, day 4, X25519 32, ML-KEM 1184, effort 4
-    assert_eq!(decoded(&bytes), Err(WireError::Bad("descriptor leases")));
+    let none = ServiceDescriptor { offers: vec![offer(0)], ..descriptor(0) };
+    assert!(none.encode(&mut Writer::default()).is_err());
+    for count in [0, 6] {
+        let mut bytes = encoded(&descriptor(5));
+        bytes[COUNT] = count;
+        assert_eq!(decoded(&bytes), Err(WireError::Bad("offer leases")));
+    }
+}
+
+#[test]
+fn a_descriptor_names_at_most_two_routers_each_once_in_one_order() {
+    let of = |leases: &[u8]| ServiceDescriptor {
+        offers: leases.iter().map(|leases| offer(*leases)).collect(),
+        ..descriptor(0)
+    };
+    for bad in [&[1, 1][..], &[2, 1], &[1, 2, 3]] {
+        assert!(of(bad).encode(&mut Writer::default()).is_err(), "{bad:?}");
+    }
+    let two = of(&[4, 5]);
+    let mut bytes = encoded(&two);
+    assert_eq!(decoded(&bytes), Ok(two));
+    bytes[6] = 9; // the first router's id is the greater one now
+    assert_eq!(decoded(&bytes), Err(WireError::Bad("descriptor offers")));
+    bytes[5] = 3;
+    assert_eq!(decoded(&bytes), Err(WireError::Bad("descriptor offers")));
+}
+
+/// The longest there is has room.
+#[test]
+fn two_routers_with_five_gateways_each_fit_a_record() {
+    let mut other = offer(5);
+    other.id = OfferId::from_bytes([6; 8]);
+    let both = ServiceDescriptor { offers: vec![offer(5), other], ..descriptor(0) };
+    assert_eq!(encoded(&both).len(), 6 + 2 * (1_241 + 5 * Lease::LEN));
+    assert!(encoded(&both).len() <= PLAIN_LEN);
+    let name = Name::of_service(&key(1));
+    let place = place(&name, None, NETWORK, DAY, 0).unwrap();
+    assert_eq!(open(&name, None, NETWORK, &place, &sealed(1, 0, &both)), Ok(both));
 }
 
 #[test]
@@ -281,7 +336,7 @@ fn what_is_sealed_for_a_client_lies_elsewhere_and_opens_for_that_client_alone() 
         }
         assert_eq!(record.encode().len(), sealed(1, 0, &descriptor(3)).encode().len());
     }
-    let bound = |access| descriptor(1).binding(&name, access, NETWORK);
+    let bound = |access| offer(1).binding(&name, access, NETWORK);
     let all: BTreeSet<_> = [None, Some(&ours), Some(&theirs)].map(bound).into_iter().collect();
     assert_eq!(all.len(), 3, "each client's sessions are bound to a key of its own");
 }
@@ -298,7 +353,7 @@ fn the_private_format_is_frozen() {
 
 const PRIVATE_BLINDED: &str = "0e181ee3366518e8cac8aa3c2d1996df33287dfc8bbeb7228582651f6cd4b37f";
 const PRIVATE_KEY: &str = "8342a36ab4992cfeccba9296966c1c0e048bf9dc82a0efb0b9a7ddaf56b0c3f6";
-const PRIVATE_RECORD: &str = "2e0751c660c2b793d72c1c0fd895bf139a663c5d38b7d5dedbf90c17a3e219cd";
+const PRIVATE_RECORD: &str = "67b53771f705710c1e0ab7bd9b92fa5ba20b5487fc3fc791e5596c6ed77a16bf";
 
 #[test]
 fn wrong_day_index_or_network_refuses() {
@@ -344,7 +399,7 @@ fn padding_that_says_something_is_refused() {
 #[test]
 fn a_session_is_bound_to_the_key_of_its_keys_day() {
     let name = Name::of_service(&key(1));
-    let bound = descriptor(1).binding(&name, None, NETWORK).unwrap();
+    let bound = offer(1).binding(&name, None, NETWORK).unwrap();
     assert_eq!(Some(bound), binding(&name, None, NETWORK, DAY));
     assert_eq!(bound, place(&name, None, NETWORK, DAY, 0).unwrap().blinded);
     assert_ne!(Some(bound), binding(&name, None, NETWORK, DAY.next()));
@@ -367,9 +422,12 @@ const VECTOR_NAME: &str = "rkeohxlubhyzl7ks3mwtzos5olfgocn7dwkbeg7toseadnapn5ofm
 const VECTOR_START: u32 = 28_799_596;
 const VECTOR_BLINDED: &str = "4365a13ae756bf2a3291d6b46eb02ac0a05ddeec7864a3d12c99c6d76af25462";
 const VECTOR_KEY: &str = "55933dc2963f720973f97e0758ff54e219bec48eb6f2ba2ca465ec9b9cadd93d";
-const VECTOR_RECORD: &str = "d4767f493debb0d8865ab94c00e4f1a5cf008dfbdba9fb0d1fcd7af22d41809f";
+const VECTOR_RECORD: &str = "a9d0a2808ad43286ff72e544eb87677e09696919e9b20a55bde9bf696b61e989";
 
 #[test]
 fn debug_gives_nothing_away() {
-    assert_eq!(format!("{:?} {:?}", lease(7), descriptor(2)), "_ ServiceDescriptor(2 leases)");
+    assert_eq!(
+        format!("{:?} {:?}", lease(7), descriptor(2)),
+        "_ ServiceDescriptor([Offer(2 leases)])"
+    );
 }

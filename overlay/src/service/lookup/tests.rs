@@ -119,7 +119,7 @@ fn the_highest_version_of_three_wins() {
         }
         assert_eq!(bench.version(), Some(9));
         let Some(Outcome::Found(found)) = bench.outcome else { panic!() };
-        assert_eq!(found.descriptor.leases.len(), 5);
+        assert_eq!(found.descriptor.offers[0].leases.len(), 5);
         assert_eq!(found.expiry, noon().plus(EXPIRY_MIN));
         assert_eq!(bench.lookup.poll_timeout(), None);
     }

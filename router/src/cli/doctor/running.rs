@@ -167,6 +167,10 @@ async fn service_answers(status: &Status, service: &ServiceStatus) -> Finding {
             "start what listens there, or publish another HOST:PORT",
         );
     }
+    if service.stands_by {
+        let words = format!("{label}: stands by; {} other routers publish it", service.others);
+        return Finding::ok("service", words);
+    }
     if !published {
         return Finding::failed(
             "service",

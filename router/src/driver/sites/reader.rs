@@ -135,7 +135,7 @@ impl Sites {
         if let Some(slot) = table.open.get(&context) {
             return Ok(Arc::clone(slot));
         }
-        table.limiter.admit(now).map_err(|_| Failure::TooManyContexts)?;
+        table.limiter.admit(now, context).map_err(|_| Failure::TooManyContexts)?;
         let slot = Arc::<Slot>::default();
         table.open.put(context, Arc::clone(&slot));
         while table.open.len() > OPEN_MAX

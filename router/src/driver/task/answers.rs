@@ -3,6 +3,7 @@
 //! Lives here: each question's answer, and services that come and go. Does not live here: private
 //! services (`shares.rs`), who is let into the network (`newcomers.rs`).
 
+use tokio::runtime::Handle;
 use warren_overlay::{crypto::blind::ServiceKey, id::EndNo};
 use zeroize::Zeroizing;
 
@@ -95,6 +96,7 @@ impl Task {
             files_open,
             files_limit,
             mapping: self.mapped.words(),
+            tasks: Handle::current().metrics().num_alive_tasks() as u64,
             link,
             proxy,
             api,
@@ -104,11 +106,9 @@ impl Task {
 
     pub(super) fn service_status(&self, end: EndNo, service: &Service) -> ServiceStatus {
         let state = self.host.node_ref().service(end);
-        let status =
-            service_status(service.label.clone(), &service.name, service.target.clone(), state);
-        let reachable = self.host.node_ref().reachable(end);
-        let reachable_s = reachable.map(|since| self.clock.now().time.since(since).as_secs());
-        ServiceStatus { hops: service.hops, shares: service.shared(), reachable_s, ..status }
+        let (label, target) = (service.label.clone(), service.target.clone());
+        let status = service_status(label, &service.name, target, state, self.clock.now().time);
+        ServiceStatus { hops: service.hops, shares: service.shared(), ..status }
     }
 
     fn expose(&mut self, request: ExposeRequest) -> Result<ServiceStatus, String> {

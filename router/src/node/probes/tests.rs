@@ -3,7 +3,7 @@
 use warren_overlay::{
     crypto::blind::ServiceKey,
     garlic::RecordBytes,
-    service::{DailyKeys, Day, places, seal},
+    service::{DailyKeys, Day, Offer, places, seal},
     time::Wall,
     wire::Address,
 };
@@ -13,6 +13,9 @@ use super::*;
 const NETWORK: NetworkId = NetworkId([9; 32]);
 const END: EndNo = EndNo(7);
 const SERVICE: EndNo = EndNo(3);
+/// The smaller id, so that its offer is the first of the descriptor.
+const OTHER: OfferId = OfferId::from_bytes([1; 8]);
+const OWN: OfferId = OfferId::from_bytes([2; 8]);
 const WALL: Wall = Wall::from_minutes(28_800_000);
 
 fn at(seconds: u64) -> Now {
@@ -43,7 +46,7 @@ impl Bench {
     fn new() -> Self {
         let name = Name::of_service(&key());
         let mut probes = Probes::new(NETWORK, Rng::from_seed([2; 32]));
-        let look = Look { service: SERVICE, name, access: None };
+        let look = Look { service: SERVICE, name, own: OWN, access: None };
         probes.handle_input(at(0), ProbesInput::Look { end: END, look });
         let (asked, given) = (Vec::new(), Vec::new());
         let mut bench = Self { probes, asked, given, tunnels: 0, seen: None };
@@ -67,9 +70,9 @@ impl Bench {
                     let Clove::RecordGet { request, key } = clove else { panic!("{clove:?}") };
                     self.asked.push((request, key));
                 }
-                ProbesOutput::End { input: EndInput::Descriptor { leases, .. }, .. } => {
-                    assert_eq!(leases.len(), 1, "one gateway at a time");
-                    self.given.push(leases[0].gateway);
+                ProbesOutput::End { input: EndInput::Descriptor(offers), .. } => {
+                    assert_eq!((offers.len(), offers[0].leases.len()), (1, 1), "one at a time");
+                    self.given.push(offers[0].leases[0].gateway);
                 }
                 ProbesOutput::End {
                     input: EndInput::App(AppCommand::Open { port, .. }), ..
@@ -97,10 +100,16 @@ impl Bench {
         }
     }
 
-    fn found(&mut self, leases: u8) {
+    /// The places hold a descriptor with these gateways of its own, and those of another router.
+    fn found(&mut self, own: &[u8], other: &[u8]) {
         let (name, mut rng) = (Name::of_service(&key()), Rng::from_seed([4; 32]));
         let keys = DailyKeys::new(name, Rng::from_seed([5; 32]), Vec::new(), WALL);
-        let descriptor = keys.newest().unwrap().describe((1..=leases).map(lease).collect(), 0);
+        let offer = |id, leases: &[u8]| {
+            let leases: Vec<_> = leases.iter().map(|n| lease(*n)).collect();
+            (!leases.is_empty()).then(|| Offer { id, ..keys.newest().unwrap().offer(leases, 0) })
+        };
+        let offers = offer(OTHER, other).into_iter().chain(offer(OWN, own)).collect();
+        let descriptor = ServiceDescriptor { created: WALL, offers };
         let (day, expiry) = (Day::at(&name, WALL), WALL.plus(60));
         let records: Vec<_> = (0..6)
             .map(|index| {
@@ -119,7 +128,7 @@ impl Bench {
 #[test]
 fn each_gateway_is_tried_alone_and_those_that_do_not_answer_are_named() {
     let mut bench = Bench::new();
-    bench.found(3);
+    bench.found(&[1, 2, 3], &[]);
     bench.event(1, EndEvent::Reached(Milestone::Session));
     bench.event(1, EndEvent::NeedDescriptor);
     // The second is silent; the end asks again and again, and gets the same one.
@@ -132,9 +141,37 @@ fn each_gateway_is_tried_alone_and_those_that_do_not_answer_are_named() {
     bench.event(10, EndEvent::Reached(Milestone::Session));
     let [one, two, three] = [1, 2, 3].map(|n| RouterId([n; 32]));
     assert_eq!(bench.given, [one, two, two, three]);
-    let (alive, dead) = (vec![one, three], vec![two]);
-    assert_eq!(bench.seen, Some(Seen { version: Some(7), blind: false, alive, dead }));
+    let seen = bench.seen.as_ref().unwrap();
+    assert_eq!((seen.version, seen.blind), (Some(7), false));
+    assert_eq!((&seen.alive, &seen.dead), (&vec![one, three], &vec![two]));
+    assert_eq!(seen.gone, []);
     assert!(!bench.probes.holds(END));
+}
+
+#[test]
+fn another_router_is_gone_if_none_of_its_gateways_answers_while_the_own_ones_do() {
+    for (own, answers, given, gone) in [
+        (true, false, vec![4, 1, 2, 3], vec![OTHER]),
+        (true, true, vec![4, 1], vec![]),
+        (false, false, vec![4, 1, 2, 3], vec![]),
+    ] {
+        let mut bench = Bench::new();
+        bench.found(&[4], &[1, 2, 3, 4, 5]);
+        let mut seconds = 1;
+        while bench.seen.is_none() {
+            let is_own = bench.given.last() == Some(&RouterId([4; 32]));
+            if if is_own { own } else { answers } {
+                bench.event(seconds, EndEvent::Reached(Milestone::Session));
+            } else {
+                bench.probes.handle_timeout(at(seconds + 8));
+                bench.drain();
+            }
+            seconds += 9;
+            bench.event(seconds, EndEvent::NeedDescriptor);
+        }
+        assert_eq!(bench.given, given.into_iter().map(|n| RouterId([n; 32])).collect::<Vec<_>>());
+        assert_eq!(bench.seen.unwrap().gone, gone);
+    }
 }
 
 #[test]

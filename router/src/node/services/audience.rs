@@ -20,7 +20,9 @@ use warren_overlay::{
     garlic::{Clove, RecordAnswer, RecordBytes},
     id::NetworkId,
     rng::Rng,
-    service::{AccessKey, PublishInput, PublishOutput, Publisher, ServiceDescriptor, Set},
+    service::{
+        AccessKey, Offer, OfferId, PublishInput, PublishOutput, Publisher, ServiceDescriptor, Set,
+    },
     time::{Now, Time},
 };
 
@@ -66,6 +68,8 @@ struct Audience {
 #[derive(Debug)]
 pub(super) struct Audiences {
     key: ServiceKey,
+    /// Whose offer is published.
+    id: OfferId,
     network: NetworkId,
     rng: Rng,
     /// The highest version that was used before this run.
@@ -79,9 +83,15 @@ pub(super) struct Audiences {
 
 impl Audiences {
     /// A service that is published to nobody yet.
-    pub(super) fn new(key: ServiceKey, network: NetworkId, version: u64, rng: Rng) -> Self {
+    pub(super) fn new(
+        key: ServiceKey,
+        id: OfferId,
+        network: NetworkId,
+        version: u64,
+        rng: Rng,
+    ) -> Self {
         let (all, requests, out) = (BTreeMap::new(), BTreeMap::new(), VecDeque::new());
-        Self { key, network, rng, version, all, requests, next_request: 0, out }
+        Self { key, id, network, rng, version, all, requests, next_request: 0, out }
     }
 
     /// Who is admitted, with numbers and keys as session keys want them.
@@ -108,9 +118,9 @@ impl Audiences {
         self.all.is_empty()
     }
 
-    /// Publishes `descriptor` to these, and to them alone. It may lack leases: then whoever is new
-    /// hears of the service with the next descriptor.
-    pub(super) fn admit(&mut self, now: Now, clients: &Clients, descriptor: &ServiceDescriptor) {
+    /// Publishes `offer` to these, and to them alone. It may lack leases: then whoever is new hears of
+    /// the service with the next one.
+    pub(super) fn admit(&mut self, now: Now, clients: &Clients, offer: &Offer) {
         let mut wanted: BTreeMap<u32, Option<Arc<AccessKey>>> = BTreeMap::new();
         match clients {
             None => drop(wanted.insert(EVERYBODY, None)),
@@ -124,28 +134,55 @@ impl Audiences {
             if self.all.get(client).is_none_or(|audience| audience.leaving.is_some()) {
                 let mut seed = *self.key.seed().expose_secret();
                 let key = ServiceKey::from_seed(Secret::take(&mut seed));
-                let (version, rng) = (self.version, self.rng.fork());
-                let publisher =
-                    Publisher::new(now, key, access.clone(), self.network, version, rng);
+                let (own, rng) = ((self.id, self.version), self.rng.fork());
+                let publisher = Publisher::new(now, key, access.clone(), self.network, own, rng);
                 let audience = Audience { access: access.clone(), publisher, leaving: None };
                 self.all.insert(*client, audience);
             }
         }
         for (client, audience) in &mut self.all {
             if !wanted.contains_key(client) {
-                audience.leave(now, descriptor);
+                audience.leave(now);
             }
         }
-        self.publish(now, descriptor);
+        self.publish(now, offer);
     }
 
-    /// The service says something else from now on.
-    pub(super) fn publish(&mut self, now: Now, descriptor: &ServiceDescriptor) {
+    /// The service offers something else from now on.
+    pub(super) fn publish(&mut self, now: Now, offer: &Offer) {
         for audience in self.all.values_mut().filter(|audience| audience.leaving.is_none()) {
-            let descriptor = PublishInput::Descriptor(descriptor.clone());
-            audience.publisher.handle_input(now, descriptor);
+            audience.publisher.handle_input(now, PublishInput::Offer(offer.clone()));
         }
         self.drain(now.time);
+    }
+
+    /// This is what one of those who are admitted finds.
+    pub(super) fn found(
+        &mut self,
+        now: Now,
+        client: u32,
+        descriptor: Arc<ServiceDescriptor>,
+        version: u64,
+    ) {
+        if let Some(audience) = self.all.get_mut(&client).filter(|it| it.leaving.is_none()) {
+            audience.publisher.handle_input(now, PublishInput::Found { descriptor, version });
+            self.drain(now.time);
+        }
+    }
+
+    /// Nobody answers at what another router offers.
+    pub(super) fn gone(&mut self, now: Now, id: OfferId) {
+        for audience in self.all.values_mut() {
+            audience.publisher.handle_input(now, PublishInput::Gone(id));
+        }
+        self.drain(now.time);
+    }
+
+    /// How many other routers offer the service, and whether this one waits for one of them to go.
+    pub(super) fn beside(&self) -> (u32, bool) {
+        let publishers = || self.staying().map(|(_, audience)| &audience.publisher);
+        let others = publishers().map(Publisher::others).max().unwrap_or(0);
+        (u32::try_from(others).unwrap_or(u32::MAX), publishers().any(Publisher::stands_by))
     }
 
     /// One of those who are admitted, a different one each time: number, key, and the version that it
@@ -237,14 +274,14 @@ impl Audiences {
 
 impl Audience {
     /// Tells whoever finds the service now that it is no more, once.
-    fn leave(&mut self, now: Now, descriptor: &ServiceDescriptor) {
+    fn leave(&mut self, now: Now) {
         if self.leaving.is_some() {
             return;
         }
         let known = self.publisher.published().is_some();
         self.leaving = Some(now.time + if known { LEAVE_MAX } else { LEAVE_MIN });
         if known {
-            self.publisher.handle_input(now, PublishInput::Withdraw(descriptor.clone()));
+            self.publisher.handle_input(now, PublishInput::Withdraw);
         }
     }
 }
