@@ -227,7 +227,6 @@ fn caught(suite: &'static Buggy, oracle: &str) -> u64 {
         if swarm(seed, suite).iter().any(|it| it.oracle == oracle) {
             let without = swarm(seed, &SOUND);
             assert!(without.is_empty(), "seed {seed} without the bug: {without:?}");
-            println!("{suite:?}: {oracle} at seed {seed}");
             return seed;
         }
     }

@@ -44,16 +44,16 @@ pub(super) fn graph(places: Vec<u64>, degree: u32, rng: &mut Rng) -> Graph {
         let with = usize::try_from(rng.below(at as u64 + 1)).unwrap_or(0);
         order.swap(at, with);
     }
-    let mut ring = Ring::new(places, degree);
+    let mut members = Ring::new(places, degree);
     let mut size = nodes.min(degree as usize + 1);
     loop {
-        ring.grow(order.get(..size).unwrap_or_default());
+        members.grow(order.get(..size).unwrap_or_default());
         let growing = size >= LARGE && size < nodes;
-        ring.vain_max = if growing { VAIN_MAX_LARGE } else { VAIN_MAX };
-        ring.settle(rng);
+        members.vain_max = if growing { VAIN_MAX_LARGE } else { VAIN_MAX };
+        members.settle(rng);
         if size == nodes {
-            let links = ring.links.into_iter().map(|it| it.into_iter().map(|it| it.0).collect());
-            return Graph::of(ring.places, links);
+            let links = members.links.into_iter().map(|it| it.into_iter().map(|it| it.0).collect());
+            return Graph::of(members.places, links);
         }
         size = grown(size).min(nodes);
     }
