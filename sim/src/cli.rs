@@ -4,6 +4,8 @@
 //!
 //! Results go to standard output and files, words for people to standard error.
 
+mod bisect;
+mod jobs;
 mod progress;
 mod study;
 
@@ -59,6 +61,9 @@ enum Verb {
         /// Print one JSON array
         #[arg(long)]
         json: bool,
+        /// Print one table in Markdown
+        #[arg(long, conflicts_with = "json")]
+        markdown: bool,
     },
     /// Networks, faults and people drawn from the seed; then everything heals, and must be well
     Swarm(Swarm),
@@ -66,6 +71,14 @@ enum Verb {
     Schema,
     /// Run a scenario at all combinations of values of some keys
     Sweep(study::Sweep),
+    /// Write a run or sweep as jobs for many machines that see one folder
+    Plan(jobs::Plan),
+    /// Do one job of a plan
+    Exec(jobs::Exec),
+    /// Make results of a plan whose jobs are done
+    Merge(jobs::Merge),
+    /// Find the value of a key at which a scenario's expectations begin or cease to hold
+    Bisect(bisect::Bisect),
     /// Compare two folders of results, seed by seed: B minus A
     Compare(study::Compare),
     /// Make one page of a folder of results: tables, plots, the command that gives them again
@@ -225,10 +238,14 @@ pub fn main() -> ExitCode {
     let done = match cli.verb {
         Verb::Run(run) => run.run(&stop),
         Verb::Replay(replay) => replay.run(&stop),
-        Verb::Validate { quick, json } => checks(quick, json),
+        Verb::Validate { quick, json, markdown } => checks(quick, json, markdown),
         Verb::Swarm(swarm) => swarm.run(&stop),
         Verb::Schema => schema(),
         Verb::Sweep(sweep) => sweep.run(&stop),
+        Verb::Plan(plan) => plan.run(),
+        Verb::Exec(exec) => exec.run(&stop),
+        Verb::Merge(merge) => merge.run(),
+        Verb::Bisect(bisect) => bisect.run(&stop),
         Verb::Compare(compare) => compare.run(),
         Verb::Report(report) => report.run(),
         Verb::New(new) => new.run(),
@@ -434,11 +451,11 @@ impl Replay {
     }
 }
 
-fn checks(quick: bool, json: bool) -> Result<Verdict, Failure> {
+fn checks(quick: bool, json: bool, markdown: bool) -> Result<Verdict, Failure> {
     let depth = if quick { Depth::Quick } else { Depth::Full };
     let mut broken = None;
     let done = validate(depth, &mut |check| {
-        if json {
+        if json || markdown {
             return;
         }
         let (sign, known) = match check.known {
@@ -455,6 +472,9 @@ fn checks(quick: bool, json: bool) -> Result<Verdict, Failure> {
     });
     if json {
         print(format_args!("{}", serde_json::to_string_pretty(&done)?))?;
+    }
+    if markdown {
+        print(format_args!("{}", crate::validate::markdown(&done).trim_end()))?;
     }
     let off = done.iter().filter(|check| !check.holds()).count();
     if off > 0 {

@@ -22,6 +22,7 @@ pub mod metric;
 mod net;
 mod oracle;
 pub mod page;
+pub mod plan;
 mod queue;
 mod replicas;
 pub mod run;

@@ -64,16 +64,7 @@ pub fn draw(seed: u64) -> Wire {
     if half(rng) {
         network.deferred = millis(between(rng, 1, 20));
     }
-    let churn = half(rng).then(|| Churn {
-        model: ChurnModel::Exponential,
-        online: Some(Span::seconds(between(rng, 40, 200).into())),
-        offline: Some(Span::seconds(between(rng, 5, 60).into())),
-        shape: None,
-        stable: routers / 2,
-        graceful: rng.unit(),
-        diurnal: 0.0,
-        file: None,
-    });
+    let churn = half(rng).then(|| churn(rng, (40, 200), routers / 2, 0.0));
     let wishes = |rng: &mut Rng, kib: u32| Browsing {
         clients: between(rng, 2, 6),
         every: Span::seconds(between(rng, 3, 15).into()),
@@ -107,7 +98,12 @@ pub fn draw(seed: u64) -> Wire {
             });
         }
     }
-    workload.store = store(seed);
+    let (store, leavers) = store(seed);
+    workload.store = store;
+    let churn = leavers.map_or(churn, |(services, leavers)| {
+        workload.services = services;
+        Some(leavers)
+    });
     Wire {
         fidelity: Ciphers::Wire,
         duration: Span::seconds(duration.into()),
@@ -121,10 +117,27 @@ pub fn draw(seed: u64) -> Wire {
     }
 }
 
+/// Routers that come and go; `least` is the smallest share of goodbyes in order.
+fn churn(rng: &mut Rng, online: (u32, u32), stable: u32, least: f64) -> Churn {
+    Churn {
+        model: ChurnModel::Exponential,
+        online: Some(Span::seconds(between(rng, online.0, online.1).into())),
+        offline: Some(Span::seconds(between(rng, 5, 60).into())),
+        shape: None,
+        stable,
+        graceful: least + (1.0 - least) * rng.unit(),
+        diurnal: 0.0,
+        file: None,
+    }
+}
+
 /// Half of the seeds store something. A stream of its own: the rest is as it was without it.
-fn store(seed: u64) -> Option<StoreLoad> {
+///
+/// Half of those have many services, whose records are kept for them, and routers that leave soon and
+/// mostly in order: what is handed over, and what is not, comes up in nearly each.
+fn store(seed: u64) -> (Option<StoreLoad>, Option<(u32, Churn)>) {
     let rng = &mut Streams::new(seed).of("swarm store", 0);
-    half(rng).then(|| StoreLoad {
+    let load = half(rng).then(|| StoreLoad {
         unit: if half(rng) { Unit::Block } else { Unit::File },
         items: between(rng, 5, 40),
         load: Span::seconds(between(rng, 5, 20).into()),
@@ -135,7 +148,13 @@ fn store(seed: u64) -> Option<StoreLoad> {
         zipf: 2.0 * rng.unit(),
         puts: 0.3 * rng.unit(),
         sweeps: Vec::new(),
-    })
+    });
+    let leave = load.is_some() && half(rng);
+    let leavers = leave.then(|| {
+        let services = between(rng, 4, 10);
+        (services, churn(rng, (20, 60), services, 0.5))
+    });
+    (load, leavers)
 }
 
 fn half(rng: &mut Rng) -> bool {

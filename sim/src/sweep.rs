@@ -28,7 +28,7 @@ pub struct Sweep {
 }
 
 /// One combination.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 pub struct Point {
     /// Key and value, as text.
     pub values: BTreeMap<String, String>,

@@ -56,6 +56,33 @@ impl Check {
     }
 }
 
+/// Half of a 95 % interval, in standard errors.
+const HALF_WIDTH: f64 = 1.96;
+
+/// A heading and a row for each check, as pages have them.
+pub fn markdown(checks: &[Check]) -> String {
+    let mut text =
+        String::from("| what | known | simulated | 95 % interval |\n|---|---|---|---|\n");
+    for check in checks {
+        text += &(check.row() + "\n");
+    }
+    text
+}
+
+impl Check {
+    fn row(&self) -> String {
+        let known = match self.known {
+            Known::Exact(it) => format!("{it:.4}"),
+            Known::Table(it, _) => format!("~ {it:.4}"),
+            Known::AtMost(it) => format!("≤ {it}"),
+            Known::AtLeast(it) => format!("≥ {it}"),
+        };
+        let half = HALF_WIDTH * self.error;
+        let (low, high) = (self.value - half, self.value + half);
+        format!("| {} | {known} | {:.4} | {low:.4} to {high:.4} |", self.name, self.value)
+    }
+}
+
 /// How thorough.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Depth {
@@ -81,11 +108,22 @@ pub fn validate(depth: Depth, each: &mut dyn FnMut(&Check)) -> Vec<Check> {
 mod tests {
     use super::*;
 
+    /// Rows of the table that follows the words about `validate` on a page.
+    fn rows(page: &'static str) -> Vec<&'static str> {
+        let (_, table) = page.split_once("| what | known | simulated |").unwrap();
+        table.lines().skip(2).take_while(|line| line.starts_with('|')).collect()
+    }
+
     #[test]
-    fn every_quick_check_holds() {
-        let failed: Vec<_> =
-            validate(Depth::Quick, &mut |_| {}).into_iter().filter(|it| !it.holds()).collect();
+    fn every_quick_check_holds_and_pages_show_what_it_gave() {
+        let checks = validate(Depth::Quick, &mut |_| {});
+        let failed: Vec<_> = checks.iter().filter(|it| !it.holds()).collect();
         assert!(failed.is_empty(), "{failed:#?}");
+        let table = markdown(&checks);
+        let given: Vec<&str> = table.lines().skip(2).collect();
+        assert_eq!(rows(include_str!("../../docs/sim.md")), given, "validate --quick --markdown");
+        let readme = rows(include_str!("../../README.md"));
+        assert!(readme.len() >= 12 && readme.iter().all(|row| given.contains(row)), "{readme:#?}");
     }
 
     #[test]

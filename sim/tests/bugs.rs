@@ -51,6 +51,8 @@ enum Bug {
     CreditOffByOne,
     /// A resumed path begins a byte too late.
     LostByte,
+    /// No copy of a record is sent to a neighbour: who leaves takes his along.
+    KeptRecords,
 }
 
 /// The stand-in, with a bug.
@@ -81,6 +83,11 @@ impl Sealing {
                     head[0] = 0; // padding of the same length
                     body.fill(0);
                 }
+                // A ring's message, with a record to keep.
+                (Bug::KeptRecords, 9) if body.first() == Some(&7) => {
+                    head[0] = 0;
+                    body.fill(0);
+                }
                 (Bug::CreditOffByOne, 2) if self.turn() => {
                     let cells = u16::from_be_bytes([body[4], body[5]]) + 1;
                     body[4..].copy_from_slice(&cells.to_be_bytes());
@@ -95,7 +102,7 @@ impl Sealing {
 impl AeadKey for Sealing {
     fn seal(&self, nonce: u64, aad: &[u8], data: &mut [u8]) -> [u8; TAG_LEN] {
         match (self.bug, aad.len()) {
-            (Bug::LeakedTunnel | Bug::CreditOffByOne, 2) => self.frame(data),
+            (Bug::LeakedTunnel | Bug::CreditOffByOne | Bug::KeptRecords, 2) => self.frame(data),
             // A session's hello: kind 0, received 8, from 8. At the start both are zero.
             (Bug::LostByte, 0) if nonce == 0 && data.len() >= 17 && data[0] == 0 => {
                 let from = u64::from_be_bytes(data[9..17].try_into().unwrap());
@@ -252,4 +259,10 @@ fn a_credit_off_by_one_is_caught_by_credits() {
 fn a_resumption_that_loses_a_byte_is_caught_by_honesty() {
     static BUGGY: Buggy = Buggy(Bug::LostByte);
     caught(&BUGGY, "honesty");
+}
+
+#[test]
+fn records_that_leavers_take_along_are_missed_by_replicas() {
+    static BUGGY: Buggy = Buggy(Bug::KeptRecords);
+    caught(&BUGGY, "replicas");
 }

@@ -231,6 +231,16 @@ fn tunnels_hide_a_reader_whom_direct_requests_show_and_walks_of_chance_show_more
     assert!((0.17..=0.30).contains(&detected("direct")), "{printed}");
     assert!(detected("walks") >= 0.97, "{printed}");
     assert!(detected("tunnels") <= 0.01, "{printed}");
+    // Five who put their counts together: more of who asks by himself, nothing of who asks through tunnels.
+    let five = "--seeds 1..2 --set adversary.colluding=5 --vary adversary.requests=[\"direct\",\"tunnels\"]";
+    let (together, _) = scratch.passes(&format!("sweep s.toml {five} --jobs 2 --out together"));
+    let five = |requests: &str| -> f64 {
+        let start = format!("{requests},detected,");
+        let line = together.lines().find(|it| it.starts_with(&start)).unwrap();
+        line.split(',').nth(3).unwrap().parse().unwrap()
+    };
+    assert!(five("direct") > 2.0 * detected("direct"), "{together}");
+    assert!(five("tunnels") <= 0.01, "{together}");
 }
 
 #[test]
@@ -258,4 +268,132 @@ assert all(abs(row['mean'] - row['theory']) < 0.02 for row in named), named
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let lines = include_str!("../python/simload.py").lines().count();
     assert!(lines <= 40, "a loader that is read in a minute, not {lines} lines");
+}
+
+#[test]
+fn the_first_experiment_goes_as_its_page_says() {
+    let scratch = Scratch::new("first");
+    let page = include_str!("../../docs/first-experiment.md");
+    let code: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix("    ")).collect();
+    let code = code.join("\n").replace("\\\n", " ");
+    let mut printed = Vec::new();
+    for line in code.lines().filter(|line| line.starts_with("./warren sim ")) {
+        // Three seeds show that it works; the page's ten give the intervals.
+        let line = line.replacen("./warren sim", "\"$0\"", 1).replace("1..10", "1..3");
+        let mut shell = Command::new("sh");
+        shell.args(["-ec", &line, env!("CARGO_BIN_EXE_warren-sim")]).current_dir(&scratch.0);
+        let output = shell.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(0), "{line}: {said}");
+        printed.push(String::from_utf8(output.stdout).unwrap());
+    }
+    let [new, _, swept, report, _, report_weeks, compared] = &printed[..] else {
+        panic!("the page has other steps: {printed:?}");
+    };
+    assert_eq!(new.lines().count(), TEMPLATES.len());
+    for report in [report, report_weeks] {
+        assert!(scratch.read(report.trim()).contains("<svg"));
+    }
+    // What it says of the plot, and of the comparison.
+    let exposed = |guards: &str| -> f64 {
+        let start = format!("{guards},0.05,exposed,");
+        let line = swept.lines().find(|it| it.starts_with(&start)).unwrap();
+        line.split(',').nth(4).unwrap().parse().unwrap()
+    };
+    assert!(exposed("0") > 0.99 && (0.05..0.2).contains(&exposed("2")), "{swept}");
+    let exposed = compared.lines().find(|it| it.starts_with("exposed")).unwrap();
+    assert!(exposed.contains("B is higher"), "{compared}");
+}
+
+/// Plans three jobs, starts the first two, and kills the first worker in the middle of its job; the folder,
+/// in which the second is done.
+fn with_a_worker_killed(scratch: &Scratch, what: &str) -> String {
+    let worker = |folder: &str, job: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_warren-sim"));
+        command.args(["exec", folder, "--job", job]).current_dir(&scratch.0).spawn().unwrap()
+    };
+    for attempt in 0..20 {
+        let folder = format!("shared{attempt}");
+        let (printed, _) = scratch.passes(&format!("plan {what} --jobs 3 --out {folder}"));
+        let jobs = [1, 2, 3].map(|job| format!("warren sim exec {folder} --job {job}"));
+        assert!(printed.lines().eq(jobs), "{printed}");
+        let seed = |seed: u32| scratch.0.join(format!("{folder}/seeds/{seed}.json"));
+        let (mut one, mut other) = (worker(&folder, "1"), worker(&folder, "2"));
+        while !seed(1).exists() && one.try_wait().unwrap().is_none() {
+            std::thread::yield_now();
+        }
+        one.kill().unwrap();
+        one.wait().unwrap();
+        assert!(other.wait().unwrap().success());
+        // On a machine that stood still for this thread alone it may have done all of it.
+        if !seed(7).exists() {
+            return folder;
+        }
+    }
+    panic!("no worker was killed in the middle")
+}
+
+#[test]
+fn jobs_of_a_plan_give_the_same_bytes_though_a_worker_is_killed() {
+    let scratch = Scratch::new("plan");
+    scratch.passes("new --template crowds s.toml");
+    let what = "s.toml --seeds 1..9";
+    scratch.passes(&format!("run {what} --jobs 1 --out whole"));
+    let folder = with_a_worker_killed(&scratch, what);
+    let (code, _, said) = scratch.program(&format!("merge {folder}"));
+    assert_eq!(code, Some(1));
+    assert!(said.contains("unfinished jobs: [1, 3]"), "{said}");
+    // What a worker that is killed while it writes leaves is nobody's result.
+    fs::write(scratch.0.join(format!("{folder}/seeds/7.half0")), "{").unwrap();
+    for job in [1, 3, 2] {
+        scratch.passes(&format!("exec {folder} --job {job}"));
+    }
+    scratch.passes(&format!("merge {folder}"));
+    fs::remove_dir_all(scratch.0.join(&folder).join("plan")).unwrap();
+    assert_eq!(tree(&scratch.0.join("whole")), tree(&scratch.0.join(&folder)));
+}
+
+#[test]
+fn a_plan_of_a_sweep_gives_what_the_sweep_gives() {
+    let scratch = Scratch::new("planned");
+    scratch.passes("new --template crowds s.toml");
+    let what = "s.toml --vary adversary.hostile=[0.05,0.1] --seeds 1..3";
+    let (printed, _) = scratch.passes(&format!("sweep {what} --out swept"));
+    scratch.passes(&format!("plan {what} --jobs 4 --out planned"));
+    scratch.passes(&format!("plan {what} --jobs 4 --out planned"));
+    let (code, _, said) = scratch.program(&format!("plan {what} --jobs 5 --out planned"));
+    assert_eq!(code, Some(2));
+    assert!(said.contains("another plan"), "{said}");
+    assert_eq!(scratch.program("exec planned --job 5").0, Some(2));
+    assert_eq!(scratch.program("exec nowhere --job 1").0, Some(1));
+    for job in 1..=4 {
+        scratch.passes(&format!("exec planned --job {job}"));
+    }
+    assert_eq!(scratch.passes("merge planned").0, printed);
+    fs::remove_dir_all(scratch.0.join("planned/plan")).unwrap();
+    assert_eq!(tree(&scratch.0.join("swept")), tree(&scratch.0.join("planned")));
+}
+
+#[test]
+fn bisect_finds_where_an_expectation_ceases_to_hold() {
+    let scratch = Scratch::new("bisect");
+    let text = "fidelity = \"routing\"\n[network]\nrouters = 200\n[adversary]\nkind = \"sybil\"\n\
+        identities = 10\nkeys = 500\n[expect]\ntouched = \"<= 0.5\"\n";
+    fs::write(scratch.0.join("s.toml"), text).unwrap();
+    // 1 - (1 - s/(200 + s))^3 is a half at 52 identities.
+    let words = "bisect s.toml --vary adversary.identities=10..150/10 --seeds 1..3 --out tried";
+    let (printed, _) = scratch.passes(words);
+    let last = printed.lines().last().unwrap();
+    let at = |no: u32| format!("adversary.identities={no}");
+    let wanted = [(40, 50), (50, 60), (60, 70)];
+    let wanted = wanted.map(|(a, b)| format!("holds at {}, not at {}", at(a), at(b)));
+    assert!(wanted.contains(&last.to_owned()), "{printed}");
+    // Fewer than half of the fifteen values were tried.
+    assert!(fs::read_dir(scratch.0.join("tried")).unwrap().count() <= 7);
+    let (printed, _) = scratch.passes("bisect s.toml --vary adversary.identities=[5,10] --seeds 1");
+    assert!(printed.contains("holds at either end"), "{printed}");
+    let ends = "bisect s.toml --vary adversary.identities=[100,150] --seeds 1";
+    assert_eq!(scratch.program(ends).0, Some(10));
+    let none = "bisect s.toml --vary adversary.identities=[5] --seeds 1";
+    assert_eq!(scratch.program(none).0, Some(2));
 }

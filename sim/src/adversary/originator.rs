@@ -1,11 +1,12 @@
 //! The originator test: a neighbour counts how many requests for the blocks of one file come from whom.
 //!
 //! Lives here: one file at a time, whose block addresses the adversary knows; requests that its reader
-//! sends by himself, over a walk of chance each, or through tunnels. Every router is taken for the
-//! adversary in turn, and every neighbour that asked it for a block for a suspect. Does not live here: caches and other
-//! traffic, which would hide more; hop counts, which no request of ours shows.
+//! sends by himself, over a walk of chance each, or through tunnels. The adversary is some neighbours of
+//! a router, who put their counts of it together; everybody is a suspect who asked one of them for a block,
+//! and all of a suspect's neighbours are taken for adversaries, so many at a time. Does not live here: caches and
+//! other traffic, which would hide more; hop counts, which no request of ours shows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -46,6 +47,9 @@ pub struct Originator {
     /// Of `tunnels`: blocks that one tunnel's end hop is asked for.
     #[serde(default = "default_exit")]
     pub per_exit: u32,
+    /// Neighbours of a suspect who put their counts together.
+    #[serde(default = "default_colluding")]
+    pub colluding: u32,
 }
 
 /// How a reader asks for blocks.
@@ -76,11 +80,15 @@ fn default_exit() -> u32 {
     32
 }
 
+fn default_colluding() -> u32 {
+    1
+}
+
 /// A request for a block of the file, from the neighbour that is counted.
 #[derive(Clone, Copy, Debug)]
 struct Sight;
 
-/// One router's count of one neighbour.
+/// What some routers counted of one neighbour of theirs.
 #[derive(Clone, Copy, Debug, Default)]
 struct Counter {
     count: u32,
@@ -140,6 +148,9 @@ impl Originator {
             let why = format!("and blocks: {requests} requests, not 1 to {REQUESTS_MAX}");
             return Err(value("adversary.files", why));
         }
+        if !(1..=64).contains(&self.colluding) {
+            return Err(value("adversary.colluding", "1 to 64 neighbours"));
+        }
         if self.per_exit == 0 || self.walk > 64 {
             return Err(value("adversary.per_exit", "at least 1, and at most 64 hops of walk"));
         }
@@ -168,13 +179,19 @@ impl Originator {
             let reader = below(&mut rng, graph.len());
             let mut ways = streams.of("ways", file.into());
             let counts = self.read(routing, graph, (reader, &mut rng, &mut ways), &mut walker);
-            for neighbour in graph.links(reader) {
-                let count = counts.get(&(reader, *neighbour)).and_then(Counter::guess);
-                *scores.readers.entry(count.unwrap_or(0)).or_default() += 1;
-            }
-            let others = counts.iter().filter(|((from, _), _)| *from != reader);
-            for count in others.filter_map(|it| it.1.guess()) {
-                *scores.others.entry(count).or_default() += 1;
+            let mut draw = streams.of("colluding", file.into());
+            let senders: BTreeSet<u32> = counts.keys().map(|it| it.0).chain([reader]).collect();
+            for suspect in senders {
+                for seen in self.groups(graph.links(suspect), &mut draw, |to| {
+                    counts.get(&(suspect, to)).copied().unwrap_or_default()
+                }) {
+                    // Nobody suspects who asked for nothing; a reader who asked them for nothing is missed.
+                    let (Some(count), reads) = (seen.guess(), suspect == reader) else { continue };
+                    if reads || count > 0 {
+                        let scores = if reads { &mut scores.readers } else { &mut scores.others };
+                        *scores.entry(count).or_default() += 1;
+                    }
+                }
             }
         }
         let roc = FALSE_ALARMS.map(|it| (it, scores.detected(it)));
@@ -188,6 +205,27 @@ impl Originator {
             trends: [(Trend::Roc, roc.to_vec())].into(),
             ..Outcome::default()
         })
+    }
+
+    /// A suspect's neighbours as groups of who colludes, and what each group counted; who is left over after
+    /// the last whole group joins none, unless it is the only one.
+    fn groups(
+        &self,
+        links: &[u32],
+        rng: &mut Rng,
+        counted: impl Fn(u32) -> Counter,
+    ) -> Vec<Counter> {
+        let size = (self.colluding as usize).min(links.len()).max(1);
+        let mut order = links.to_vec();
+        if size > 1 {
+            for at in (1..order.len()).rev() {
+                let with = usize::try_from(rng.below(at as u64 + 1)).unwrap_or(0);
+                order.swap(at, with);
+            }
+        }
+        let together =
+            |group: &[u32]| Counter { count: group.iter().map(|it| counted(*it).count).sum() };
+        order.chunks_exact(size).map(together).collect()
     }
 
     /// Reads one file: what each router (second) counts of each neighbour (first).

@@ -5,7 +5,7 @@
 
 use std::{
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, atomic::AtomicBool},
 };
 
@@ -49,7 +49,6 @@ impl Sweep {
         let named = |error| Failure::Usage(format!("{}: {error}", self.scenario.display()));
         let sweep = sweep::Sweep::read(&text, &self.sets, &self.varies).map_err(named)?;
         let points = sweep.points().map_err(named)?;
-        let keys: Vec<String> = sweep.keys().map(str::to_owned).collect();
         let mut done = Vec::new();
         let mut worst = Verdict::Passed;
         for (no, (point, scenario, text)) in (1..).zip(&points) {
@@ -64,15 +63,25 @@ impl Sweep {
             worst = worst.max(summary.verdict.unwrap_or(Verdict::Passed));
             done.push((point.clone(), summary));
         }
-        let table = sweep::table(&keys, &done);
-        fs::write(self.out.join("sweep.csv"), &table)?;
-        let points = done.into_iter().map(|it| it.0).collect();
-        fs::write(self.out.join("scenario.toml"), sweep.text()?)?;
-        let swept = Swept { engine: ENGINE.into(), keys, points };
-        fs::write(self.out.join("sweep.json"), serde_json::to_string_pretty(&swept)? + "\n")?;
-        print(format_args!("{}", table.trim_end()))?;
+        finish(&self.out, &sweep, done)?;
         Ok(worst)
     }
+}
+
+/// Writes what all points of a sweep say together, and prints it.
+pub(super) fn finish(
+    out: &Path,
+    sweep: &sweep::Sweep,
+    done: Vec<(sweep::Point, Summary)>,
+) -> Result<(), Failure> {
+    let keys: Vec<String> = sweep.keys().map(str::to_owned).collect();
+    let table = sweep::table(&keys, &done);
+    fs::write(out.join("sweep.csv"), &table)?;
+    let points = done.into_iter().map(|it| it.0).collect();
+    fs::write(out.join("scenario.toml"), sweep.text()?)?;
+    let swept = Swept { engine: ENGINE.into(), keys, points };
+    fs::write(out.join("sweep.json"), serde_json::to_string_pretty(&swept)? + "\n")?;
+    print(format_args!("{}", table.trim_end()))
 }
 
 #[derive(Args, Debug)]

@@ -1,8 +1,9 @@
 //! The `routing` fidelity: graphs and walks, no routers; a million nodes in a fraction of a GiB.
 //!
-//! `rule.rs` draws the links, `walk.rs` finds ways. Nodes are numbered in the order of the ring, so
+//! `rule.rs` and `ours.rs` draw the links, `walk.rs` finds ways. Nodes are numbered in the order of the ring, so
 //! that the nodes closest to a key are found by bisection and neighbours on the ring by counting.
 
+mod ours;
 mod rule;
 mod table;
 mod walk;
@@ -87,15 +88,7 @@ impl Graph {
 
     /// The `n` nodes closest to `key`, dead or not, closest first.
     pub fn closest(&self, key: Location, n: usize) -> Vec<u32> {
-        let len = self.places.len();
-        let after = self.places.partition_point(|place| *place < key.0);
-        // n on either side hold the n closest.
-        let near = (0..2 * n.min(len)).map(|step| (after + len + step - n.min(len)) % len);
-        let mut near: Vec<_> = near.map(count).collect();
-        near.sort_by_key(|node| (self.place(*node).distance(key), *node));
-        near.dedup();
-        near.truncate(n);
-        near
+        rule::nearest(&self.places, key, n)
     }
 }
 

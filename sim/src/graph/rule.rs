@@ -1,15 +1,13 @@
 //! Who is linked with whom: link rules.
 //!
-//! Lives here: ours, and those it is compared with. Does not live here: walks (`walk.rs`), the
-//! production router's way to win such links (`warren_overlay::ring`).
+//! Lives here: those that ours is compared with. Does not live here: ours (`ours.rs`), walks
+//! (`walk.rs`), the production router's way to win links (`warren_overlay::ring`).
 
 use serde::{Deserialize, Serialize};
 use warren_overlay::{id::Location, rng::Rng};
 
-use super::{Graph, count, table::Table};
+use super::{Graph, count, ours, table::Table};
 
-/// Successors, and as many predecessors, that our routers keep.
-const NEAR: u32 = 2;
 /// Tries to draw a node that one is not linked with.
 const DRAWS_MAX: u32 = 64;
 
@@ -19,7 +17,8 @@ const DRAWS_MAX: u32 = 64;
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum Rule {
-    /// Two neighbours on each side, and long links drawn 1/d, evenly over the octaves of distance.
+    /// As our routers have it in a network that grew: two neighbours on each side, long links drawn 1/d,
+    /// evenly over the octaves of distance, until everybody has the degree; what others draw comes on top.
     #[default]
     Ours,
     /// One neighbour on each side, the rest drawn 1/d.
@@ -38,7 +37,8 @@ pub enum Rule {
 pub struct RuleError;
 
 impl Rule {
-    /// A graph of `nodes` nodes with about `degree` links each, both ends counted.
+    /// A graph of `nodes` nodes with about `degree` links each, both ends counted; of ours nearly everybody has
+    /// as many or more.
     ///
     /// # Errors
     /// With fewer than 16 nodes, or a degree that is odd or not from 6 to 64.
@@ -48,23 +48,21 @@ impl Rule {
         }
         let mut places: Vec<u64> = (0..nodes).map(|_| rng.below(u64::MAX)).collect();
         places.sort_unstable();
-        if self == Self::Terminus {
-            return Ok(terminus(places, degree, rng));
+        match self {
+            Self::Ours => return Ok(ours::graph(places, degree, rng)),
+            Self::Terminus => return Ok(terminus(places, degree, rng)),
+            Self::Harmonic | Self::Freenet | Self::Uniform => {}
         }
-        let near = if self == Self::Ours { NEAR } else { 1 };
         // Both ends count a link and nobody draws more than half of theirs, so twice the degree is
         // room for all but one in millions; who is full is drawn anew.
         let mut table = Table::new(nodes, 2 * degree);
         for node in 0..nodes {
-            for step in 1..=near {
-                table.link(node, (node + step) % nodes);
-            }
+            table.link(node, (node + 1) % nodes);
         }
-        let turns = degree / 2 - near;
-        for turn in 0..turns {
+        for _ in 1..degree / 2 {
             for node in 0..nodes {
                 for _ in 0..DRAWS_MAX {
-                    let to = self.draw(&places, node, (turn, turns), rng);
+                    let to = self.draw(&places, node, rng);
                     if to.is_some_and(|to| table.link(node, to)) {
                         break;
                     }
@@ -75,27 +73,16 @@ impl Rule {
     }
 
     /// The far end of one long link: a point is drawn, and who is closest to it taken.
-    fn draw(
-        self,
-        places: &[u64],
-        node: u32,
-        (turn, turns): (u32, u32),
-        rng: &mut Rng,
-    ) -> Option<u32> {
+    fn draw(self, places: &[u64], node: u32, rng: &mut Rng) -> Option<u32> {
         let own = *places.get(node as usize)?;
-        // From the third neighbour on, ours are long; others from the second.
-        let spacing = u64::MAX / places.len() as u64;
-        let least = if self == Self::Ours { spacing * u64::from(NEAR) } else { spacing };
         let distance = match self {
-            // A stratum of the logarithm for each link: no octave is left out.
-            Self::Ours => harmonic(least, (f64::from(turn) + rng.unit()) / f64::from(turns)),
-            Self::Harmonic => harmonic(least, rng.unit()),
+            Self::Harmonic => harmonic(u64::MAX / places.len() as u64, rng.unit()),
             Self::Freenet if rng.unit() < 0.7 => rng.below(u64::MAX / 100),
-            Self::Freenet | Self::Uniform | Self::Terminus => rng.below(u64::MAX / 2),
+            Self::Freenet | Self::Uniform | Self::Ours | Self::Terminus => rng.below(u64::MAX / 2),
         };
         let left = rng.below(2) == 0;
         let point = own.wrapping_add(if left { distance.wrapping_neg() } else { distance });
-        Some(closest(places, point))
+        nearest(places, Location(point), 1).first().copied()
     }
 }
 
@@ -111,12 +98,18 @@ pub(crate) fn harmonic(least: u64, draw: f64) -> u64 {
     (least as f64 * libm::pow(half / least as f64, draw)).min(half) as u64
 }
 
-fn closest(places: &[u64], point: u64) -> u32 {
+/// The `n` nodes closest to `key`, closest first.
+pub(super) fn nearest(places: &[u64], key: Location, n: usize) -> Vec<u32> {
     let len = places.len();
-    let after = places.partition_point(|place| *place < point);
-    let [before, after] = [(after + len - 1) % len, after % len];
-    let far = |at: usize| places.get(at).map(|it| Location(*it).distance(Location(point)));
-    count(if far(before) < far(after) { before } else { after })
+    let after = places.partition_point(|place| *place < key.0);
+    // n on either side hold the n closest.
+    let near = (0..2 * n.min(len)).map(|step| (after + len + step - n.min(len)) % len);
+    let mut near: Vec<_> = near.map(count).collect();
+    let place = |node: &u32| Location(places.get(*node as usize).copied().unwrap_or(0));
+    near.sort_by_key(|node| (place(node).distance(key), *node));
+    near.dedup();
+    near.truncate(n);
+    near
 }
 
 /// Joins one after the other, in an order of chance: each asks members of chance to route to its
