@@ -58,7 +58,8 @@ pub(crate) struct Side {
     pub(crate) full_until: Time,
     /// Sent to this side and not yet there.
     pub(crate) coming: u32,
-    /// Kept back: the other side cannot be heard. Never an empty queue.
+    /// Kept back: the other side cannot be heard. Never an empty queue, and almost always none.
+    #[expect(clippy::box_collection, reason = "a side is kept for every link of every router")]
     pub(crate) held: Option<Box<VecDeque<Arrival>>>,
 }
 
@@ -180,7 +181,7 @@ impl Conns {
     pub(crate) fn waiting(&self) -> Vec<EndOf> {
         let ends = (0u32..).zip(&self.places).flat_map(|(no, conn)| {
             let held =
-                |side: u32| !conn.sides.get(side as usize).is_none_or(|it| it.held.is_none());
+                |side: u32| conn.sides.get(side as usize).is_some_and(|it| it.held.is_some());
             [0, 1].into_iter().filter(move |side| held(*side)).map(move |side| EndOf::of(no, side))
         });
         ends.collect()

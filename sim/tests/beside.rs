@@ -75,7 +75,6 @@ fn first_dies(seed: u64, die: fn(&mut World)) -> [Duration; 2] {
 
 fn within_limits(die: fn(&mut World)) {
     let took: Vec<_> = (1..=8).map(|seed| first_dies(seed, die)).collect();
-    eprintln!("{took:?}");
     for who in [0, 1] {
         let mut took: Vec<_> = took.iter().map(|took| took[who]).collect();
         took.sort_unstable();

@@ -42,7 +42,7 @@ fn neighbours(router: &Router) -> u64 {
 }
 
 fn all_linked(routers: &[Router], count: u64) {
-    wait_for(Duration::from_secs(60), &format!("{count} neighbours each"), || {
+    wait_for(Duration::from_mins(1), &format!("{count} neighbours each"), || {
         routers.iter().all(|router| neighbours(router) == count).then_some(())
     });
 }

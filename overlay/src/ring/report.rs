@@ -63,7 +63,7 @@ impl Ring {
     pub(super) fn befriended(&mut self, friends: BTreeSet<RouterId>) {
         self.members.set_friends(friends);
         let mut barred = Vec::new();
-        for (link, state) in &self.links {
+        for (link, state) in self.links.iter() {
             if !self.members.may_dial(&state.peer.id()) {
                 barred.push((*link, state.peer.id()));
             }

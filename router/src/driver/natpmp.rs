@@ -1,7 +1,7 @@
 //! NAT-PMP: asking the router of a line to forward a port (RFC 6886).
 //!
 //! Lives here: the bytes of its questions and answers, and one exchange with its patience. Does not live
-//! here: when to ask (`mapping.rs`), UPnP (a library's).
+//! here: when to ask (`mapping.rs`).
 //!
 //! | question | bytes |
 //! |----------|-------|
@@ -28,7 +28,7 @@ use warren_overlay::wire::{Reader, WireError, Writer};
 pub(super) const PORT: u16 = 5_351;
 /// First patience; doubles with each try (RFC 6886, section 3.1).
 const PATIENCE: Duration = Duration::from_millis(250);
-/// Tries: 3.75 s in all. The RFC's nine would be two minutes, in which UPnP can be tried.
+/// Tries: 3.75 s in all. With the RFC's nine nobody would know for two minutes that there is no answer.
 const TRIES: u32 = 4;
 /// Longest answer there is.
 const ANSWER_MAX: usize = 64;
