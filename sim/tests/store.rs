@@ -52,9 +52,10 @@ fn what_nobody_has_any_more_is_lost_and_not_missed() {
     );
     let lost = report.store_rows.lines().filter(|row| row.ends_with(",lost")).count();
     println!("{:?}", report.metrics);
-    assert!(lost > 10, "{lost}");
-    assert!(value(&report.metrics, Metric::GetLost) > 0.1);
-    assert!(value(&report.metrics, Metric::ItemsThere) < 0.9);
+    assert!(lost >= 5, "{lost}");
+    assert!(value(&report.metrics, Metric::GetLost) > 0.05);
+    assert!(value(&report.metrics, Metric::GetMissed).abs() < f64::EPSILON);
+    assert!(value(&report.metrics, Metric::ItemsThere) < 0.95);
 }
 
 #[test]
