@@ -18,9 +18,9 @@
 //! What is sent waits for its place. What is received cannot be made to wait where it is, so the
 //! grants that allow a peer to send it do: each is charged when it is given. Control messages never
 //! wait, but are charged; nor do lanes that were idle, for one quantum, while no more than 50 ms are
-//! promised ahead: whoever sends a cell now and then is not to wait behind all others at six routers. Over 10 s the error is at most one quantum a link and the burst: under 3 %
-//! from 100 kB/s up (DESIGN section 4); for what is received, also what was granted before and not
-//! used.
+//! promised ahead: whoever sends a cell now and then is not to wait behind all others at six routers.
+//! Over 10 s the error is at most one quantum a link and the burst: under 3 % from 100 kB/s up (DESIGN
+//! section 4); for what is received, also what was granted before and not used.
 
 use std::{
     sync::{

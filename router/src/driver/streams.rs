@@ -204,17 +204,7 @@ async fn downstream(
                 let _ = rooms.send(more);
             }
             ToStream::Data(mut bytes) => {
-                // A cell brings less than is worth a write of its own.
-                while bytes.len() < WRITE_LEN {
-                    match inbox.try_recv() {
-                        Ok(ToStream::Data(more)) => bytes.extend_from_slice(&more),
-                        Ok(other) => {
-                            next = Some(other);
-                            break;
-                        }
-                        Err(_) => break,
-                    }
-                }
+                next = gather(&mut bytes, &mut inbox);
                 let over = match &mut download {
                     Some(download) => {
                         socket.write_all(&download.pass(&bytes)).await?;
@@ -241,6 +231,18 @@ async fn downstream(
             ToStream::Reset(_) => return Err(io::ErrorKind::ConnectionReset.into()),
         }
     }
+}
+
+/// Adds what has come since to `bytes`, for a cell brings less than is worth a write of its own. Returns
+/// what ended that.
+fn gather(bytes: &mut Vec<u8>, inbox: &mut mpsc::UnboundedReceiver<ToStream>) -> Option<ToStream> {
+    while bytes.len() < WRITE_LEN {
+        match inbox.try_recv().ok()? {
+            ToStream::Data(more) => bytes.extend_from_slice(&more),
+            other => return Some(other),
+        }
+    }
+    None
 }
 
 /// Connects an incoming stream of a service to its target.

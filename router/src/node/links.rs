@@ -239,9 +239,9 @@ impl Links {
         LinkNo(self.made)
     }
 
-    /// Asks for a link to `contact`, there or at the first of `more` in the other family that may be dialled:
-    /// one, so that a descriptor has nobody dialled more often than that. `asked_by` is the neighbour on whose behalf; `None` for this router's own sake, which P3's
-    /// budgets do not limit.
+    /// Asks for a link to `contact`, there or at the first of `more` in the other family that may be
+    /// dialled: one, so that a descriptor has nobody dialled more often than that. `asked_by` is the
+    /// neighbour on whose behalf; `None` for this router's own sake, which P3's budgets do not limit.
     pub(super) fn ask(
         &mut self,
         now: Now,
