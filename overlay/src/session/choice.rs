@@ -3,17 +3,15 @@
 //! Lives here: what a client knows of its tunnels and of the service's leases, and the choice
 //! between them. Does not live here: building tunnels (`tunnel/`), reading descriptors (`service/`).
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
+use super::probe::Probe;
 use crate::{
     garlic::OwnTunnelName, id::RouterId, rng::Rng, service::Lease, time::Time, wire::Address,
 };
 
 /// Tunnels of one client: what it uses, a spare, and those that are being replaced.
 const TUNNELS_MAX: usize = 16;
-/// How long an end hop may take to say that it is there, before other tunnels are preferred: three
-/// hops and back.
-const PROBE_TIME: Duration = Duration::from_millis(600);
 
 /// The routers of a tunnel, first hop first; so that no path runs through its own gateway.
 #[derive(Clone, Default)]
@@ -51,23 +49,10 @@ struct Tunnel {
     probe: Probe,
 }
 
-/// What its end hop says to the question whether it is there.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Probe {
-    /// It was not asked yet.
-    #[default]
-    None,
-    /// It was asked then.
-    Asked(Time),
-    /// It answered then.
-    Answered(Time),
-}
-
 impl Tunnel {
     /// Taken only if there is no other.
     fn doubtful(&self, now: Time) -> bool {
-        let mute = matches!(self.probe, Probe::Asked(at) if now.since(at) >= PROBE_TIME);
-        self.suspect || self.quiet || mute
+        self.suspect || self.quiet || self.probe.is_mute(now)
     }
 }
 
@@ -110,28 +95,21 @@ impl Tunnels {
     /// Those whose end hops are to be asked now: all that have not answered since `known`, nor are
     /// being asked.
     pub(super) fn probe(&mut self, now: Time, known: Time) -> Vec<OwnTunnelName> {
-        let open = self.0.iter_mut().filter(|(_, it)| match it.probe {
-            Probe::None => true,
-            Probe::Asked(_) => false,
-            Probe::Answered(at) => at < known,
-        });
-        open.map(|(name, tunnel)| {
-            tunnel.probe = Probe::Asked(now);
-            *name
-        })
-        .collect()
+        let tunnels = self.0.iter_mut();
+        let asked = tunnels.filter_map(|(name, it)| it.probe.ask(now, known).then_some(*name));
+        asked.collect()
     }
 
     /// Its end hop answered.
     pub(super) fn answered(&mut self, now: Time, name: OwnTunnelName) {
         if let Some(tunnel) = self.0.get_mut(&name) {
-            tunnel.probe = Probe::Answered(now);
+            tunnel.probe.answered(now);
         }
     }
 
     /// Whether its end hop was asked and has not answered.
     pub(super) fn is_mute(&self, name: OwnTunnelName) -> bool {
-        self.0.get(&name).is_some_and(|tunnel| matches!(tunnel.probe, Probe::Asked(_)))
+        self.0.get(&name).is_some_and(|tunnel| tunnel.probe.is_open())
     }
 
     /// Whether it is taken only if there is no other.

@@ -228,7 +228,8 @@ impl End {
         match &self.machine {
             Machine::Client(client) => earlier(client.poll_timeout(), self.solver.poll_timeout()),
             Machine::Service(service, gateways) => {
-                earlier(service.poll_timeout(), gateways.effort.poll_timeout())
+                let gateways = earlier(gateways.poll_timeout(), gateways.effort.poll_timeout());
+                earlier(service.poll_timeout(), gateways)
             }
         }
     }
@@ -431,6 +432,9 @@ impl End {
             (Clove::Probed { .. }, Machine::Client(client)) => {
                 client.tunnels.answered(self.now.time, tunnel);
             }
+            (Clove::Probed { .. }, Machine::Service(_, gateways)) => {
+                gateways.answered(self.now.time, tunnel);
+            }
             (Clove::LeaseRefused { .. }, Machine::Service(_, gateways)) => {
                 gateways.remove(tunnel);
                 self.event(EndEvent::TunnelFailed { tunnel });
@@ -451,6 +455,7 @@ impl End {
         }
         self.wishes();
         let Machine::Service(_, gateways) = &mut self.machine else { return };
+        let judged = gateways.judge(self.now.time);
         let lower = gateways.effort.handle_timeout(self.now.time);
         let effort = lower.then(|| gateways.effort.asked());
         let leases = gateways.changed();
@@ -466,6 +471,9 @@ impl End {
         if let Some(effort) = effort {
             self.event(EndEvent::EffortChanged(effort));
         }
+        for (tunnel, mute) in judged {
+            self.event(EndEvent::TunnelMute { tunnel, mute });
+        }
         for tunnel in free {
             self.event(EndEvent::TunnelFree { tunnel });
         }
@@ -478,7 +486,13 @@ impl End {
                     Some(wish) => wish,
                     None => return,
                 },
-                Machine::Service(service, _) => match service.poll_output() {
+                Machine::Service(service, gateways) => match service.poll_output() {
+                    Some(ServiceOutput::Unheard) => {
+                        for tunnel in gateways.probe(self.now.time) {
+                            self.probe(tunnel);
+                        }
+                        continue;
+                    }
                     Some(ServiceOutput::ClosePath { path }) => ClientOutput::ClosePath { path },
                     Some(ServiceOutput::App(event)) => ClientOutput::App(event),
                     None => return,
@@ -497,12 +511,7 @@ impl End {
                 }
                 ClientOutput::NeedTunnels { want } => self.event(EndEvent::NeedTunnels { want }),
                 ClientOutput::NeedDescriptor => self.event(EndEvent::NeedDescriptor),
-                ClientOutput::Probe { tunnel } => {
-                    let request = OWN_REQUEST | self.probes;
-                    self.probes = self.probes.wrapping_add(1) & !OWN_REQUEST;
-                    // A tunnel that cannot be asked will not answer either.
-                    let _ = self.carrier.send_clove(tunnel, &Clove::Probe { request });
-                }
+                ClientOutput::Probe { tunnel } => self.probe(tunnel),
                 ClientOutput::TunnelFailed { tunnel } => {
                     self.event(EndEvent::TunnelFailed { tunnel });
                 }
@@ -511,6 +520,13 @@ impl End {
                 ClientOutput::App(event) => self.outputs.push_back(EndOutput::App(event)),
             }
         }
+    }
+
+    fn probe(&mut self, tunnel: OwnTunnelName) {
+        let request = OWN_REQUEST | self.probes;
+        self.probes = self.probes.wrapping_add(1) & !OWN_REQUEST;
+        // A tunnel that cannot be asked will not answer either.
+        let _ = self.carrier.send_clove(tunnel, &Clove::Probe { request });
     }
 
     fn open_path(&mut self, path: PathNo, tunnel: OwnTunnelName, lease: &Lease, effort: u32) {

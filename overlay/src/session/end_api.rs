@@ -45,7 +45,7 @@ pub enum EndInput {
         /// Which.
         tunnel: OwnTunnelName,
     },
-    /// The tunnel's first hop gives no sign of life, or does again.
+    /// The tunnel, or its first hop, gives no sign of life, or does again.
     TunnelQuiet {
         /// Which.
         tunnel: OwnTunnelName,
@@ -124,6 +124,13 @@ pub enum EndEvent {
     TunnelFailed {
         /// Which.
         tunnel: OwnTunnelName,
+    },
+    /// Service: the tunnel's end hop does not answer, or does again. Build another beside it.
+    TunnelMute {
+        /// Which.
+        tunnel: OwnTunnelName,
+        /// Whether it does not.
+        mute: bool,
     },
     /// A retired tunnel carries nothing any more: close it.
     TunnelFree {

@@ -190,6 +190,7 @@ impl World {
                 }
             }
             EndEvent::EffortChanged(_)
+            | EndEvent::TunnelMute { .. }
             | EndEvent::Reached(_)
             | EndEvent::Answer { .. }
             | EndEvent::Block { .. } => {}
@@ -515,6 +516,25 @@ fn any_tunnel_may_die_in_any_way() {
             assert!(world.app.len() == 1, "{:?}", world.app);
         }
     }
+}
+
+#[test]
+fn a_service_finds_out_which_of_its_tunnels_is_silent() {
+    let mut world = World::new();
+    world.open(6 * 1024 * 1024);
+    world.run(ms(1_500));
+    let mute = |world: &World| -> Vec<(LinkNo, bool)> {
+        let all = world.events.iter().filter_map(|event| match event {
+            EndEvent::TunnelMute { tunnel, mute } => Some((tunnel.0, *mute)),
+            _ => None,
+        });
+        all.collect()
+    };
+    assert_eq!(mute(&world), []);
+    let dead = world.used()[1];
+    world.lanes.get_mut(&dead).unwrap().silent = true;
+    world.run(ms(1_200));
+    assert_eq!(mute(&world), [(dead, true)]);
 }
 
 #[test]

@@ -28,6 +28,7 @@ mod handshake;
 mod mux;
 mod names;
 mod path;
+mod probe;
 mod record;
 mod replay;
 mod requester;

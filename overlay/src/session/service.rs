@@ -46,6 +46,8 @@ const SECRETS_MAX: usize = 4;
 pub(super) enum ServiceOutput {
     /// Close a path's splice.
     ClosePath { path: PathNo },
+    /// A client that should have said something has not: a tunnel may be silent.
+    Unheard,
     /// For the application.
     App(AppEvent),
 }
@@ -74,6 +76,8 @@ struct Session {
     nonce: Option<Tag>,
     /// Since when there is no path.
     gone: Option<Time>,
+    /// The silence that was told.
+    doubted: Option<Time>,
     /// What of the quota is counted for it.
     counted: usize,
     timer: Option<Time>,
@@ -330,6 +334,7 @@ impl Service {
             pending: None,
             nonce: Some(nonce),
             gone: None,
+            doubted: None,
             counted: 0,
             timer: None,
         };
@@ -535,6 +540,9 @@ impl Service {
             let Some(session) = self.sessions.get_mut(&id) else { continue };
             session.timer = None;
             session.conversation.settle(now.time);
+            if session.unheard(now.time) {
+                self.outputs.push_back(ServiceOutput::Unheard);
+            }
             match session.overdue(now.time) {
                 Overdue::Nothing => {}
                 Overdue::Path(no) => {

@@ -386,7 +386,7 @@ impl Net {
             ServiceOutput::App(AppEvent::Closed { stream }) => {
                 self.echo.remove(&stream);
             }
-            ServiceOutput::App(_) => {}
+            ServiceOutput::App(_) | ServiceOutput::Unheard => {}
         }
     }
 

@@ -186,7 +186,8 @@ fn a_second_silence_does_not_lead_back_to_the_first() {
         // It speaks again; nobody has tried it since.
         net.dead_gateways.clear();
     }
-    assert_eq!((net.asked, net.incoming), (1, 1));
+    // At first, and in each silence: the service may have other gateways by then.
+    assert_eq!((net.asked, net.incoming), (1 + 4, 1));
 }
 
 #[test]

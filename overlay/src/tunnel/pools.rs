@@ -177,6 +177,15 @@ pub enum PoolsInput {
         /// Its number.
         tunnel: TunnelId,
     },
+    /// An `End` says that its tunnel's end hop does not answer, or does again: like a quiet link's.
+    Mute {
+        /// Its link.
+        link: LinkNo,
+        /// Its number.
+        tunnel: TunnelId,
+        /// Whether it does not.
+        mute: bool,
+    },
     /// An `End` is done with its tunnel: after `Retire`, or because it needs one less.
     Drop {
         /// Its link.
@@ -235,7 +244,7 @@ pub enum PoolsOutput {
         /// Its number.
         tunnel: TunnelId,
     },
-    /// The first hop of a tunnel gives no sign of life, or does again.
+    /// A tunnel, or its first hop, gives no sign of life, or does again.
     Quiet {
         /// Whose.
         end: EndNo,
@@ -309,6 +318,8 @@ struct Own {
     reserve: Time,
     dies: Time,
     holder: Holder,
+    /// Its `End` says that its end hop does not answer.
+    mute: bool,
 }
 
 #[derive(Debug)]
@@ -465,6 +476,7 @@ impl Pools {
                 self.want_service(end, count, Some(hops), None);
             }
             PoolsInput::Failed { link, tunnel } => self.dead(now.time, (link, tunnel)),
+            PoolsInput::Mute { link, tunnel, mute } => self.mute((link, tunnel), mute),
             PoolsInput::Drop { link, tunnel } => self.dropped((link, tunnel)),
             PoolsInput::Woke => {
                 self.back_off.succeeded();

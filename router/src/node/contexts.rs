@@ -294,6 +294,7 @@ impl Contexts {
             | EndEvent::EffortChanged(_)
             | EndEvent::Block { .. }
             | EndEvent::TunnelFailed { .. }
+            | EndEvent::TunnelMute { .. }
             | EndEvent::TunnelFree { .. } => {}
         }
     }

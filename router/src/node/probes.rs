@@ -234,6 +234,7 @@ impl Probes {
             | EndEvent::EffortChanged(_)
             | EndEvent::Block { .. }
             | EndEvent::TunnelFailed { .. }
+            | EndEvent::TunnelMute { .. }
             | EndEvent::TunnelFree { .. } => {}
         }
     }

@@ -436,6 +436,7 @@ impl Services {
             | EndEvent::NeedDescriptor
             | EndEvent::Reached(_)
             | EndEvent::TunnelFailed { .. }
+            | EndEvent::TunnelMute { .. }
             | EndEvent::TunnelFree { .. } => {}
         }
     }

@@ -5,6 +5,7 @@
 //! files (`wiring/jobs.rs`), reachability (`wiring/reach.rs`), admission (`wiring/admission.rs`).
 
 mod admission;
+mod ends;
 mod jobs;
 mod reach;
 
@@ -18,7 +19,7 @@ use warren_overlay::{
     plane::{LinkCommand, LinkEvent},
     record::Record,
     ring::{self, Class, Request},
-    session::{EndEvent, EndInput, Route},
+    session::{EndInput, Route},
     time::Now,
     tunnel::{
         build::OwnerLayers,
@@ -187,31 +188,6 @@ impl Node {
             | LinkMessage::Credit { .. }
             | LinkMessage::Teardown { .. }
             | LinkMessage::Part { .. } => {}
-        }
-    }
-
-    fn end_event(&mut self, now: Now, end: EndNo, event: EndEvent) {
-        match &event {
-            EndEvent::TunnelFailed { tunnel: (link, tunnel) } => {
-                let (link, tunnel) = (*link, *tunnel);
-                self.tunnel_gone(now, end, (link, tunnel));
-                self.pools.handle_input(now, PoolsInput::Failed { link, tunnel });
-            }
-            EndEvent::TunnelFree { tunnel: (link, tunnel) } => {
-                let (link, tunnel) = (*link, *tunnel);
-                self.tunnel_gone(now, end, (link, tunnel));
-                self.pools.handle_input(now, PoolsInput::Drop { link, tunnel });
-            }
-            _ => {}
-        }
-        if self.services.holds(end) {
-            self.services.handle_input(now, ServicesInput::End { end, event });
-        } else if self.probes.holds(end) {
-            self.probes.handle_input(now, ProbesInput::End { end, event });
-        } else if self.transfers.holds(end) {
-            self.transfers.handle_input(now, TransfersInput::End { end, event });
-        } else {
-            self.contexts.handle_input(now, ContextsInput::End { end, event });
         }
     }
 

@@ -128,7 +128,7 @@ impl Client {
                 self.leases.forgive();
             }
             let running: Vec<_> = self.attempts.iter().map(|attempt| attempt.via).collect();
-            if running.len() + 1 >= THIRD || (silent && self.failures > 0) {
+            if silent || running.len() + 1 >= THIRD {
                 // Leases fail or do not answer: the service may have others by now.
                 self.ask_after(now, self.asked_at + ASK_SOON);
             }

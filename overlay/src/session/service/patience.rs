@@ -20,6 +20,9 @@ const CONFIRM_TIME: Duration = Duration::from_secs(90);
 const SILENCE_MAX: Duration = Duration::from_mins(1);
 /// The same without streams, when a client checks nothing: longer than it keeps such a path.
 const SILENCE_MAX_IDLE: Duration = Duration::from_mins(3);
+/// Silence of a client that owes an acknowledgement, beside a round trip, after which the service asks
+/// whether its own tunnels are to blame: as long as a client waits before it asks.
+const UNHEARD: Duration = Duration::from_millis(350);
 /// Age at which a session's keys are not good any more (PROTOCOL P9).
 const KEYS_MAX: Duration = Duration::from_hours(24);
 
@@ -35,8 +38,29 @@ impl Session {
         if self.conversation.mux.count() > 0 { SILENCE_MAX } else { SILENCE_MAX_IDLE }
     }
 
+    /// Since when its client owes an acknowledgement and says nothing.
+    fn unheard_since(&self) -> Option<Time> {
+        let (_, path) = self.live.as_ref()?;
+        let (since, _) = self.conversation.waiting()?;
+        (self.conversation.outstanding() > 0).then(|| since.max(path.heard))
+    }
+
+    fn unheard_at(&self) -> Option<Time> {
+        let since = self.unheard_since().filter(|since| self.doubted != Some(*since))?;
+        Some(since + UNHEARD + self.conversation.rtt.get())
+    }
+
+    /// Whether its client has said nothing for so long that a tunnel may be to blame. Once each time.
+    pub(super) fn unheard(&mut self, now: Time) -> bool {
+        let unheard = self.unheard_at().is_some_and(|at| at <= now);
+        if unheard {
+            self.doubted = self.unheard_since();
+        }
+        unheard
+    }
+
     pub(super) fn next_timeout(&self) -> Option<Time> {
-        let mut next = Some(self.since + KEYS_MAX);
+        let mut next = earlier(Some(self.since + KEYS_MAX), self.unheard_at());
         if let Some((_, path)) = &self.live {
             next = earlier(next, self.conversation.poll_timeout());
             next = earlier(next, Some(path.heard + self.silence_max()));

@@ -306,6 +306,7 @@ impl Pools {
             reserve: now + life.saturating_sub(RENEWAL_RESERVE),
             dies: now + life,
             holder: Holder::Stock(Box::new(layers)),
+            mute: false,
         };
         self.tunnels.insert(side, own);
         self.open(side, STOCK_END);

@@ -105,7 +105,9 @@ impl Pools {
         } else {
             self.quiet.remove(&link).is_some()
         };
-        let there = self.tunnels.iter().filter(|(side, _)| changed && side.0 == link);
+        // A tunnel that is mute was told to be quiet before, and stays so.
+        let there =
+            self.tunnels.iter().filter(|(side, own)| changed && side.0 == link && !own.mute);
         let held = there.filter_map(|((link, tunnel), own)| Some((own.held_by()?, *link, *tunnel)));
         self.outputs.extend(held.map(|(end, link, tunnel)| PoolsOutput::Quiet {
             end,
@@ -115,6 +117,15 @@ impl Pools {
         }));
         if quiet && changed {
             self.abandon(link, first);
+        }
+    }
+
+    /// An `End` says whether a tunnel's end hop answers.
+    pub(super) fn mute(&mut self, (link, tunnel): Side, mute: bool) {
+        let Some(own) = self.tunnels.get_mut(&(link, tunnel)) else { return };
+        own.mute = mute;
+        if let Some(end) = own.held_by().filter(|_| !self.quiet.contains_key(&link)) {
+            self.outputs.push_back(PoolsOutput::Quiet { end, link, tunnel, quiet: mute });
         }
     }
 
@@ -252,12 +263,12 @@ impl Pools {
         }
     }
 
-    /// How many tunnels `end` lacks; one about to end counts as missing, and so does a service's whose
-    /// first hop gives no sign of life: its clients need another gateway before that one is gone.
+    /// How many tunnels `end` lacks; one about to end counts as missing, and so does a service's that
+    /// gives no sign of life: its clients need another gateway before that one is gone.
     fn missing(&self, now: Time, end: EndNo) -> usize {
         let Some(want) = self.wants.get(&end) else { return 0 };
         let lasting = self.tunnels.iter().filter(|(side, own)| {
-            let quiet = want.service && self.quiet.contains_key(&side.0);
+            let quiet = want.service && (own.mute || self.quiet.contains_key(&side.0));
             own.serves(end) && now < own.rotates && !quiet
         });
         want.count.saturating_sub(lasting.count())

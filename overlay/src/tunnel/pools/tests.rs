@@ -190,6 +190,25 @@ fn builds_through_a_first_hop_that_falls_silent_give_way_at_once() {
 }
 
 #[test]
+fn a_service_gets_another_tunnel_beside_one_that_is_mute_and_keeps_that() {
+    let mut fabric = started(12);
+    fabric.run(seconds(1));
+    fabric.input(PoolsInput::WantService { end: END, count: 3, hops: None, layer: LAYER });
+    fabric.run(seconds(2));
+    let before = held(&fabric);
+    assert_eq!(before.len(), 3);
+    let (link, tunnel) = before[0];
+    fabric.input(PoolsInput::Mute { link, tunnel, mute: true });
+    fabric.run(seconds(2));
+    let after = held(&fabric);
+    assert_eq!(after.len(), 4);
+    assert!(before.iter().all(|side| after.contains(side)));
+    assert_eq!(said(&fabric, |out| matches!(out, PoolsOutput::Quiet { quiet: true, .. })), 1);
+    fabric.input(PoolsInput::Mute { link, tunnel, mute: false });
+    assert_eq!(said(&fabric, |out| matches!(out, PoolsOutput::Quiet { quiet: false, .. })), 1);
+}
+
+#[test]
 fn a_tunnel_that_its_end_calls_dead_is_replaced_without_lost() {
     let mut fabric = started(12);
     fabric.run(seconds(1));
