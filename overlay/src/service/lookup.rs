@@ -31,7 +31,7 @@ use crate::{
 const WAVE: usize = 3;
 /// How long a wave may be silent before the next one is sent as well: a router on the way of its
 /// requests may be.
-const WAVE_WAIT: Duration = Duration::from_millis(1_500);
+const WAVE_WAIT: Duration = Duration::from_millis(800);
 /// How long the last wave may be silent before the lookup ends.
 const LAST_WAIT: Duration = Duration::from_secs(10);
 /// How long others may still answer once a good record came: as long as that one took, within

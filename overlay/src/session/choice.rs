@@ -107,6 +107,11 @@ impl Tunnels {
         }
     }
 
+    /// When the next of them becomes doubtful because it does not answer.
+    pub(super) fn doubts_at(&self, now: Time) -> Option<Time> {
+        self.0.values().filter_map(|tunnel| tunnel.probe.due(now)).min()
+    }
+
     /// Whether its end hop was asked and has not answered.
     pub(super) fn is_mute(&self, name: OwnTunnelName) -> bool {
         self.0.get(&name).is_some_and(|tunnel| tunnel.probe.is_open())
@@ -157,14 +162,19 @@ impl Tunnels {
         free
     }
 
-    /// Some tunnel for a request; the trusted first.
-    pub(super) fn any(&self, now: Time, rng: &mut Rng) -> Option<OwnTunnelName> {
-        least(
-            rng,
-            self.0.iter().map(|(name, tunnel)| {
-                (u32::from(tunnel.retiring) * 2 + u32::from(tunnel.doubtful(now)), *name)
-            }),
-        )
+    /// Some tunnel for a request: the trusted first, then the one with the fewest `waiting` for an
+    /// answer, so that what is asked of several does not hang on one.
+    pub(super) fn any(
+        &self,
+        now: Time,
+        rng: &mut Rng,
+        waiting: impl Fn(OwnTunnelName) -> usize,
+    ) -> Option<OwnTunnelName> {
+        let tunnels = self.0.iter().map(|(name, tunnel)| {
+            let trust = (tunnel.retiring, tunnel.doubtful(now), tunnel.probe.is_open());
+            ((trust, waiting(*name)), *name)
+        });
+        least(rng, tunnels)
     }
 }
 
@@ -256,8 +266,8 @@ pub(super) fn choose(
 }
 
 /// One of those with the least cost, at random.
-fn least<T>(rng: &mut Rng, all: impl Iterator<Item = (u32, T)>) -> Option<T> {
-    let mut best: Option<(u32, T)> = None;
+fn least<C: Ord, T>(rng: &mut Rng, all: impl Iterator<Item = (C, T)>) -> Option<T> {
+    let mut best: Option<(C, T)> = None;
     let mut ties = 1;
     for (cost, item) in all {
         match &best {

@@ -443,6 +443,7 @@ impl Client {
         }
         self.give_up_or_rest(time, wanted);
         self.ask_for_tunnels(time, wanted, requests);
+        self.timer = earlier(self.timer, self.tunnels.doubts_at(time));
         let live = self.live.iter().map(|live| live.via.tunnel);
         let in_use: Vec<_> =
             live.chain(self.attempts.iter().map(|attempt| attempt.via.tunnel)).collect();

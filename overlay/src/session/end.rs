@@ -283,7 +283,10 @@ impl End {
             _ => return,
         };
         let any = match &self.machine {
-            Machine::Client(client) => client.tunnels.any(self.now.time, &mut self.rng),
+            Machine::Client(client) => {
+                let waiting = |tunnel| self.open.range((tunnel, 0)..=(tunnel, u32::MAX)).count();
+                client.tunnels.any(self.now.time, &mut self.rng, waiting)
+            }
             Machine::Service(..) => {
                 let count = u64::try_from(self.tunnels.len()).unwrap_or(0);
                 let at = usize::try_from(self.rng.below(count)).unwrap_or(0);

@@ -48,6 +48,12 @@ impl Probe {
         matches!(self, Self::Asked(_))
     }
 
+    /// When it will have taken too long, if that is still to come.
+    pub(super) fn due(self, now: Time) -> Option<Time> {
+        let Self::Asked(at) = self else { return None };
+        Some(at + PROBE_TIME).filter(|due| *due > now)
+    }
+
     /// Whether it has taken too long over its answer.
     pub(super) fn is_mute(self, now: Time) -> bool {
         matches!(self, Self::Asked(at) if now.since(at) >= PROBE_TIME)

@@ -312,6 +312,9 @@ impl Pools {
         let (link, tunnel) = side;
         self.open(side, end);
         self.outputs.push_back(PoolsOutput::Ready { end, link, tunnel, layers, path });
+        if self.quiet.contains_key(&link) {
+            self.outputs.push_back(PoolsOutput::Quiet { end, link, tunnel, quiet: true });
+        }
         let old = |own: &Own| own.serves(end) && own.rotates <= now;
         let old = self.tunnels.iter_mut().filter(|(_, own)| old(own));
         if let Some(((link, tunnel), own)) = old.min_by_key(|(_, own)| own.dies) {

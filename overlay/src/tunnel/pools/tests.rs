@@ -189,6 +189,24 @@ fn builds_through_a_first_hop_that_falls_silent_give_way_at_once() {
     assert_eq!(builds(&fabric), (0, through + others));
 }
 
+/// There may be no other, and it may speak again; but its `End` knows.
+#[test]
+fn a_tunnel_over_a_quiet_link_is_handed_out_as_such() {
+    let mut fabric = started(12);
+    fabric.run(seconds(1));
+    let links: BTreeSet<LinkNo> = fabric.pools.tunnels.keys().map(|side| side.0).collect();
+    for link in links {
+        fabric.input(PoolsInput::LinkQuiet { link, quiet: true });
+    }
+    take(&mut fabric, END);
+    let (link, tunnel) = held(&fabric)[0];
+    let told = said(&fabric, |out| {
+        matches!(out, PoolsOutput::Quiet { link: at, tunnel: it, quiet: true, .. }
+            if (*at, *it) == (link, tunnel))
+    });
+    assert_eq!(told, 1);
+}
+
 #[test]
 fn a_service_gets_another_tunnel_beside_one_that_is_mute_and_keeps_that() {
     let mut fabric = started(12);
