@@ -49,8 +49,11 @@ pub struct LinkFile {
     /// The address to tell others, or one of each family; empty means what `listen` says, "none" that there is
     /// none.
     pub announce: String,
-    /// Whether to have the line's router forward the port of `listen` (NAT-PMP). Default false.
+    /// Whether to have the line's router forward the port of `listen` (NAT-PMP, UPnP). Default false.
     pub port_mapping: bool,
+    /// Whether to tell the local network that this router is here, and to look for others there. Default
+    /// false.
+    pub lan_discovery: bool,
     /// A proxy through which links leave; empty for none.
     pub proxy: String,
     /// Addresses and ranges with which there are no links. Default none.
@@ -159,6 +162,7 @@ impl Default for LinkFile {
             listen: ([0u16; 8], 0).into(),
             announce: String::new(),
             port_mapping: false,
+            lan_discovery: false,
             proxy: String::new(),
             ban: Vec::new(),
         }
@@ -237,6 +241,12 @@ pub enum ConfigError {
     /// No proxy.
     #[error("link.proxy = \"{0}\" is no proxy: {1}")]
     Outbound(String, OutboundError),
+    /// A router that says on its local network that it is there, and has others see its proxy.
+    #[error(
+        "link.lan_discovery = true and link.proxy exclude one another: who hides behind a proxy tells the \
+         local network nothing; set one of them back"
+    )]
+    LanAndProxy,
     /// No address and no range.
     #[error("link.ban: \"{0}\" is no range of addresses: {1}")]
     Ban(String, BanError),
@@ -251,6 +261,8 @@ pub struct Config {
     pub announce: Announce,
     /// Whether to have the line's router forward a port.
     pub port_mapping: bool,
+    /// Whether to look for routers on the local network.
+    pub lan_discovery: bool,
     /// The proxy through which links leave.
     pub outbound: Option<Outbound>,
     /// With whom there are no links.
@@ -342,6 +354,9 @@ impl ConfigFile {
                 Some(text.parse().map_err(fail)?)
             }
         };
+        if self.link.lan_discovery && outbound.is_some() {
+            return Err(ConfigError::LanAndProxy);
+        }
         let ban =
             |text: &String| text.parse().map_err(|error| ConfigError::Ban(text.clone(), error));
         let bans = self.link.ban.iter().map(ban).collect::<Result<_, _>>()?;
@@ -351,6 +366,7 @@ impl ConfigFile {
             link: self.link.listen,
             announce,
             port_mapping: self.link.port_mapping,
+            lan_discovery: self.link.lan_discovery,
             proxy: self.proxy.listen,
             api: self.api.listen,
             hops: self.tunnels.hops,
@@ -421,7 +437,7 @@ mod tests {
         // Every default is written out in it, so that nobody must read code to know a key.
         let value: toml::Table = shipped.parse().unwrap();
         let keys: usize = value.values().map(|section| section.as_table().unwrap().len()).sum();
-        assert_eq!(keys, 18);
+        assert_eq!(keys, 19);
     }
 
     #[test]

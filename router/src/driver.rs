@@ -24,6 +24,7 @@ pub(crate) mod files;
 pub(crate) mod friends;
 mod front;
 mod history;
+mod lan;
 mod limits;
 mod mapping;
 mod metrics;
@@ -39,6 +40,7 @@ pub(crate) mod setup;
 pub(crate) mod sites;
 mod streams;
 mod task;
+mod upnp;
 pub(crate) mod why;
 
 use std::{
@@ -63,6 +65,7 @@ use self::{
     clock::Clock,
     control::Ask,
     files::Files,
+    lan::{Lan, News},
     mapping::{Gateway, Mapped, Mapping},
     sites::Sites,
     streams::StreamHandle,
@@ -107,6 +110,8 @@ pub(crate) enum Event {
     Control(Ask),
     /// The line's router forwards a port, or does not.
     Mapped(Mapped),
+    /// Of routers nearby.
+    Lan(News),
     /// Leave: say goodbye and stop.
     Stop,
 }
@@ -137,6 +142,10 @@ pub(crate) enum StartError {
     Setup(String),
 }
 
+/// Why a router of the internet does not look for others on its local network.
+const NOT_LOCAL: &str = "link.lan_discovery = true is for networks made with `warren init --local`: routers of \
+    this one dial addresses of the internet alone; set it to false";
+
 /// A running router.
 #[derive(Debug)]
 pub(crate) struct Handle {
@@ -144,6 +153,7 @@ pub(crate) struct Handle {
     tasks: Mutex<Vec<JoinHandle<()>>>,
     main: Mutex<Option<JoinHandle<()>>>,
     mapping: Mutex<Option<Mapping>>,
+    lan: Mutex<Option<Lan>>,
     /// Its mixed port.
     pub(crate) proxy: SocketAddr,
     /// Its page, health and metrics.
@@ -186,6 +196,9 @@ async fn listen_for_links(address: SocketAddr) -> Result<TcpListener, StartError
 pub(crate) async fn start(mut setup: Setup) -> Result<Handle, StartError> {
     let clock = Clock::start();
     let mut rng = entropy::generator();
+    if setup.config.lan_discovery && !setup.network.local {
+        return Err(StartError::Setup(NOT_LOCAL.into()));
+    }
     let link_socket = match setup.config.announce {
         Announce::Nothing => None,
         Announce::Found | Announce::At(..) => Some(listen_for_links(setup.config.link).await?),
@@ -236,17 +249,24 @@ pub(crate) async fn start(mut setup: Setup) -> Result<Handle, StartError> {
     tasks.extend(link_socket.map(|socket| tokio::spawn(accept(socket, events.clone()))));
     let addresses = [link, Some(proxy), Some(api)];
     let addresses = addresses.map(|it| it.map(|it| it.to_string()).unwrap_or_default());
+    let lan = setup.config.lan_discovery.then(|| lan::Me {
+        network: setup.network.id(),
+        id: setup.identity.id(),
+        link_key: setup.link_secret.public(),
+        port: link.map(|link| link.port()),
+    });
     let task = task::Task::new(clock, setup, rng, addresses, events.clone(), inbox)?;
     let main = tokio::spawn(task.run());
     if let Err(error) = files.resume_puts() {
         tracing::warn!("puts of the last run do not go on: {error}");
     }
     let mapping = port.map(|port| Mapping::start(port, Gateway::Default, events.clone()));
-    let mapping = Mutex::new(mapping);
+    let lan = lan.map(|me| Lan::start(me, clock, events.clone()));
+    let (mapping, lan) = (Mutex::new(mapping), Mutex::new(lan));
     let (tasks, main) = (Mutex::new(tasks), Mutex::new(Some(main)));
     sites.resume()?;
     sites.resume_pins()?;
-    Ok(Handle { events, tasks, main, mapping, proxy, api, sites })
+    Ok(Handle { events, tasks, main, mapping, lan, proxy, api, sites })
 }
 
 async fn accept(listener: TcpListener, events: mpsc::Sender<Event>) {
@@ -314,9 +334,18 @@ impl Handle {
     /// Says goodbye to its neighbours, stops, and gives its folder free.
     pub(crate) async fn stop(&self) {
         self.leave().await;
-        if let Some(mapping) = self.mapping.lock().await.take() {
-            mapping.stop().await;
-        }
+        let (mapping, lan) = (self.mapping.lock().await.take(), self.lan.lock().await.take());
+        let mapping = async {
+            if let Some(mapping) = mapping {
+                mapping.stop().await;
+            }
+        };
+        let lan = async {
+            if let Some(lan) = lan {
+                lan.stop().await;
+            }
+        };
+        tokio::join!(mapping, lan);
         if let Some(main) = self.main.lock().await.take() {
             let _ = main.await;
         }

@@ -18,5 +18,7 @@ mod home;
 pub mod host;
 pub mod invite;
 pub mod job;
+#[cfg(feature = "app")]
+mod lan;
 pub mod node;
 pub mod status;

@@ -233,6 +233,8 @@ pub enum NodeInput {
         /// And where in the other family.
         also: Option<Address>,
     },
+    /// A router of this network is there, or at its other address: nearby, say.
+    Found(Contact, Option<Address>),
     /// Whether the router has no room for more tunnels of others (processor, memory).
     Loaded(bool),
     /// In a network of friends: these are they from now on; links with others end.

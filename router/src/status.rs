@@ -90,6 +90,12 @@ pub struct Status {
     /// What the line's router says of forwarding a port; empty where it is not asked.
     #[serde(default)]
     pub mapping: String,
+    /// The same in one word: `asking`, `forwarded`, `refused`; empty where it is not asked.
+    #[serde(default)]
+    pub mapped: String,
+    /// What is known of routers of this network on the local one, in words; empty where it is not looked.
+    #[serde(default)]
+    pub nearby: String,
     /// Places (in a local network: routers) that dialled it of late.
     pub reach_came: u32,
     /// Places that tried and could not.

@@ -42,6 +42,8 @@ pub struct Router {
     pub metrics: SocketAddr,
     /// How it was started, for starting it again.
     args: Vec<String>,
+    /// The network namespace that it runs in, if it is another one.
+    namespace: Option<String>,
     /// Set when this program started it.
     child: Option<Child>,
 }
@@ -60,12 +62,18 @@ impl Router {
             proxy: address("proxy"),
             metrics: address("metrics"),
             args: machine::command_line(pid).split_off(1),
+            namespace: None,
             child: None,
         }
     }
 
     /// Starts `warren run` by hand in `dir` with `extra` flags, and waits until it answers.
     pub fn start(dir: &Path, extra: &[&str]) -> Self {
+        Self::start_in(None, dir, extra)
+    }
+
+    /// The same in a network namespace that `ip netns` knows: its sockets are reached from there alone.
+    pub fn start_in(namespace: Option<&str>, dir: &Path, extra: &[&str]) -> Self {
         let mut args: Vec<String> = vec!["run".into(), "--dir".into(), dir.display().to_string()];
         args.extend(extra.iter().map(|word| (*word).to_owned()));
         let none = SocketAddr::from(([0, 0, 0, 0], 0));
@@ -78,6 +86,7 @@ impl Router {
             proxy: none,
             metrics: none,
             args,
+            namespace: namespace.map(str::to_owned),
             child: None,
         };
         router.spawn();
@@ -88,7 +97,16 @@ impl Router {
     fn spawn(&mut self) {
         fs::create_dir_all(&self.dir).unwrap();
         let log = OpenOptions::new().create(true).append(true).open(self.dir.join("log")).unwrap();
-        let mut child = Command::new(warren())
+        let mut command = match &self.namespace {
+            None => Command::new(warren()),
+            Some(namespace) => {
+                // It becomes the router: the process is the same.
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", namespace]).arg(warren());
+                command
+            }
+        };
+        let mut child = command
             .args(&self.args)
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -32,6 +32,7 @@ mod fail_closed;
 mod files;
 mod hostile;
 mod isolation;
+mod lan;
 mod layers;
 mod load;
 mod logs;
@@ -57,6 +58,8 @@ fn main() {
         match name.as_str() {
             "fail_closed" => fail_closed::inside(),
             "browse" => browse::inside(),
+            "lan" => lan::inside(),
+            "line" => lan::inside_line(),
             _ => panic!("nothing runs inside as {name}"),
         }
         return;
@@ -77,6 +80,7 @@ fn main() {
         admission::group(),
         private::group(),
         reach::group(),
+        lan::group(),
         sleep::group(),
         why::group(),
         operation::group(),

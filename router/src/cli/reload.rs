@@ -64,9 +64,9 @@ fn refused(held: &ConfigFile, new: &ConfigFile) -> Vec<&'static str> {
 
 /// The settings that hold from start to end, as text. Taken apart whole, so that a new setting is a
 /// compile error until somebody decides where it belongs.
-fn lasting(file: &ConfigFile) -> [(&'static str, String); 13] {
+fn lasting(file: &ConfigFile) -> [(&'static str, String); 14] {
     let ConfigFile {
-        link: LinkFile { listen: link, announce, port_mapping, proxy: outbound, ban },
+        link: LinkFile { listen: link, announce, port_mapping, lan_discovery, proxy: outbound, ban },
         proxy: ProxyFile { listen: proxy, expose },
         api: ApiFile { listen: api },
         tunnels: TunnelsFile { hops },
@@ -87,6 +87,7 @@ fn lasting(file: &ConfigFile) -> [(&'static str, String); 13] {
         ("link.listen", link.to_string()),
         ("link.announce", announce.clone()),
         ("link.port_mapping", port_mapping.to_string()),
+        ("link.lan_discovery", lan_discovery.to_string()),
         ("link.proxy", outbound.clone()),
         ("link.ban", ban.join(" ")),
         ("proxy.listen", proxy.to_string()),

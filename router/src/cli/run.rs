@@ -414,6 +414,9 @@ fn show(status: &Status) -> Result<(), Failure> {
     if !status.mapping.is_empty() {
         print(format_args!("  port mapping: {}", status.mapping))?;
     }
+    if !status.nearby.is_empty() {
+        print(format_args!("  local network: {}", status.nearby))?;
+    }
     print(format_args!(
         "  network {}, up {} s, version {}",
         status.network, status.uptime_s, status.version

@@ -11,6 +11,8 @@ use std::{
 use rustix::time::{ClockId, clock_gettime};
 use tokio::time::Instant;
 
+use super::lan;
+
 /// How often it is looked.
 const EVERY: Duration = Duration::from_secs(1);
 /// Shorter sleep ends no link.
@@ -31,6 +33,8 @@ pub(super) struct Change {
     next: Instant,
     /// Whether packets leave this machine at all.
     leaves: bool,
+    /// Whether addresses of a local network count where none leads to the internet.
+    on_lan: bool,
     seen: Seen,
 }
 
@@ -45,9 +49,9 @@ struct Seen {
 
 impl Change {
     /// As it is now, for a router whose links are at `link`.
-    pub(super) fn new(now: Instant, link: SocketAddr) -> Self {
+    pub(super) fn new(now: Instant, link: SocketAddr, on_lan: bool) -> Self {
         let leaves = !link.ip().is_loopback();
-        Self { next: now + EVERY, leaves, seen: Seen::now(leaves) }
+        Self { next: now + EVERY, leaves, on_lan, seen: Seen::now(leaves, on_lan) }
     }
 
     /// Whether anything changed since the last look; looks once a second at most.
@@ -56,19 +60,19 @@ impl Change {
             return None;
         }
         self.next = now + EVERY;
-        let before = std::mem::replace(&mut self.seen, Seen::now(self.leaves));
+        let before = std::mem::replace(&mut self.seen, Seen::now(self.leaves, self.on_lan));
         self.seen.since(&before)
     }
 }
 
 impl Seen {
-    fn now(leaves: bool) -> Self {
+    fn now(leaves: bool, on_lan: bool) -> Self {
         let read = |id| Duration::try_from(clock_gettime(id)).unwrap_or_default();
         // In this order, so that what passes between the two is never taken for sleep.
         let (all, awake) = (read(ClockId::Boottime), read(ClockId::Monotonic));
         Self {
             slept: all.saturating_sub(awake),
-            from: [true, false].map(|v4| leaves.then(|| outward_ip(v4)).flatten()),
+            from: [true, false].map(|v4| leaves.then(|| outward_ip(v4, on_lan)).flatten()),
         }
     }
 
@@ -84,8 +88,12 @@ impl Seen {
 }
 
 /// The address that packets to the outside would carry. Nothing is sent: connecting a UDP socket
-/// only asks the routing table.
-pub(super) fn outward_ip(v4: bool) -> Option<IpAddr> {
+/// only asks the routing table. Where it knows no way out, an address `on_lan` will do, if asked for.
+pub(super) fn outward_ip(v4: bool, on_lan: bool) -> Option<IpAddr> {
+    routed_ip(v4).or_else(|| on_lan.then(|| lan::own_ip(v4)).flatten())
+}
+
+fn routed_ip(v4: bool) -> Option<IpAddr> {
     let (any, far): (SocketAddr, SocketAddr) = if v4 {
         (([0, 0, 0, 0], 0).into(), ([192, 0, 2, 1], 9).into())
     } else {
@@ -120,7 +128,7 @@ mod tests {
     #[test]
     fn a_look_at_this_machine_finds_nothing_changed() {
         let start = Instant::now();
-        let mut change = Change::new(start, ([0, 0, 0, 0], 0).into());
+        let mut change = Change::new(start, ([0, 0, 0, 0], 0).into(), true);
         assert_eq!(change.look(start), None);
         assert_eq!(change.look(start + EVERY), None);
     }

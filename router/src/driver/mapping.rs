@@ -1,18 +1,19 @@
 //! `link.port_mapping`: having the router of the line forward a port to this one.
 //!
-//! Lives here: when to ask for that, to renew it and to end it. Does not live here: the questions
-//! (`natpmp.rs`), what follows from an address that is known now (`setup::door`, `node/reach.rs`).
+//! Lives here: in which way to ask for that, when, when to renew it and to end it. Does not live here: the
+//! questions (`natpmp.rs`, `upnp.rs`), what follows from an address that is known now (`setup::door`,
+//! `node/reach.rs`).
 //!
 //! ```text
-//! ask ──granted──> held ──half of its time──> ask ...        stop: ended at the gateway
-//!  '──no answer, or refused──> again after 1 minute, doubled to 15
+//! ask: NAT-PMP, then UPnP ──granted──> held ──half of its time──> ask the same way first ...
+//!  '──no answer, or refused──> again after 1 minute, doubled to 15       stop: ended at the gateway
 //! ```
 //!
 //! Off unless the operator says so: it opens a door in a machine that may be somebody else's, and everybody
 //! on the same network can see in the gateway's table that it is there.
 
 use std::{
-    io,
+    io::{self, ErrorKind},
     net::{IpAddr, Ipv4Addr, SocketAddr},
     time::Duration,
 };
@@ -22,16 +23,19 @@ use tokio::{
     task::JoinHandle,
     time::{sleep, timeout},
 };
+use warren_overlay::wire::Address;
 
-use super::{Event, natpmp};
+use super::{Event, natpmp, upnp};
 
 /// First pause after a failure; doubled up to the second.
 const PAUSE: Duration = Duration::from_mins(1);
 const PAUSE_MAX: Duration = Duration::from_mins(15);
 /// A gateway that grants less than this is asked no more often.
 const RENEW_MIN: Duration = Duration::from_secs(1);
-/// How long ending it may hold up the stop.
-const END_LIMIT: Duration = Duration::from_secs(1);
+/// One that grants for good is asked this often whether it still does.
+const LOOK_EVERY: Duration = Duration::from_mins(30);
+/// How long ending it may hold up the stop; as long again for a question that is under way.
+const END_LIMIT: Duration = Duration::from_secs(2);
 
 /// What came of asking.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,9 +46,56 @@ pub(crate) enum Mapped {
     /// No answer yet.
     Asking,
     /// The gateway forwards this to the link port.
-    At(SocketAddr),
+    At(SocketAddr, Way),
     /// It does not; the next try is at most a quarter of an hour away.
-    Refused,
+    Refused {
+        /// Asked by NAT-PMP.
+        natpmp: Why,
+        /// Asked by UPnP.
+        upnp: Why,
+    },
+    /// There is no gateway to ask.
+    NoGateway,
+}
+
+/// How it was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    NatPmp,
+    Upnp,
+}
+
+/// Why it does not forward a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// It does not speak that, or not to this machine.
+    Silent,
+    /// It says no.
+    Refuses,
+    /// It has no address outside.
+    Unconnected,
+    /// It says something else.
+    Nonsense,
+}
+
+impl Why {
+    fn of(error: &io::Error) -> Self {
+        match error.kind() {
+            ErrorKind::PermissionDenied => Self::Refuses,
+            ErrorKind::AddrNotAvailable => Self::Unconnected,
+            ErrorKind::InvalidData => Self::Nonsense,
+            _ => Self::Silent,
+        }
+    }
+
+    const fn words(self) -> &'static str {
+        match self {
+            Self::Silent => "no answer",
+            Self::Refuses => "it refuses",
+            Self::Unconnected => "it has no address outside",
+            Self::Nonsense => "an answer that makes no sense",
+        }
+    }
 }
 
 impl Mapped {
@@ -53,10 +104,45 @@ impl Mapped {
         match self {
             Self::Off => String::new(),
             Self::Asking => "asking the line's router to forward a port".into(),
-            Self::At(address) => format!("the line's router forwards {address}"),
-            Self::Refused => {
-                "the line's router forwards no port: it does not speak NAT-PMP, or refuses".into()
+            Self::At(address, way) => {
+                let way = match way {
+                    Way::NatPmp => "NAT-PMP",
+                    Way::Upnp => "UPnP",
+                };
+                let mut words = format!("the line's router forwards {address} ({way})");
+                if !Address::from(address).globally_routable() {
+                    words.push_str(
+                        ", which is no address of the internet: another router stands before it",
+                    );
+                }
+                words
             }
+            Self::Refused { natpmp, upnp } => format!(
+                "the line's router forwards no port (NAT-PMP: {}; UPnP: {})",
+                natpmp.words(),
+                upnp.words()
+            ),
+            Self::NoGateway => {
+                "there is no router to ask for a port: no default route by IPv4".into()
+            }
+        }
+    }
+
+    /// The same in one word, for programs; empty where nobody asked for it.
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::Off => "",
+            Self::Asking => "asking",
+            Self::At(..) => "forwarded",
+            Self::Refused { .. } | Self::NoGateway => "refused",
+        }
+    }
+
+    /// Where the port is outside, if it is.
+    pub(super) const fn address(self) -> Option<SocketAddr> {
+        match self {
+            Self::At(address, _) => Some(address),
+            Self::Off | Self::Asking | Self::Refused { .. } | Self::NoGateway => None,
         }
     }
 }
@@ -68,19 +154,19 @@ pub(super) enum Gateway {
     Default,
     /// This one.
     #[cfg(test)]
-    At(SocketAddr),
+    At { natpmp: SocketAddr, upnp: upnp::Where },
 }
 
 impl Gateway {
-    fn address(self) -> io::Result<SocketAddr> {
+    fn find(self) -> io::Result<(SocketAddr, upnp::Where)> {
         match self {
             Self::Default => {
                 let table = std::fs::read_to_string("/proc/net/route")?;
-                let ip = default_route(&table).ok_or(io::ErrorKind::NetworkUnreachable)?;
-                Ok((ip, natpmp::PORT).into())
+                let ip = default_route(&table).ok_or(ErrorKind::NetworkUnreachable)?;
+                Ok(((ip, natpmp::PORT).into(), upnp::Where::gateway(ip)))
             }
             #[cfg(test)]
-            Self::At(address) => Ok(address),
+            Self::At { natpmp, upnp } => Ok((natpmp, upnp)),
         }
     }
 }
@@ -114,9 +200,10 @@ impl Mapping {
     }
 
     /// Ends it at the gateway.
-    pub(super) async fn stop(self) {
+    pub(super) async fn stop(mut self) {
         let _ = self.stop.send(());
-        let _ = timeout(2 * END_LIMIT, self.task).await;
+        let _ = timeout(2 * END_LIMIT, &mut self.task).await;
+        self.task.abort();
     }
 }
 
@@ -128,17 +215,19 @@ async fn keep(
 ) {
     let mut pause = PAUSE;
     let mut outside = port;
-    let mut held = None;
+    let mut held: Option<Held> = None;
     loop {
-        let (mapped, wait) = match ask(gateway, port, outside).await {
-            Ok((at, address, wait)) => {
-                (pause, outside, held) = (PAUSE, address.port(), Some(at));
-                (Mapped::At(address), wait)
+        let first = held.as_ref().map_or(Way::NatPmp, Held::way);
+        let (mapped, wait) = match ask(gateway, port, outside, first).await {
+            Ok(granted) => {
+                let (way, address, wait) = (granted.way(), granted.address(), granted.wait());
+                (pause, outside, held) = (PAUSE, address.port(), Some(granted));
+                (Mapped::At(address, way), wait)
             }
-            Err(_) => {
+            Err(refused) => {
                 let wait = pause;
                 pause = (pause * 2).min(PAUSE_MAX);
-                (Mapped::Refused, wait)
+                (refused, wait)
             }
         };
         if events.send(Event::Mapped(mapped)).await.is_err() {
@@ -149,105 +238,83 @@ async fn keep(
             _ = &mut stopped => break,
         }
     }
-    if let Some(gateway) = held {
-        let _ = timeout(END_LIMIT, natpmp::end(gateway, port)).await;
+    if let Some(held) = held {
+        let _ = timeout(END_LIMIT, held.end(port)).await;
     }
 }
 
-/// The gateway that was asked, what it forwards, and when to ask again.
-async fn ask(
-    gateway: Gateway,
-    port: u16,
-    outside: u16,
-) -> io::Result<(SocketAddr, SocketAddr, Duration)> {
-    let gateway = gateway.address()?;
-    let address = natpmp::address(gateway).await?;
-    let forwarded = natpmp::forward(gateway, port, outside).await?;
-    if forwarded.port == 0 || forwarded.seconds == 0 || address.is_unspecified() {
-        return Err(io::ErrorKind::AddrNotAvailable.into());
+/// A port that is forwarded, and how to end that.
+enum Held {
+    NatPmp { gateway: SocketAddr, address: SocketAddr, seconds: u32 },
+    Upnp(upnp::Forwarded),
+}
+
+impl Held {
+    const fn way(&self) -> Way {
+        match self {
+            Self::NatPmp { .. } => Way::NatPmp,
+            Self::Upnp(_) => Way::Upnp,
+        }
     }
-    let wait = Duration::from_secs(u64::from(forwarded.seconds) / 2).max(RENEW_MIN);
-    Ok((gateway, SocketAddr::new(IpAddr::V4(address), forwarded.port), wait))
+
+    const fn address(&self) -> SocketAddr {
+        match self {
+            Self::NatPmp { address, .. } => *address,
+            Self::Upnp(forwarded) => forwarded.address,
+        }
+    }
+
+    /// When to ask again.
+    fn wait(&self) -> Duration {
+        let seconds = match self {
+            Self::NatPmp { seconds, .. } => *seconds,
+            Self::Upnp(upnp::Forwarded { seconds: 0, .. }) => return LOOK_EVERY,
+            Self::Upnp(forwarded) => forwarded.seconds,
+        };
+        Duration::from_secs(u64::from(seconds) / 2).max(RENEW_MIN)
+    }
+
+    async fn end(&self, port: u16) -> io::Result<()> {
+        match self {
+            Self::NatPmp { gateway, .. } => natpmp::end(*gateway, port).await,
+            Self::Upnp(forwarded) => upnp::end(forwarded).await,
+        }
+    }
+}
+
+/// Asks in one way, then in the other.
+async fn ask(gateway: Gateway, port: u16, outside: u16, first: Way) -> Result<Held, Mapped> {
+    let (to_natpmp, to_upnp) = gateway.find().map_err(|_| Mapped::NoGateway)?;
+    let second = match first {
+        Way::NatPmp => Way::Upnp,
+        Way::Upnp => Way::NatPmp,
+    };
+    let (mut natpmp, mut upnp) = (Why::Silent, Why::Silent);
+    for way in [first, second] {
+        let (asked, why) = match way {
+            Way::NatPmp => (by_natpmp(to_natpmp, port, outside).await, &mut natpmp),
+            Way::Upnp => (upnp::forward(to_upnp, port, outside).await.map(Held::Upnp), &mut upnp),
+        };
+        match asked {
+            Ok(held) => return Ok(held),
+            Err(error) => *why = Why::of(&error),
+        }
+    }
+    Err(Mapped::Refused { natpmp, upnp })
+}
+
+async fn by_natpmp(gateway: SocketAddr, port: u16, outside: u16) -> io::Result<Held> {
+    let address = natpmp::address(gateway).await?;
+    if address.is_unspecified() {
+        return Err(ErrorKind::AddrNotAvailable.into());
+    }
+    let forwarded = natpmp::forward(gateway, port, outside).await?;
+    if forwarded.port == 0 || forwarded.seconds == 0 {
+        return Err(ErrorKind::PermissionDenied.into());
+    }
+    let address = SocketAddr::new(IpAddr::V4(address), forwarded.port);
+    Ok(Held::NatPmp { gateway, address, seconds: forwarded.seconds })
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::{Arc, Mutex};
-
-    use tokio::net::UdpSocket;
-
-    use super::*;
-
-    /// A gateway that forwards what it is asked to, one port further, for two seconds; what it was asked.
-    async fn gateway(refuses: bool) -> (SocketAddr, Arc<Mutex<Vec<Vec<u8>>>>) {
-        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        let address = socket.local_addr().unwrap();
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let heard = Arc::clone(&asked);
-        tokio::spawn(async move {
-            let mut buffer = [0; 64];
-            while let Ok((len, from)) = socket.recv_from(&mut buffer).await {
-                let question = buffer[..len].to_vec();
-                heard.lock().unwrap().push(question.clone());
-                let result = u8::from(refuses) * 2;
-                let answer = match question[..] {
-                    [0, 0] => vec![0, 128, 0, 0, 0, 0, 0, 9, 203, 0, 113, 7],
-                    [0, 2, 0, 0, a, b, c, d, _, _, e, f] => {
-                        let seconds = if [e, f] == [0, 0] { 0 } else { 2 };
-                        let d = if seconds == 0 { d } else { d | 1 };
-                        vec![0, 130, 0, result, 0, 0, 0, 9, a, b, c, d, 0, 0, 0, seconds]
-                    }
-                    _ => continue,
-                };
-                socket.send_to(&answer, from).await.unwrap();
-            }
-        });
-        (address, asked)
-    }
-
-    #[tokio::test]
-    async fn a_port_is_forwarded_kept_and_given_back() {
-        let (at, asked) = gateway(false).await;
-        let (events, mut inbox) = mpsc::channel(8);
-        let mapping = Mapping::start(40_000, Gateway::At(at), events);
-        for _ in 0..2 {
-            let Some(Event::Mapped(mapped)) = inbox.recv().await else { panic!("no event") };
-            assert_eq!(mapped, Mapped::At("203.0.113.7:40001".parse().unwrap()));
-        }
-        mapping.stop().await;
-        let ports: Vec<_> =
-            asked.lock().unwrap().iter().filter(|it| it.len() == 12).cloned().collect();
-        assert_eq!(ports.len(), 3, "asked, renewed, ended");
-        assert_eq!(ports[0][4..8], [0x9c, 0x40, 0x9c, 0x40]);
-        assert_eq!(ports[1][4..8], [0x9c, 0x40, 0x9c, 0x41], "renewed as it was granted");
-        assert_eq!(ports[2], [0, 2, 0, 0, 0x9c, 0x40, 0, 0, 0, 0, 0, 0], "ended");
-    }
-
-    #[tokio::test]
-    async fn a_gateway_that_refuses_or_is_none_is_said_so() {
-        let (refusing, asked) = gateway(true).await;
-        // Nobody listens at this one.
-        let shut = UdpSocket::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-        for at in [refusing, shut] {
-            let (events, mut inbox) = mpsc::channel(8);
-            let mapping = Mapping::start(40_000, Gateway::At(at), events);
-            assert!(matches!(inbox.recv().await, Some(Event::Mapped(Mapped::Refused))));
-            mapping.stop().await;
-        }
-        let ports = asked.lock().unwrap().iter().filter(|it| it.len() == 12).count();
-        assert_eq!(ports, 1, "nothing was granted, so nothing is ended");
-    }
-
-    #[test]
-    fn the_default_route_is_read_from_the_kernels_table() {
-        let table = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n\
-                     wlan0\t00000000\t0201A8C0\t0003\t0\t0\t600\t00000000\t0\t0\t0\n\
-                     eth0\t00000000\t0101A8C0\t0003\t0\t0\t100\t00000000\t0\t0\t0\n\
-                     eth0\t0001A8C0\t00000000\t0001\t0\t0\t100\t00FFFFFF\t0\t0\t0\n";
-        assert_eq!(default_route(table), Some([192, 168, 1, 1].into()));
-        assert_eq!(default_route(""), None);
-        let no_default =
-            table.lines().filter(|line| !line.contains("\t00000000\t0")).collect::<Vec<_>>();
-        assert_eq!(default_route(&no_default.join("\n")), None);
-    }
-}
+mod tests;

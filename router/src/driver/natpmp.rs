@@ -54,13 +54,16 @@ fn ask_port(inside: u16, outside: u16, seconds: u32) -> Vec<u8> {
     w.into_bytes()
 }
 
+/// Any result but success.
+const REFUSES: WireError = WireError::Bad("result: the gateway refuses");
+
 /// What comes first in every answer.
 fn head(r: &mut Reader<'_>, opcode: u8) -> Result<(), WireError> {
     if r.u8("version")? != 0 || r.u8("opcode")? != 128 + opcode {
         return Err(WireError::Bad("answer to another question"));
     }
     if r.u16("result")? != 0 {
-        return Err(WireError::Bad("result: the gateway refuses"));
+        return Err(REFUSES);
     }
     r.u32("epoch").map(|_| ())
 }
@@ -98,7 +101,12 @@ async fn exchange<T>(
         match timeout(PATIENCE * (1 << n), socket.recv(&mut buffer)).await {
             Ok(Ok(len)) => {
                 let answer = buffer.get(..len).unwrap_or_default();
-                return read(answer).map_err(|error| io::Error::new(ErrorKind::InvalidData, error));
+                return read(answer).map_err(|error| {
+                    let refuses = error == REFUSES;
+                    let kind =
+                        if refuses { ErrorKind::PermissionDenied } else { ErrorKind::InvalidData };
+                    io::Error::new(kind, error)
+                });
             }
             // Nobody listens there: it will not be otherwise in a second.
             Ok(Err(error)) => return Err(error),

@@ -155,9 +155,10 @@ pub(super) fn door(
     link: SocketAddr,
     local: bool,
     proxied: bool,
+    on_lan: bool,
     mapped: Option<SocketAddr>,
 ) -> (Door, Option<Address>) {
-    let outward = |v4: bool| Some(SocketAddr::new(outward_ip(v4)?, link.port()));
+    let outward = |v4: bool| Some(SocketAddr::new(outward_ip(v4, on_lan)?, link.port()));
     let found = match announce {
         Announce::Nothing => return (Door::Shut, None),
         Announce::At(first, also) => [None, Some(first), also],

@@ -37,6 +37,7 @@ use super::{
     clock::Clock,
     conn::{self, Conn, READ_LEN, Read},
     friends,
+    lan::{Nearby, News},
     mapping::Mapped,
     private::SHARES_MAX,
     race::{self, Families},
@@ -59,6 +60,8 @@ const EVENTS_PER_ROUND: usize = 32;
 const BYTES_PER_ROUND: usize = 256 * 1_024;
 /// How long leaving may take.
 const LEAVE_LIMIT: Duration = Duration::from_secs(3);
+/// A router with so many neighbours does not dial those nearby again.
+const FEW: usize = 8;
 /// A stream's pump hears of new room in steps of at least this many bytes.
 const ROOM_STEP: usize = 16 * 1_024;
 
@@ -112,6 +115,10 @@ pub(super) struct Task {
     announce: Announce,
     /// What the line's router says of forwarding a port.
     mapped: Mapped,
+    /// Whether it looks for routers on its local network.
+    on_lan: bool,
+    /// What is known of them.
+    nearby: Nearby,
     /// Which families of addresses lead out of this machine.
     families: Arc<Mutex<Families>>,
     /// Whether its network lives on private addresses.
@@ -136,8 +143,9 @@ impl Task {
     ) -> Result<Self, StartError> {
         let now = clock.now();
         let (announce, local) = (setup.config.announce, setup.network.local);
+        let on_lan = setup.config.lan_discovery;
         let proxied = setup.config.outbound.is_some();
-        let (door, also) = setup::door(announce, setup.config.link, local, proxied, None);
+        let (door, also) = setup::door(announce, setup.config.link, local, proxied, on_lan, None);
         let link_secret = Arc::new(setup.link_secret);
         let guards = match &setup.home {
             Some(home) => home.read("guards")?.map(|bytes| bytes.to_vec()).unwrap_or_default(),
@@ -198,8 +206,10 @@ impl Task {
             announce,
             families: Arc::default(),
             mapped: if setup.config.port_mapping { Mapped::Asking } else { Mapped::Off },
+            on_lan,
+            nearby: Nearby::Off,
             local,
-            change: Change::new(self::now(), setup.config.link),
+            change: Change::new(self::now(), setup.config.link, on_lan),
             addresses,
             rng,
             late: false,
@@ -269,20 +279,28 @@ impl Task {
 
     /// Where others reach it, as far as that is known now.
     fn door(&self) -> (Door, Option<Address>) {
-        let mapped = match self.mapped {
-            Mapped::At(address) => Some(address),
-            Mapped::Off | Mapped::Asking | Mapped::Refused => None,
-        };
-        let proxied = self.outbound.is_some();
-        setup::door(self.announce, self.link_source, self.local, proxied, mapped)
+        let (mapped, proxied) = (self.mapped.address(), self.outbound.is_some());
+        setup::door(self.announce, self.link_source, self.local, proxied, self.on_lan, mapped)
     }
 
     /// The line's router forwards a port, or another one, or none any more.
     fn mapped(&mut self, mapped: Mapped) {
         if std::mem::replace(&mut self.mapped, mapped) != mapped {
-            tracing::info!(forwarded = matches!(mapped, Mapped::At(_)), "port mapping");
+            tracing::info!(forwarded = mapped.address().is_some(), "port mapping");
             let (door, also) = self.door();
             self.host.node(self.clock.now(), NodeInput::Door { door, also });
+        }
+    }
+
+    /// There are routers nearby. One that was told before is of no interest to who has neighbours enough.
+    fn heard(&mut self, news: News) {
+        match news {
+            News::Nearby(nearby) => self.nearby = nearby,
+            News::Found { again: true, .. }
+                if self.host.node_ref().ring().neighbours().count() >= FEW => {}
+            News::Found { contact, also, .. } => {
+                self.host.node(self.clock.now(), NodeInput::Found(contact, also));
+            }
         }
     }
 
@@ -353,6 +371,7 @@ impl Task {
             }
             Event::Control(ask) => self.answer(ask),
             Event::Mapped(mapped) => self.mapped(mapped),
+            Event::Lan(news) => self.heard(news),
             Event::Stop => {
                 if self.leaving.is_none() {
                     self.leaving = Some(self::now() + LEAVE_LIMIT);

@@ -30,6 +30,11 @@ pub(super) const fn capabilities(transit: bool) -> u16 {
 }
 
 impl Node {
+    /// Whether there is room for more tunnels of others.
+    pub(super) fn loaded(&mut self, now: Now, loaded: bool) {
+        self.transit.handle_input(now, TransitInput::Loaded(loaded));
+    }
+
     /// Opens or closes this router for tunnels of others, and tells everybody.
     pub(super) fn carry(&mut self, now: Now, transit: bool) {
         let capabilities = capabilities(transit);

@@ -74,9 +74,8 @@ impl Node {
             }
             NodeInput::Door { door, also } => self.open_door(now, door, also),
             NodeInput::Moved { door } => self.moved(now, door),
-            NodeInput::Loaded(loaded) => {
-                self.transit.handle_input(now, TransitInput::Loaded(loaded));
-            }
+            NodeInput::Found(contact, also) => self.found(now, &contact, also),
+            NodeInput::Loaded(loaded) => self.loaded(now, loaded),
             NodeInput::Friends(friends) => self.befriend(now, friends),
             NodeInput::Transit(transit) => self.carry(now, transit),
             NodeInput::Leave => self.ring.handle_input(now, ring::Input::Leave),

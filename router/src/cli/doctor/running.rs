@@ -31,6 +31,7 @@ pub(super) async fn examine(dir: &Path, status: &Status) -> Vec<Finding> {
         ports(status).await,
         address(status).await,
     ];
+    findings.extend(mapping(status));
     let listed = client::call::<Vec<ServiceStatus>>(dir, Method::GET, "/v1/services", None).await;
     for service in listed.unwrap_or_default() {
         findings.push(service_answers(status, &service).await);
@@ -153,6 +154,21 @@ async fn address(status: &Status) -> Finding {
             format!("it tells others {told}, and this machine gets no answer there. {found}"),
             "wait a minute: peers are asked; some lines cannot reach themselves",
         ),
+    }
+}
+
+/// What the line's router says of forwarding a port, where it is asked to.
+fn mapping(status: &Status) -> Option<Finding> {
+    let words = status.mapping.clone();
+    match status.mapped.as_str() {
+        "" => None,
+        "refused" => Some(Finding::warning(
+            "port mapping",
+            words,
+            "allow it in the line's router (often called UPnP or NAT-PMP), or forward the port there by \
+             hand and name it with link.announce",
+        )),
+        _ => Some(Finding::ok("port mapping", words)),
     }
 }
 

@@ -96,6 +96,8 @@ impl Task {
             files_open,
             files_limit,
             mapping: self.mapped.words(),
+            mapped: self.mapped.word().to_owned(),
+            nearby: self.nearby.words(),
             tasks: Handle::current().metrics().num_alive_tasks() as u64,
             link,
             proxy,

@@ -8,7 +8,7 @@ use warren_overlay::{
     ring::{self, admission::Mode},
     time::Now,
     tunnel::pools::PoolsInput,
-    wire::RouterDescriptor,
+    wire::{Address, Contact, RouterDescriptor},
 };
 
 use crate::{
@@ -60,6 +60,14 @@ impl Node {
         let linked: BTreeSet<RouterId> = self.links.up_links().map(|(_, peer)| peer.id()).collect();
         for contact in self.friends.due(now, &linked) {
             self.ask_link(now, &contact, &[], Asker::Ring, None);
+        }
+    }
+
+    /// A router of this network was found: it is dialled as those of a line are.
+    pub(super) fn found(&mut self, now: Now, contact: &Contact, also: Option<Address>) {
+        let linked = self.links.up_links().any(|(_, peer)| peer.id() == contact.id);
+        if !linked {
+            self.ask_link(now, contact, also.as_slice(), Asker::Ring, None);
         }
     }
 
