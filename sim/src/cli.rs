@@ -32,7 +32,7 @@ use crate::{
     run::{Part, Report, Watcher, seconds},
     scenario::{Scenario, ScenarioError, Span},
     swarm,
-    validate::{Depth, Known, validate},
+    validate::{Check, Depth, validate},
 };
 
 /// Whole networks of Warren routers on a virtual clock
@@ -458,16 +458,9 @@ fn checks(quick: bool, json: bool, markdown: bool) -> Result<Verdict, Failure> {
         if json || markdown {
             return;
         }
-        let (sign, known) = match check.known {
-            Known::Exact(it) => (" =", it),
-            Known::Table(it, _) => (" ~", it),
-            Known::AtMost(it) => ("<=", it),
-            Known::AtLeast(it) => (">=", it),
-        };
         let word = if check.holds() { "ok" } else { "OFF" };
-        let (name, value, error) = (&check.name, check.value, check.error);
-        let line =
-            format_args!("{word:<4} {name:<68} {value:>9.4} +-{error:.4}  {sign} {known:.4}");
+        let Check { name, known, value, error } = check;
+        let line = format_args!("{word:<4} {name:<72} {value:>9.4} +-{error:.4}  {known}");
         broken = broken.take().or(print(line).err());
     });
     if json {

@@ -167,6 +167,12 @@ pub enum Trend {
     Identified,
     /// Detections, by false alarms.
     Roc,
+    /// Share of what an honest router would make tunnels of that is hostile; by minutes.
+    ViewHostile,
+    /// The same of a view that keeps whom it heard of last.
+    ViewHostileSimple,
+    /// Share of the routers that crawlers know of; by minutes.
+    Enumerated,
 }
 
 impl Trend {
@@ -177,7 +183,10 @@ impl Trend {
             Self::GuardHostile => ("share of users that have had a hostile guard", "days"),
             Self::Retention => ("share of what was stored that is found", "days"),
             Self::Identified => ("share of initiators named rightly", "rounds"),
-            Self::Roc => ("share of originators that are detected", "share of others blamed"),
+            Self::Roc => ("share that is detected", "share of others blamed"),
+            Self::ViewHostile => ("hostile share of what tunnels are made of", "minutes"),
+            Self::ViewHostileSimple => ("hostile share of a simple view", "minutes"),
+            Self::Enumerated => ("share of the routers that crawlers know of", "minutes"),
         }
     }
 }

@@ -25,6 +25,7 @@ pub mod page;
 pub mod plan;
 mod queue;
 mod replicas;
+mod rings;
 pub mod run;
 pub mod scenario;
 mod stand_in;

@@ -127,6 +127,30 @@ pub enum Metric {
     FromReader,
     /// The same of those that only passed some on.
     FromOthers,
+    /// Share of the routers that an honest one would make tunnels of which are hostile, on average.
+    ViewHostile,
+    /// The same: the highest of any.
+    ViewHostileMost,
+    /// The same of a view that keeps whom it heard of last.
+    ViewHostileSimple,
+    /// Share of the honest routers that no other honest one would make tunnels of.
+    Unsampled,
+    /// Share of the marks that a hostile end hop reads whole.
+    MarksRead,
+    /// Share of a mark's bits that are right at the end: a half is noise.
+    MarkBits,
+    /// Share of the marked tunnels that carry nothing more.
+    TunnelsEnded,
+    /// Users who could have made a path, on average.
+    Candidates,
+    /// Share of the routers that crawlers know of.
+    Enumerated,
+    /// Until they knew of half.
+    EnumeratedHalf,
+    /// Share of the honest routers that are in the most crowded tenth of the ring.
+    Crowded,
+    /// Packets of a flow that an observer sees, on average.
+    Packets,
 }
 
 impl Metric {
@@ -166,6 +190,18 @@ impl Metric {
                 | Self::Detected
                 | Self::FromReader
                 | Self::FromOthers
+                | Self::ViewHostile
+                | Self::ViewHostileMost
+                | Self::ViewHostileSimple
+                | Self::Unsampled
+                | Self::MarksRead
+                | Self::MarkBits
+                | Self::TunnelsEnded
+                | Self::Candidates
+                | Self::Enumerated
+                | Self::EnumeratedHalf
+                | Self::Crowded
+                | Self::Packets
         )
     }
 }

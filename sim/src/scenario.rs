@@ -14,7 +14,6 @@ use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use warren_overlay::ring::VIEW_MAX;
 
 pub use self::{
     keep::{Class, Keep, Life},
@@ -33,6 +32,9 @@ use crate::{
 pub const ROUTERS_MAX: u32 = 10_000;
 /// Routers of a `full` scenario.
 pub const FULL_ROUTERS_MAX: u32 = 200_000;
+/// Other routers that each remembers where nothing is said of it: a quarter of what a real one does, since it
+/// is most of an idle router's memory.
+const KNOWN: usize = 512;
 /// Nodes of a `routing` scenario.
 pub const NODES_MAX: u32 = 4_000_000;
 
@@ -172,7 +174,7 @@ impl Default for Network {
             routers: 60,
             degree: 20,
             hops: 3,
-            known: VIEW_MAX,
+            known: KNOWN,
             invited: false,
             stagger: Span(Duration::from_millis(20)),
             latency: LatencyKey::Geographic {},

@@ -26,16 +26,21 @@ macro_rules! templates {
 
 templates![
     "churn",
+    "correlation",
+    "crawler",
     "crowds",
     "droppers",
     "ends",
     "fifth-killed",
+    "fingerprint",
     "five-hundred",
+    "gossip",
     "guards",
     "link-rules",
     "loss",
     "month",
     "originator",
+    "pitch-black",
     "predecessor",
     "small",
     "store",
@@ -43,6 +48,7 @@ templates![
     "store-killed",
     "sybil",
     "sybil-ground",
+    "tagging",
     "thin-lines",
 ];
 

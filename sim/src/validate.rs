@@ -1,15 +1,19 @@
 //! Does the simulator reproduce what is known? Closed forms, exact values, published tables.
 //!
 //! Lives here: the list of checks. Does not live here: how each is simulated (`checks.rs`,
-//! `attacks.rs`, `fidelities.rs`).
+//! `attacks.rs`, `published.rs`, `fidelities.rs`).
 //!
 //! An *exact* check has a value that theory gives: what is simulated must lie within three standard
 //! errors *and* within 1 % of it. A *table* check compares with a table that another program made,
-//! which has an error of its own: both count, and twice its own on top of the 1 %. A *bound* is what this project promises.
+//! which has an error of its own: both count, and twice its own on top of the 1 %. A *band* is what a published curve
+//! says, a *bound* what this project promises.
 
 mod attacks;
 mod checks;
 mod fidelities;
+mod published;
+
+use std::fmt;
 
 use serde::Serialize;
 
@@ -34,10 +38,24 @@ pub enum Known {
     Exact(f64),
     /// A published value, and its standard error.
     Table(f64, f64),
+    /// A published curve lies between these.
+    Within(f64, f64),
     /// The value may not be higher.
     AtMost(f64),
     /// The value may not be lower.
     AtLeast(f64),
+}
+
+impl fmt::Display for Known {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(it) => write!(f, "{it:.4}"),
+            Self::Table(it, _) => write!(f, "~ {it:.4}"),
+            Self::Within(least, most) => write!(f, "{least} to {most}"),
+            Self::AtMost(it) => write!(f, "≤ {it}"),
+            Self::AtLeast(it) => write!(f, "≥ {it}"),
+        }
+    }
 }
 
 impl Check {
@@ -50,6 +68,7 @@ impl Check {
         match self.known {
             Known::Exact(wanted) => near(wanted, 0.0),
             Known::Table(wanted, error) => near(wanted, error),
+            Known::Within(least, most) => (least..=most).contains(&self.value),
             Known::AtMost(most) => self.value <= most,
             Known::AtLeast(least) => self.value >= least,
         }
@@ -71,12 +90,7 @@ pub fn markdown(checks: &[Check]) -> String {
 
 impl Check {
     fn row(&self) -> String {
-        let known = match self.known {
-            Known::Exact(it) => format!("{it:.4}"),
-            Known::Table(it, _) => format!("~ {it:.4}"),
-            Known::AtMost(it) => format!("≤ {it}"),
-            Known::AtLeast(it) => format!("≥ {it}"),
-        };
+        let known = self.known;
         let half = HALF_WIDTH * self.error;
         let (low, high) = (self.value - half, self.value + half);
         format!("| {} | {known} | {:.4} | {low:.4} to {high:.4} |", self.name, self.value)

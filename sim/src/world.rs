@@ -171,7 +171,7 @@ pub struct World {
 }
 
 /// Router `k`'s address: each in another /24.
-fn address(k: HostNo) -> SocketAddr {
+pub(crate) fn address(k: HostNo) -> SocketAddr {
     let [_, a, b, c] = k.to_be_bytes();
     ([127u8.saturating_add(a), b, c, 1], 9_000).into()
 }

@@ -271,6 +271,33 @@ assert all(abs(row['mean'] - row['theory']) < 0.02 for row in named), named
 }
 
 #[test]
+fn the_notebook_runs_from_its_first_cell_to_its_last() {
+    let scratch = Scratch::new("notebook");
+    scratch.passes("new --template ends mine.toml");
+    let small = "--vary adversary.hostile=[0.05,0.1] --vary adversary.guards=[0,2]";
+    scratch.passes(&format!("sweep mine.toml {small} --seeds 1..3 --jobs 2 --out results"));
+    let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("python");
+    let run = |notebook: &Path| {
+        let mut command = Command::new("python3");
+        command.arg("-B").arg(python.join("run_notebook.py")).arg(notebook);
+        command.env("PYTHONPATH", &python).current_dir(&scratch.0).output().expect("python3")
+    };
+    let output = run(&python.join("analysis.ipynb"));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert!(printed.contains("0 guards, 5% hostile: 100.0%"), "{printed}");
+    let figure = scratch.read("exposed.svg");
+    assert_eq!((figure.matches("<polyline").count(), figure.contains("2 guards")), (2, true));
+    // A cell that fails is named, and nothing goes on after it.
+    let broken = include_str!("../python/analysis.ipynb").replacen("half_width_95", "half", 1);
+    fs::write(scratch.0.join("broken.ipynb"), broken).unwrap();
+    let output = run(&scratch.0.join("broken.ipynb"));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("cell 4"), "{said}");
+}
+
+#[test]
 fn the_first_experiment_goes_as_its_page_says() {
     let scratch = Scratch::new("first");
     let page = include_str!("../../docs/first-experiment.md");

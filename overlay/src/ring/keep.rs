@@ -1,7 +1,8 @@
 //! The ring's housekeeping: join, close the ring, draw long links, gossip, prune, leave.
 //!
 //! Lives here: what a ring does of its own accord, and its timers. Does not live here: what messages
-//! do (`machine.rs`), telling of routers to choose hops among (`report.rs`).
+//! do (`machine.rs`), who is named to whom (`gossip.rs`), telling of routers to choose hops among
+//! (`report.rs`).
 //!
 //! Join: up to 5 of the known routers are asked in parallel who is closest to this router's place;
 //! those become successors and predecessors, and name closer ones, until nothing changes. Then long
@@ -18,7 +19,7 @@ use super::{
     machine::Ring,
     neighbours::{NEAR, Origin},
     report::Report,
-    wire::{Body, Class, DESCRIPTORS_MAX, Reach, RingMessage},
+    wire::{Body, Class, Reach, RingMessage},
 };
 use crate::{
     id::{LinkNo, Location, RouterId},
@@ -55,8 +56,6 @@ const GOSSIP_EVERY: Duration = Duration::from_secs(30);
 /// The table is looked at this often while something is missing, and this often otherwise.
 const TEND_SOON: Duration = Duration::from_secs(1);
 const TEND_LATER: Duration = Duration::from_secs(10);
-/// Gossip messages to a new neighbour at once.
-const GREETING: usize = 2;
 /// How soon after joining a small network is taken for what it is.
 const MESH_AFTER: Duration = Duration::from_secs(1);
 /// The own place is looked up this often: first soon, to heal joins at the same time, then rarely.
@@ -214,11 +213,7 @@ impl Ring {
         }
         if due(&mut self.keep.next_gossip, now) {
             self.keep.next_gossip = Some(self.jittered(now, GOSSIP_EVERY));
-            self.view.expire(now.wall);
-            let all: Vec<_> = self.neighbours.all().map(|it| it.peer.id()).collect();
-            for id in all {
-                self.gossip_to(&id);
-            }
+            self.gossip_round(now);
         }
         if due(&mut self.keep.next_lookup, now) {
             let span = LOOKUPS.get(self.keep.lookups).or(LOOKUPS.last()).copied();
@@ -244,24 +239,6 @@ impl Ring {
         let body = Body::Find(target);
         let ask = (body, Class::Interactive);
         self.requests.ask(now.time, &mut self.neighbours, number, ask, via);
-    }
-
-    /// Takes a descriptor into the view if it may be dialled here; true if it is news.
-    pub(super) fn learn(&mut self, now: Now, descriptor: &Arc<RouterDescriptor>) -> bool {
-        if !descriptor.is_dialable(self.local) {
-            self.view.withdraw(descriptor);
-            return false;
-        }
-        if self.proofs.known(descriptor) == Some(false)
-            || !self.members.is_member(now.wall, descriptor)
-        {
-            return false;
-        }
-        let neighbours = &self.neighbours;
-        let keep = |id: &RouterId| neighbours.by_id(id).is_some();
-        let news = self.view.insert(now, &mut self.rng, descriptor, keep);
-        self.keep.dirty |= news;
-        news
     }
 
     /// Looks at the whole table and mends what is wrong with it.
@@ -437,7 +414,9 @@ impl Ring {
             }
             Purpose::Draw { target } => {
                 self.keep.draws = self.keep.draws.saturating_sub(1);
-                self.drawn(now, target, routers);
+                let member = |it: &&Arc<RouterDescriptor>| self.members.is_member(now.wall, it);
+                let members: Vec<_> = routers.iter().filter(member).cloned().collect();
+                self.drawn(now, target, &members);
                 self.keep.dirty = true;
             }
             Purpose::Lookup | Purpose::Owner(_) => {}
@@ -449,8 +428,7 @@ impl Ring {
         let fit = routers
             .iter()
             .filter(|it| it.id() != self.own.id() && self.neighbours.by_id(&it.id()).is_none())
-            .filter(|it| self.view.get(&it.id()).is_some())
-            .filter(|it| !self.view.has_failed(now.time, &it.id()))
+            .filter(|it| self.fits(now, it).is_some())
             .filter(|it| self.neighbours.prefix_has_room(it.prefix()))
             .filter(|it| self.members.may_dial(&it.id()))
             .min_by_key(|it| it.location().distance(target));
@@ -526,57 +504,9 @@ impl Ring {
             self.keep.seeds_open = self.keep.seeds_open.saturating_sub(1);
         }
         if self.neighbours.by_id(id).is_none() {
-            self.view.fail(now.time, id);
+            self.forget(now, id);
         }
         self.keep.dirty = true;
-    }
-
-    /// Tells a new neighbour who is around it, and the near ones (in a small network everybody about
-    /// everybody) about it.
-    pub(super) fn greet(&mut self, id: &RouterId) {
-        let small = self.view.len() <= self.neighbours.degree();
-        let messages =
-            if small { self.neighbours.degree().div_ceil(DESCRIPTORS_MAX) } else { GREETING };
-        for _ in 0..messages {
-            self.gossip_to(id);
-        }
-        let others: Vec<_> = if small {
-            self.neighbours.iter().map(|it| it.peer.id()).collect()
-        } else if self.neighbours.is_near(id) {
-            self.neighbours.near().map(|it| it.peer.id()).collect()
-        } else {
-            Vec::new()
-        };
-        for other in others.iter().filter(|other| *other != id) {
-            self.gossip_to(other);
-        }
-    }
-
-    /// Names the three closest to a router that is refused.
-    pub(super) fn direct(&mut self, now: Now, link: LinkNo) {
-        let Some(place) = self.links.get(&link).map(|it| it.peer.location()) else { return };
-        let closest = self.neighbours.closest(now.time, place, DESCRIPTORS_MAX);
-        let closest: Vec<_> = closest.into_iter().map(|it| Arc::clone(&it.peer)).collect();
-        if !closest.is_empty() {
-            self.send(link, RingMessage::Gossip(closest));
-        }
-    }
-
-    /// Sends one neighbour up to three others that it was not sent yet, nearest to it first.
-    ///
-    /// Only neighbours are named: they are alive. What was named before is named again when its
-    /// descriptor is new. A guest names nobody: it is not listened to.
-    fn gossip_to(&mut self, id: &RouterId) {
-        let Some(to) = self.neighbours.by_id(id).filter(|_| !self.is_guest()) else { return };
-        let (link, place) = (to.link, to.location);
-        let mut others: Vec<_> = self.neighbours.iter().map(|it| Arc::clone(&it.peer)).collect();
-        others.sort_by_cached_key(|it| it.location().distance(place));
-        let Some(to) = self.neighbours.by_id_mut(id) else { return };
-        let news: Vec<_> =
-            others.into_iter().filter(|it| to.note_sent(it)).take(DESCRIPTORS_MAX).collect();
-        if !news.is_empty() {
-            self.send(link, RingMessage::Gossip(news));
-        }
     }
 
     pub(super) fn leave(&mut self, now: Now) {

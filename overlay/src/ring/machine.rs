@@ -22,13 +22,14 @@ use super::{
     members::Members,
     neighbours::{Neighbour, Neighbours, Origin},
     request::{BLOCK_JOBS_MAX, RequestOutput, Requests},
+    rumours::Rumours,
     view::View,
     wire::{Body, Class, Found, Reach, RingMessage, WINDOW_MAX},
 };
 use crate::{
     answer::Answer,
     block::BlockAddress,
-    crypto::puzzle::Difficulty,
+    crypto::{puzzle::Difficulty, secret::Secret},
     id::{LinkNo, Location, RouterId},
     rng::Rng,
     room::Room,
@@ -40,8 +41,10 @@ use crate::{
 /// Finds that a linked router which is no neighbour may ask at once, and then one per second: what a
 /// newcomer needs.
 const STRANGER_FINDS: u32 = 8;
-/// Descriptors that a neighbour may send at once, and then one per second.
+/// Descriptors that a neighbour may send at once, and then one in ten seconds: as many as a router of ours
+/// names (PROTOCOL P11).
 const GOSSIP_BURST: u32 = 96;
+const GOSSIP_EVERY_S: u32 = 10;
 /// Offers of blocks that a neighbour may make at once, and then one per second: 64 blocks each.
 const OFFER_BURST: u32 = 64;
 /// Fewest requests for blocks that a neighbour is allowed at a time, in each class.
@@ -75,11 +78,12 @@ struct Bucket {
 }
 
 impl Bucket {
-    /// Takes one; one a second comes back, up to `burst`.
-    fn take(&mut self, now: Time, burst: u32) -> bool {
+    /// Takes one; one comes back in `every` seconds, up to `burst`.
+    fn take(&mut self, now: Time, burst: u32, every: u32) -> bool {
         let seconds = u32::try_from(now.since(self.since).as_secs()).unwrap_or(u32::MAX);
-        self.left = self.left.saturating_add(seconds).min(burst);
-        self.since = self.since + Duration::from_secs(seconds.into());
+        let back = seconds / every.max(1);
+        self.left = self.left.saturating_add(back).min(burst);
+        self.since = self.since + Duration::from_secs((back * every).into());
         let some = self.left > 0;
         self.left = self.left.saturating_sub(1);
         some
@@ -98,6 +102,7 @@ pub struct Ring {
     pub(super) links: Table<LinkNo, LinkState>,
     pub(super) neighbours: Neighbours,
     pub(super) view: View,
+    pub(super) rumours: Rumours,
     pub(super) members: Members,
     pub(super) proofs: ProofChecks,
     pub(super) requests: Requests,
@@ -107,20 +112,22 @@ pub struct Ring {
 
 impl Ring {
     /// A ring of one.
-    pub fn new(config: RingConfig, rng: Rng) -> Self {
+    pub fn new(config: RingConfig, mut rng: Rng) -> Self {
         let RingConfig { network, own, degree, known_max } = config;
         let location = own.location();
         let free = network.difficulty == Difficulty::NONE;
         let per_known = if free { FREE_PROOFS_PER_KNOWN } else { PROOFS_PER_KNOWN };
         let guest = !own.is_dialable(network.local);
+        let (sample, rumours) = (Secret::random(&mut rng), Rumours::new(&mut rng));
         Self {
             rng,
+            rumours,
             local: network.local,
             location,
             degree,
             links: Table::new(),
             neighbours: Neighbours::new(location, guests::degree(degree, guest), network.local),
-            view: View::new(&own, known_max),
+            view: View::new(&own, known_max, sample),
             members: Members::new(&network),
             proofs: ProofChecks::new(&network, per_known * known_max),
             requests: Requests::new(Arc::clone(&own), guest),
@@ -228,7 +235,9 @@ impl Ring {
     /// Takes what the children have to say, and tends the table if it changed.
     fn settle(&mut self, now: Now) {
         while let Some(checked) = self.proofs.poll_output() {
-            if !checked.good {
+            if checked.good {
+                self.view.prove(&checked.id);
+            } else {
                 self.cast_out(now, &checked.id);
             }
             self.report_view_soon(now);
@@ -369,7 +378,7 @@ impl Ring {
             RingMessage::Welcome { accepted } => self.welcome(now, link, accepted),
             RingMessage::Bye { leaving } => {
                 if leaving {
-                    self.view.fail(now.time, &peer);
+                    self.forget(now, &peer);
                 } else {
                     self.view.avoid(now.time, &peer);
                 }
@@ -380,7 +389,9 @@ impl Ring {
                 if !neighbour && state.hello.is_none() {
                     return;
                 }
-                let take = |_: &&Arc<RouterDescriptor>| state.gossip.take(now.time, GOSSIP_BURST);
+                let take = |_: &&Arc<RouterDescriptor>| {
+                    state.gossip.take(now.time, GOSSIP_BURST, GOSSIP_EVERY_S)
+                };
                 let taken: Vec<_> = descriptors.iter().take_while(take).collect();
                 let source = state.source;
                 for descriptor in taken {
@@ -391,7 +402,7 @@ impl Ring {
             }
             RingMessage::Request { id, budget, class, visited, body } => {
                 let finding = matches!(body, Body::Find(_));
-                if known || finding && state.finds.take(now.time, STRANGER_FINDS) {
+                if known || finding && state.finds.take(now.time, STRANGER_FINDS, 1) {
                     let request = (id, budget, class, visited, body);
                     let around = &mut self.neighbours;
                     self.requests.arrive(now.time, around, (link, &peer), request);
@@ -421,7 +432,7 @@ impl Ring {
                 }
             }
             RingMessage::Offer(blocks) => {
-                if neighbour && state.offers.take(now.time, OFFER_BURST) {
+                if neighbour && state.offers.take(now.time, OFFER_BURST, 1) {
                     self.outputs.push_back(Output::Offered { link, blocks });
                 }
             }
@@ -504,7 +515,7 @@ impl Ring {
 
     /// The proof was bad, or it is no member any more: the router is none.
     fn cast_out(&mut self, now: Now, id: &RouterId) {
-        self.view.fail(now.time, id);
+        self.forget(now, id);
         self.part(id);
         let links = self.links.iter().filter(|(_, it)| it.peer.id() == *id);
         for link in links.map(|(link, _)| *link).collect::<Vec<_>>() {

@@ -5,7 +5,7 @@
 //! (`link/`), path selection (`tunnel/`). Bytes and machines in words: docs/spec/ring.md.
 //!
 //! ```text
-//!                    ┌──────────────── Ring (machine.rs, keep.rs) ───────────────┐
+//!                    ┌─────────── Ring (machine.rs, keep.rs, gossip.rs) ─────────┐
 //!   links ── wire ──>│ neighbours   view   proof checks (admission)   requests ──│──> store (Holder)
 //!                    └───────────────────────────────────────────────────────────┘
 //! ```
@@ -13,6 +13,7 @@
 pub mod admission;
 mod api;
 mod failed;
+mod gossip;
 mod guests;
 mod holders;
 mod job;
@@ -24,6 +25,7 @@ mod network;
 mod question;
 mod report;
 mod request;
+mod rumours;
 mod share;
 #[cfg(test)]
 pub(crate) mod testing;

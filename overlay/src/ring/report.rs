@@ -75,12 +75,14 @@ impl Ring {
         self.keep.dirty = true;
     }
 
-    /// The routers that tunnels may go through: none whose work is known to be bad, and as soon as
+    /// The routers that tunnels may go through: those of the private sample (among friends neighbours as
+    /// well, since first hops are friends); none whose work is known to be bad, and as soon as
     /// [`PROVEN_ENOUGH`] have shown theirs, none that has not. The others' is asked for.
     pub(super) fn hops(&mut self, now: Now) -> Vec<Arc<RouterDescriptor>> {
         let mut proven = Vec::with_capacity(self.view.len());
         let mut unproven = Vec::new();
-        for router in self.view.iter() {
+        let (neighbours, open) = (&self.neighbours, self.members.is_open());
+        for router in self.view.fit(|id| !open && neighbours.by_id(id).is_some()) {
             match self.proofs.known(router) {
                 Some(true) => proven.push(Arc::clone(router)),
                 Some(false) => {}

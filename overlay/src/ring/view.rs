@@ -1,13 +1,19 @@
-//! The routers this one knows of: neighbours, and neighbours' neighbours.
+//! The routers this one knows of: a private sample of all that it ever heard of, and those it needs.
 //!
-//! Lives here: the bounded set of descriptors, fresher before older, and who lately could not be
-//! reached. Does not live here: the neighbour table (`neighbours.rs`), private samplers (PROTOCOL
-//! P11; they come with the adversaries that test them).
+//! Lives here: the bounded set of descriptors, fresher before older, who of them is of the sample, and who
+//! lately could not be reached. Does not live here: the neighbour table (`neighbours.rs`), what is told to
+//! others (`rumours.rs`: nothing of the sample ever is).
 //!
-//! No router ever holds the whole network: 512 descriptors (or what it was set up with), and a random one gives way to a new
-//! one, except around this router's own place, where the ring must close, and the hops that its owner
-//! keeps for days (DESIGN section 6): in a network that is larger than the view they would else be drawn
-//! anew with every hour's gossip.
+//! No router ever holds the whole network. Each identity has a rank, a hash under a key that this router
+//! drew for itself and shows to nobody, and those with the lowest ranks are kept: so the sample is a uniform
+//! draw from all routers that were ever heard of, however often some of them were named (the samplers of
+//! Brahms: Bortnikov et al. 2009; PROTOCOL P11). Who pushes its own names a thousand times is in it as
+//! often as who was named once. Only proven work displaces proven work; an eighth of the places are for
+//! those whose turn to be checked has not come.
+//!
+//! Kept beside the sample: neighbours, who is around this router's own place, where the ring must close,
+//! and the hops that its owner keeps for days (DESIGN section 6). Tunnels go through none of the first two
+//! unless they are of the sample as well (`report.rs`).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,19 +22,20 @@ use std::{
 };
 
 use crate::{
+    crypto::{kdf, secret::Secret},
     id::{Location, RouterId},
-    rng::Rng,
     room::Room,
     time::{Now, Time, Wall},
     wire::RouterDescriptor,
 };
 
-/// Descriptors kept: about 1.6 KB each, shared with whoever else uses them.
-pub const VIEW_MAX: usize = 512;
-/// Routers drawn to find one that may give way; if none is found, the new one does.
-const DRAWS_MAX: usize = 64;
+/// Descriptors kept: about 1.6 KB each, shared with whoever else uses them. Up to about so many routers
+/// everybody knows all.
+pub const VIEW_MAX: usize = 2_048;
 /// No view is smaller: neighbours and the nearest must fit.
 const MOST_LEAST: usize = 32;
+/// One in so many places may be held by routers whose work is not checked yet.
+const UNPROVEN_SHARE: usize = 8;
 /// The nearest on each side that never give way.
 const NEAR_KEPT: usize = 8;
 /// Failures remembered; the one that is soonest forgotten goes first.
@@ -40,13 +47,26 @@ const FAILURES_MAX: u32 = 5;
 /// The view grows by so many at a time: doubling would leave half of it empty.
 const GROWTH: usize = 8;
 
+/// A known router.
+#[derive(Debug)]
+struct Known {
+    id: RouterId,
+    /// Its place in the draw: the lower the sooner it is of the sample.
+    rank: u64,
+    proven: bool,
+    descriptor: Arc<RouterDescriptor>,
+}
+
 /// The known routers.
 #[derive(Debug)]
 pub(super) struct View {
     own: RouterId,
     location: Location,
+    /// What ranks follow from.
+    key: Secret<32>,
     /// In the order of their ids.
-    entries: Vec<(RouterId, Arc<RouterDescriptor>)>,
+    entries: Vec<Known>,
+    unproven: usize,
     /// The same ones by how far clockwise they are.
     ring: Vec<Arc<RouterDescriptor>>,
     failed: BTreeMap<RouterId, (Time, u32)>,
@@ -55,20 +75,31 @@ pub(super) struct View {
     hops: BTreeSet<RouterId>,
     /// How many are kept.
     most: usize,
+    /// Ranks from here on are not of the sample: there is no room for them.
+    cut: u64,
+}
+
+/// The rank of a router under a key.
+pub(super) fn rank(key: &[u8; 32], id: &RouterId) -> u64 {
+    let [a, b, c, d, e, f, g, h, ..] = kdf::mac16(key, &[id.as_bytes()]);
+    u64::from_be_bytes([a, b, c, d, e, f, g, h])
 }
 
 impl View {
-    /// An empty view for `most` routers.
-    pub(super) fn new(own: &RouterDescriptor, most: usize) -> Self {
+    /// An empty view of the router `own` for `most` routers; `key` is its alone, and drawn anew with each start.
+    pub(super) fn new(own: &RouterDescriptor, most: usize, key: Secret<32>) -> Self {
         Self {
             most: most.max(MOST_LEAST),
             own: own.id(),
             location: own.location(),
+            key,
             entries: Vec::new(),
+            unproven: 0,
             ring: Vec::new(),
             failed: BTreeMap::new(),
             changed: false,
             hops: BTreeSet::new(),
+            cut: u64::MAX,
         }
     }
 
@@ -77,13 +108,13 @@ impl View {
         self.hops = hops.take(self.most / 2).collect();
     }
 
-    /// Takes in a descriptor; false if it is old, expired, one's own or of an unreachable router.
-    /// `keep` protects neighbours from giving way.
+    /// Takes in a descriptor; false if it is old, expired, one's own, of an unreachable router, or if there
+    /// is no place for it. `keep` says who keeps a place whatever its rank: neighbours.
     pub(super) fn insert(
         &mut self,
         now: Now,
-        rng: &mut Rng,
         descriptor: &Arc<RouterDescriptor>,
+        proven: bool,
         keep: impl Fn(&RouterId) -> bool,
     ) -> bool {
         let id = descriptor.id();
@@ -95,27 +126,83 @@ impl View {
         {
             return false;
         }
-        self.remove(&id);
+        let rank = rank(self.key.expose_secret(), &id);
+        let known = self.remove(&id);
+        let full = self.entries.len() >= self.most;
+        if full && rank >= self.cut && !self.stays(&id, descriptor.location(), &keep) {
+            return false;
+        }
+        if !full && !known {
+            self.cut = self.cut.max(rank.saturating_add(1));
+        }
+        self.add(Known { id, rank, proven, descriptor: Arc::clone(descriptor) });
+        if self.entries.len() > self.most {
+            return self.evict(&keep) != Some(id);
+        }
+        true
+    }
+
+    fn add(&mut self, it: Known) {
         if self.entries.len() == self.entries.capacity() {
             self.entries.reserve_exact(GROWTH);
             self.ring.reserve_exact(GROWTH);
         }
-        self.ring.insert(self.place(descriptor), Arc::clone(descriptor));
-        let at = self.index(&id).unwrap_or_else(|at| at);
-        self.entries.insert(at, (id, Arc::clone(descriptor)));
+        self.ring.insert(self.place(&it.descriptor), Arc::clone(&it.descriptor));
+        self.unproven += usize::from(!it.proven);
+        let at = self.index(&it.id).unwrap_or_else(|at| at);
+        self.entries.insert(at, it);
         self.changed = true;
-        if self.entries.len() > self.most {
-            let near: Vec<RouterId> = self.nearest(NEAR_KEPT, |_| true).map(|it| it.id()).collect();
-            // Drawn until one may go: neighbours and the nearest are a small part.
-            let mut draws = (0..DRAWS_MAX).filter_map(|_| {
-                let at = usize::try_from(rng.below(self.entries.len() as u64)).unwrap_or(0);
-                self.entries.get(at).map(|(id, _)| *id)
-            });
-            let stays = |id: &RouterId| near.contains(id) || keep(id) || self.hops.contains(id);
-            let pick = draws.find(|id| !stays(id)).unwrap_or(id);
-            self.remove(&pick);
+    }
+
+    /// Whether a router keeps its place, or gets one, whatever its rank.
+    fn stays(&self, id: &RouterId, place: Location, keep: &impl Fn(&RouterId) -> bool) -> bool {
+        let at = self.location.clockwise(place);
+        let before = self.ring.partition_point(|it| self.location.clockwise(it.location()) < at);
+        let near = before < NEAR_KEPT || self.ring.len() - before <= NEAR_KEPT;
+        near || keep(id) || self.hops.contains(id)
+    }
+
+    /// One router gives way: of those that need not stay the one with the highest rank, and none that is
+    /// proven while more than their share are not.
+    fn evict(&mut self, keep: &impl Fn(&RouterId) -> bool) -> Option<RouterId> {
+        let crowded = self.unproven > self.most / UNPROVEN_SHARE;
+        let mut out: Option<&Known> = None;
+        for it in self.entries.iter().filter(|it| !crowded || !it.proven) {
+            let higher = out.is_none_or(|out| it.rank > out.rank);
+            if higher && !self.stays(&it.id, it.descriptor.location(), keep) {
+                out = Some(it);
+            }
         }
-        true
+        let (id, rank) = out.map(|it| (it.id, it.rank))?;
+        self.remove(&id);
+        // Who kept a place for other reasons until now was never of the sample.
+        if !crowded {
+            self.cut = self.cut.min(rank);
+        }
+        Some(id)
+    }
+
+    /// Its work was checked and is good.
+    pub(super) fn prove(&mut self, id: &RouterId) {
+        let Ok(at) = self.index(id) else { return };
+        if let Some(it) = self.entries.get_mut(at)
+            && !std::mem::replace(&mut it.proven, true)
+        {
+            self.unproven -= 1;
+        }
+    }
+
+    fn is_sampled(&self, it: &Known) -> bool {
+        it.rank < self.cut || self.hops.contains(&it.id)
+    }
+
+    /// Those that tunnels may go through: the sample, the owner's hops, and who `also` is.
+    pub(super) fn fit(
+        &self,
+        also: impl Fn(&RouterId) -> bool,
+    ) -> impl Iterator<Item = &Arc<RouterDescriptor>> {
+        let fit = self.entries.iter().filter(move |it| self.is_sampled(it) || also(&it.id));
+        fit.map(|it| &it.descriptor)
     }
 
     /// The router says that it can no longer be dialled.
@@ -129,14 +216,15 @@ impl View {
 
     fn remove(&mut self, id: &RouterId) -> bool {
         let Ok(at) = self.index(id) else { return false };
-        let (_, old) = self.entries.remove(at);
-        self.ring.remove(self.place(&old));
+        let old = self.entries.remove(at);
+        self.unproven -= usize::from(!old.proven);
+        self.ring.remove(self.place(&old.descriptor));
         true
     }
 
     /// Where a router is among the entries, or would be.
     fn index(&self, id: &RouterId) -> Result<usize, usize> {
-        self.entries.binary_search_by(|(other, _)| other.cmp(id))
+        self.entries.binary_search_by(|other| other.id.cmp(id))
     }
 
     /// How many on the ring come before a router.
@@ -153,7 +241,7 @@ impl View {
 
     pub(super) fn get(&self, id: &RouterId) -> Option<&Arc<RouterDescriptor>> {
         let at = self.index(id).ok()?;
-        self.entries.get(at).map(|(_, it)| it)
+        self.entries.get(at).map(|it| &it.descriptor)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -161,7 +249,7 @@ impl View {
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<RouterDescriptor>> {
-        self.entries.iter().map(|(_, it)| it)
+        self.entries.iter().map(|it| &it.descriptor)
     }
 
     /// The `depth` nearest that `admit` on each side of this router.
@@ -237,50 +325,142 @@ mod tests {
         Now { time: Time::from_micros(seconds * 1_000_000), wall: WALL }
     }
 
-    fn view() -> (View, Rng) {
-        (View::new(&descriptor(0), VIEW_MAX), Rng::from_seed([1; 32]))
+    fn view(most: usize, key: u8) -> View {
+        View::new(&descriptor(0), most, Secret::take(&mut [key; 32]))
+    }
+
+    fn nobody(_: &RouterId) -> bool {
+        false
+    }
+
+    fn numbers(view: &View, up_to: u32) -> BTreeSet<u32> {
+        let sampled: BTreeSet<_> = view.fit(nobody).map(|it| it.id()).collect();
+        (1..up_to).filter(|n| sampled.contains(&descriptor(*n).id())).collect()
     }
 
     #[test]
     fn only_fresher_descriptors_replace() {
-        let (mut view, mut rng) = view();
+        let mut view = view(64, 1);
         let (old, new) = (signed_at(1, WALL), signed_at(1, WALL.plus(1)));
-        assert!(view.insert(now(0), &mut rng, &new, |_| false));
-        assert!(!view.insert(now(0), &mut rng, &old, |_| false));
-        assert!(!view.insert(now(0), &mut rng, &new, |_| false));
+        assert!(view.insert(now(0), &new, true, nobody));
+        assert!(!view.insert(now(0), &old, true, nobody));
+        assert!(!view.insert(now(0), &new, true, nobody));
         assert_eq!(view.get(&old.id()), Some(&new));
     }
 
     #[test]
     fn the_expired_the_failed_and_oneself_stay_out() {
-        let (mut view, mut rng) = view();
+        let mut view = view(64, 1);
         let it = descriptor(1);
         let late = Now { wall: it.fields().expiry.plus(11), ..now(0) };
-        assert!(!view.insert(late, &mut rng, &it, |_| false));
-        assert!(!view.insert(now(0), &mut rng, &descriptor(0), |_| false));
-        assert!(view.insert(now(0), &mut rng, &it, |_| false));
+        assert!(!view.insert(late, &it, true, nobody));
+        assert!(!view.insert(now(0), &descriptor(0), true, nobody));
+        assert!(view.insert(now(0), &it, true, nobody));
         view.fail(now(0).time, &it.id());
-        assert!(!view.insert(now(19), &mut rng, &it, |_| false));
-        assert!(view.insert(now(20), &mut rng, &it, |_| false));
+        assert!(!view.insert(now(19), &it, true, nobody));
+        assert!(view.insert(now(20), &it, true, nobody));
         view.expire(late.wall);
         assert_eq!(view.len(), 0);
     }
 
     #[test]
     fn the_view_is_bounded_and_keeps_neighbours_the_owners_hops_and_the_nearest() {
-        let (mut view, mut rng) = view();
+        const MOST: usize = 256;
+        let mut view = view(MOST, 1);
         let kept = descriptor(1).id();
         let hops: Vec<_> = (2..30).map(|n| descriptor(n).id()).collect();
         view.protect(hops.iter().copied());
         for n in 1..1_000 {
-            view.insert(now(0), &mut rng, &descriptor(n), |id| *id == kept);
+            view.insert(now(0), &descriptor(n), true, |id| *id == kept);
         }
-        assert_eq!(view.len(), VIEW_MAX);
+        assert_eq!(view.len(), MOST);
         assert!(view.get(&kept).is_some());
         assert!(hops.iter().all(|id| view.get(id).is_some()));
         let own = descriptor(0).location();
         let all = (1..1_000).map(descriptor);
         let next = all.min_by_key(|it| own.clockwise(it.location())).unwrap();
         assert_eq!(view.nearest(1, |_| true).next().map(|it| it.id()), Some(next.id()));
+    }
+
+    #[test]
+    fn who_is_named_a_hundred_times_is_sampled_no_more_often_than_who_is_named_once() {
+        let all: Vec<_> = (1..=300).map(descriptor).collect();
+        let (mut loud, mut quiet) = (0usize, 0usize);
+        for key in 0..20 {
+            let mut view = view(100, key);
+            for round in 0..100 {
+                // The first hundred push all the time; each of the others is heard of once.
+                all[..100].iter().for_each(|it| {
+                    view.insert(now(0), it, true, nobody);
+                });
+                all[100 + 2 * round..102 + 2 * round].iter().for_each(|it| {
+                    view.insert(now(0), it, true, nobody);
+                });
+            }
+            let sampled = numbers(&view, 301);
+            loud += sampled.iter().filter(|n| **n <= 100).count();
+            quiet += sampled.iter().filter(|n| **n > 100).count();
+        }
+        // A third of the network is a third of the samples: 1,840 draws or so, four standard deviations.
+        let share = loud * 1_000 / (loud + quiet);
+        assert!((290..=377).contains(&share), "{share} of 1000");
+    }
+
+    #[test]
+    fn the_same_routers_are_sampled_in_whatever_order_they_are_heard_of() {
+        let (mut one, mut other) = (view(64, 1), view(64, 1));
+        for n in 1..400 {
+            one.insert(now(0), &descriptor(n), true, nobody);
+            other.insert(now(0), &descriptor(400 - n), true, nobody);
+        }
+        // But for those nearest on the ring, which are in the view whatever their rank.
+        assert_eq!(
+            numbers(&one, 400).len(),
+            numbers(&one, 400).intersection(&numbers(&other, 400)).count()
+        );
+        assert_ne!(numbers(&one, 400), numbers(&view_of(2), 400));
+        let kept: BTreeSet<_> = one.nearest(NEAR_KEPT, |_| true).map(|it| it.id()).collect();
+        assert_eq!(kept.len(), 2 * NEAR_KEPT);
+        let sampled = one.fit(nobody).filter(|it| kept.contains(&it.id())).count();
+        assert!(sampled < kept.len(), "the nearest are of the sample only by their rank");
+    }
+
+    fn view_of(key: u8) -> View {
+        let mut view = view(64, key);
+        for n in 1..400 {
+            view.insert(now(0), &descriptor(n), true, nobody);
+        }
+        view
+    }
+
+    #[test]
+    fn unproven_routers_hold_an_eighth_and_displace_nobody_proven() {
+        let mut view = view(64, 1);
+        for n in 1..200 {
+            view.insert(now(0), &descriptor(n), true, nobody);
+        }
+        let proven = numbers(&view, 200);
+        for n in 200..2_000 {
+            view.insert(now(0), &descriptor(n), false, nobody);
+        }
+        let left = numbers(&view, 200);
+        assert!(left.len() + 64 / UNPROVEN_SHARE + 2 * NEAR_KEPT >= proven.len());
+        assert!(left.is_subset(&proven) && view.unproven <= 64 / UNPROVEN_SHARE + 2 * NEAR_KEPT);
+        // Whose turn comes is as good as anybody.
+        let waiting = view.entries.iter().find(|it| !it.proven).map(|it| it.id).unwrap();
+        let unproven = view.unproven;
+        view.prove(&waiting);
+        assert_eq!(view.unproven, unproven - 1);
+    }
+
+    #[test]
+    fn a_place_that_becomes_free_goes_to_the_next_who_is_heard_of() {
+        let mut view = view_of(1);
+        let gone = view.fit(nobody).next().map(|it| it.id()).unwrap();
+        view.fail(now(0).time, &gone);
+        assert_eq!(view.len(), 63);
+        let next = descriptor(1_000);
+        assert!(view.insert(now(0), &next, true, nobody));
+        assert!(view.fit(nobody).any(|it| it == &next));
     }
 }

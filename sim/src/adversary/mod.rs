@@ -13,28 +13,40 @@
 //! The stage knows the truth and the adversary does not: a guess is made from sights alone. Numbers of
 //! routers, users and tunnels in sights are names; nothing follows from their order.
 
+mod correlation;
+mod crawler;
 mod droppers;
 mod ends;
+mod fingerprint;
+mod gossip;
 mod originator;
+mod pitch_black;
 mod predecessor;
 mod sybil;
+mod tagging;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
+    correlation::Correlation,
+    crawler::Crawler,
     droppers::Droppers,
     ends::Ends,
+    fingerprint::Fingerprint,
+    gossip::Gossip,
     originator::{Originator, Requests},
+    pitch_black::{PitchBlack, Places},
     predecessor::{Paths, Predecessor},
     sybil::Sybil,
+    tagging::{Layers, Tagging},
 };
 use crate::{
     curve::{Curves, Trends},
     graph::Rule,
     metric::{Metric, Metrics},
     run::{Outcomes, Watcher},
-    scenario::{LookupKeys, Routing, ScenarioError, value},
+    scenario::{DEGREE, LookupKeys, Routing, RoutingNetwork, ScenarioError, value},
     streams::Streams,
 };
 
@@ -52,6 +64,18 @@ pub enum Attack {
     Droppers(Droppers),
     /// Neighbours count requests for the blocks of one file.
     Originator(Originator),
+    /// Hostile routers name one another.
+    Gossip(Gossip),
+    /// Hostile hops mark cells.
+    Tagging(Tagging),
+    /// Everybody's sample tells who can have made a path.
+    Fingerprint(Fingerprint),
+    /// Routers write down all others.
+    Crawler(Crawler),
+    /// Routers poison swaps of places.
+    PitchBlack(PitchBlack),
+    /// Somebody compares times at both ends of all flows.
+    Correlation(Correlation),
 }
 
 /// Somebody who is told what his position shows.
@@ -87,23 +111,41 @@ impl Attack {
         if routing.keep.is_some() || routing.dead > 0.0 {
             return Err(value("adversary", "goes without `keep` and `dead`"));
         }
+        let lookups = routing.lookups != LookupKeys::default();
         match self {
             Self::Droppers(it) => return it.check(routers),
             Self::Originator(it) => return it.check(routing),
-            Self::Ends(_) | Self::Predecessor(_) | Self::Sybil(_) => {}
-        }
-        let plain = routing.network.degree == crate::scenario::DEGREE
-            && routing.network.rule == Rule::default()
-            && routing.lookups == LookupKeys::default();
-        if !plain {
-            let why = "this adversary looks at no links: degree, rule and lookups are of no use";
-            return Err(value("adversary", why));
+            Self::PitchBlack(it) => return it.check(routing),
+            Self::Gossip(_) | Self::Crawler(_) => {
+                if routing.network.rule != Rule::default() || lookups {
+                    let why = "production rings: rule and lookups are of no use";
+                    return Err(value("adversary", why));
+                }
+            }
+            Self::Ends(_)
+            | Self::Predecessor(_)
+            | Self::Sybil(_)
+            | Self::Tagging(_)
+            | Self::Fingerprint(_)
+            | Self::Correlation(_) => {
+                let RoutingNetwork { degree, rule, .. } = routing.network;
+                if degree != DEGREE || rule != Rule::default() || lookups {
+                    let why =
+                        "this adversary looks at no links: degree, rule and lookups are of no use";
+                    return Err(value("adversary", why));
+                }
+            }
         }
         match self {
             Self::Ends(it) => it.check(routers),
             Self::Predecessor(it) => it.check(routers),
             Self::Sybil(it) => it.check(routers),
-            Self::Droppers(_) | Self::Originator(_) => Ok(()),
+            Self::Tagging(it) => it.check(),
+            Self::Gossip(it) => it.check(routers),
+            Self::Fingerprint(it) => it.check(routers),
+            Self::Crawler(it) => it.check(routers),
+            Self::Correlation(it) => it.check(),
+            Self::Droppers(_) | Self::Originator(_) | Self::PitchBlack(_) => Ok(()),
         }
     }
 
@@ -122,8 +164,14 @@ impl Attack {
             Self::Ends(it) => it.run(routers, streams, watcher),
             Self::Predecessor(it) => it.run(routers, streams, watcher),
             Self::Sybil(it) => it.run(routers, streams, watcher),
+            Self::Tagging(it) => it.run(streams, watcher),
             Self::Droppers(it) => it.run(routing, &routing.graph(streams)?, streams, watcher),
             Self::Originator(it) => it.run(routing, &routing.graph(streams)?, streams, watcher),
+            Self::PitchBlack(it) => it.run(routing, &routing.graph(streams)?, streams, watcher),
+            Self::Gossip(it) => it.run(routing, streams, watcher),
+            Self::Fingerprint(it) => it.run(routers, streams, watcher),
+            Self::Crawler(it) => it.run(routing, streams, watcher),
+            Self::Correlation(it) => it.run(streams, watcher),
         })
     }
 }

@@ -8,7 +8,11 @@ mod rule;
 mod table;
 mod walk;
 
-pub(crate) use self::{rule::harmonic, table::Table, walk::Walker};
+pub(crate) use self::{
+    rule::{harmonic, nearest},
+    table::Table,
+    walk::Walker,
+};
 pub use rule::{Rule, RuleError};
 pub use walk::{Lookups, Tally};
 
@@ -88,7 +92,7 @@ impl Graph {
 
     /// The `n` nodes closest to `key`, dead or not, closest first.
     pub fn closest(&self, key: Location, n: usize) -> Vec<u32> {
-        rule::nearest(&self.places, key, n)
+        nearest(&self.places, key, n)
     }
 }
 

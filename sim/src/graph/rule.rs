@@ -99,7 +99,7 @@ pub(crate) fn harmonic(least: u64, draw: f64) -> u64 {
 }
 
 /// The `n` nodes closest to `key`, closest first.
-pub(super) fn nearest(places: &[u64], key: Location, n: usize) -> Vec<u32> {
+pub(crate) fn nearest(places: &[u64], key: Location, n: usize) -> Vec<u32> {
     let len = places.len();
     let after = places.partition_point(|place| *place < key.0);
     // n on either side hold the n closest.

@@ -12,7 +12,7 @@ use super::{
 use crate::{metric::Metric, run::Part, scenario::Scenario, swarm::Blind};
 
 /// Names, keys of `[adversary]` on so many routers, and what is compared.
-const ATTACKS: [(&str, u32, u64, &str, &[Metric]); 7] = [
+const ATTACKS: [(&str, u32, u64, &str, &[Metric]); 9] = [
     (
         "first-last compromise, no guards, 4 days",
         100,
@@ -61,6 +61,20 @@ const ATTACKS: [(&str, u32, u64, &str, &[Metric]); 7] = [
         60,
         "kind = \"droppers\"\nhostile = 0.1\ntries = 1",
         &[Metric::Success],
+    ),
+    (
+        "tagging, chained layers",
+        100,
+        40,
+        "kind = \"tagging\"\nlayers = \"chained\"\ntunnels = 200",
+        &[Metric::MarkBits],
+    ),
+    (
+        "two hops seen, 300 users who each know 200 of 4,000 routers",
+        4_000,
+        60,
+        "kind = \"fingerprint\"\nknown = 200\nhops = 2\nusers = 300\npaths = 1000",
+        &[Metric::Candidates, Metric::Exposed],
     ),
 ];
 

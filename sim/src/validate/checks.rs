@@ -40,6 +40,7 @@ pub(super) fn all(depth: Depth) -> Vec<Make> {
     }
     checks.push(Box::new(|| vec![terminus()]));
     checks.extend(super::attacks::all());
+    checks.extend(super::published::all());
     checks.push(Box::new(|| ours(10_000, 5.6, 4)));
     if full {
         checks.push(Box::new(|| ours(100_000, 8.3, 4)));
@@ -61,14 +62,14 @@ fn spread(batches: &[f64]) -> f64 {
     over(batches).1 * libm::sqrt(f64::from(u32::try_from(batches.len()).unwrap_or(u32::MAX)))
 }
 
-fn check(name: String, known: Known, batches: &[f64]) -> Check {
+pub(super) fn check(name: String, known: Known, batches: &[f64]) -> Check {
     let (value, error) = over(batches);
     Check { name, known, value, error }
 }
 
 /// 1 to `most` with a probability in proportion to the reciprocal: exact, by rejection.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "below `most`")]
-fn reciprocal(most: u32, rng: &mut Rng) -> u32 {
+pub(super) fn reciprocal(most: u32, rng: &mut Rng) -> u32 {
     loop {
         let x = libm::floor(libm::exp(rng.unit() * libm::log(f64::from(most) + 1.0)));
         let x = x.clamp(1.0, most.into());

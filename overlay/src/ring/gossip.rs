@@ -1,0 +1,147 @@
+//! Gossip: who is named to whom, and what is believed of it.
+//!
+//! Lives here: what neighbours are told of each other and of the public view, what becomes of a router that
+//! somebody names. Does not live here: the private sample that all this feeds (`view.rs`), the public view
+//! (`rumours.rs`), when its time comes (`keep.rs`).
+//!
+//! ```text
+//!             neighbours, and one rumour a round                     private sample ──> tunnels
+//! this router ──────────────────────────────────> its neighbour ──<
+//!                                                                    public view ──> its neighbours
+//! ```
+
+use std::sync::Arc;
+
+use super::{
+    machine::Ring,
+    wire::{DESCRIPTORS_MAX, RingMessage},
+};
+use crate::{
+    id::{LinkNo, RouterId},
+    time::Now,
+    wire::RouterDescriptor,
+};
+
+/// Gossip messages to a new neighbour at once.
+const GREETING: usize = 2;
+
+impl Ring {
+    /// Whether a router that somebody names may be known and dialled here, and if so whether its work is
+    /// known to be good.
+    pub(super) fn fits(&self, now: Now, it: &RouterDescriptor) -> Option<bool> {
+        let proven = self.proofs.known(it);
+        let fits = it.is_dialable(self.local)
+            && it.is_current(now.wall)
+            && proven != Some(false)
+            && !self.view.has_failed(now.time, &it.id());
+        fits.then_some(proven == Some(true))
+    }
+
+    /// A router is named by itself or by somebody; true if its work is worth checking.
+    pub(super) fn learn(&mut self, now: Now, descriptor: &Arc<RouterDescriptor>) -> bool {
+        if !descriptor.is_dialable(self.local) {
+            self.view.withdraw(descriptor);
+            return false;
+        }
+        let Some(proven) = self.fits(now, descriptor) else { return false };
+        if !self.members.is_member(now.wall, descriptor) {
+            return false;
+        }
+        let neighbours = &self.neighbours;
+        let keep = |id: &RouterId| neighbours.by_id(id).is_some();
+        let news = self.view.insert(now, descriptor, proven, keep);
+        self.keep.dirty |= news;
+        let other = descriptor.id() != self.own.id();
+        (other && self.rumours.hear(descriptor)) | news
+    }
+
+    /// A router is gone or lied: it is neither believed nor named for a while.
+    pub(super) fn forget(&mut self, now: Now, id: &RouterId) {
+        self.view.fail(now.time, id);
+        self.rumours.forget(id);
+    }
+
+    /// Once in a while everybody around is told something.
+    pub(super) fn gossip_round(&mut self, now: Now) {
+        self.view.expire(now.wall);
+        self.rumours.expire(now.wall);
+        if self.rumours.turn(now.time, &mut self.rng) {
+            // Those who are surely there.
+            self.neighbours.iter().for_each(|it| _ = self.rumours.hear(&it.peer));
+        }
+        // Nobody passes on whose work he has not checked.
+        let fit = |it: &&Arc<RouterDescriptor>| self.fits(now, it) == Some(true);
+        let told: Vec<_> = self.rumours.all().filter(fit).map(Arc::clone).collect();
+        let all: Vec<_> = self.neighbours.all().map(|it| it.peer.id()).collect();
+        for id in all {
+            if self.gossip_to(&id) < DESCRIPTORS_MAX {
+                self.pass_on(&id, &told);
+            }
+        }
+    }
+
+    /// Tells a new neighbour who is around it, and the near ones (in a small network everybody about
+    /// everybody) about it.
+    pub(super) fn greet(&mut self, id: &RouterId) {
+        let small = self.view.len() <= self.neighbours.degree();
+        let messages =
+            if small { self.neighbours.degree().div_ceil(DESCRIPTORS_MAX) } else { GREETING };
+        for _ in 0..messages {
+            self.gossip_to(id);
+        }
+        let others: Vec<_> = if small {
+            self.neighbours.iter().map(|it| it.peer.id()).collect()
+        } else if self.neighbours.is_near(id) {
+            self.neighbours.near().map(|it| it.peer.id()).collect()
+        } else {
+            Vec::new()
+        };
+        for other in others.iter().filter(|other| *other != id) {
+            self.gossip_to(other);
+        }
+    }
+
+    /// Names the three closest to a router that is refused.
+    pub(super) fn direct(&mut self, now: Now, link: LinkNo) {
+        let Some(place) = self.links.get(&link).map(|it| it.peer.location()) else { return };
+        let closest = self.neighbours.closest(now.time, place, DESCRIPTORS_MAX);
+        let closest: Vec<_> = closest.into_iter().map(|it| Arc::clone(&it.peer)).collect();
+        if !closest.is_empty() {
+            self.send(link, RingMessage::Gossip(closest));
+        }
+    }
+
+    /// Sends one neighbour up to three others that it was not sent yet, nearest to it first; gives how many.
+    ///
+    /// They are alive. What was named before is named again when its descriptor is new. A guest names
+    /// nobody: it is not listened to.
+    fn gossip_to(&mut self, id: &RouterId) -> usize {
+        let Some(to) = self.neighbours.by_id(id).filter(|_| !self.is_guest()) else { return 0 };
+        let (link, place) = (to.link, to.location);
+        let mut others: Vec<_> = self.neighbours.iter().map(|it| Arc::clone(&it.peer)).collect();
+        others.sort_by_cached_key(|it| it.location().distance(place));
+        let Some(to) = self.neighbours.by_id_mut(id) else { return 0 };
+        let news: Vec<_> =
+            others.into_iter().filter(|it| to.note_sent(it)).take(DESCRIPTORS_MAX).collect();
+        let count = news.len();
+        if count > 0 {
+            self.send(link, RingMessage::Gossip(news));
+        }
+        count
+    }
+
+    /// Sends one neighbour one of these that it was not sent yet, from one of chance on.
+    fn pass_on(&mut self, id: &RouterId, told: &[Arc<RouterDescriptor>]) {
+        if self.is_guest() {
+            return;
+        }
+        let from = usize::try_from(self.rng.below(told.len() as u64)).unwrap_or(0);
+        let (before, after) = told.split_at(from);
+        let Some(to) = self.neighbours.by_id_mut(id) else { return };
+        let news = after.iter().chain(before).find(|it| to.note_sent(it));
+        let (link, news) = (to.link, news.map(Arc::clone));
+        if let Some(news) = news {
+            self.send(link, RingMessage::Gossip(vec![news]));
+        }
+    }
+}
