@@ -86,6 +86,8 @@ pub struct Setup {
     pub invited: bool,
     /// Each router's limit for all links together, each way, kbit/s.
     pub bandwidth_kbps: u32,
+    /// Each router's limit for what waits, MiB.
+    pub memory_mib: u32,
     /// Routers from this number on carry no tunnels of others.
     pub carriers: HostNo,
     /// Builds of others that each router opens a second.
@@ -113,6 +115,7 @@ impl Default for Setup {
             known_max: VIEW_MAX,
             invited: false,
             bandwidth_kbps: 100_000,
+            memory_mib: 64,
             carriers: HostNo::MAX,
             builds_per_second: 500,
             rate: Rate::default(),
@@ -300,7 +303,7 @@ impl World {
             transit: no < self.setup.carriers,
             links_max: 1_024,
             bans: Vec::new(),
-            memory_bytes: 64 << 20,
+            memory_bytes: u64::from(self.setup.memory_mib) << 20,
             builds_per_second: self.setup.builds_per_second,
             peers,
             guards: disk.guards.clone(),

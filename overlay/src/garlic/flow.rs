@@ -31,7 +31,8 @@ const QUICK: Duration = Duration::from_millis(500);
 ///
 /// Little, so that no more waits than the path needs: whoever speaks next waits behind it.
 const SLACK: Duration = Duration::from_millis(5);
-/// It is judged by what drains over this time and no less: a burst after a pause says nothing.
+/// It is judged by what drains over this time and no less: a burst after a pause says nothing. Half of it
+/// is enough where a round trip alone takes as long: then one window is what came in it.
 const SPAN: Duration = Duration::from_millis(100);
 /// Largest grant that is waited for where the window is small.
 const GRANT_SMALL: u32 = 256;
@@ -54,6 +55,8 @@ pub(crate) struct Inflow {
     drained: u32,
     /// What has left our hands since `began`.
     round: u32,
+    /// Windows of it: it is judged when one more has drained whole, and never between two bursts.
+    windows: u32,
     /// When the first cell of this round came.
     began: Option<Time>,
     /// A grant of which no cell has come: how many of those before it still may, and its time.
@@ -72,6 +75,7 @@ impl Inflow {
             left: window,
             drained: 0,
             round: 0,
+            windows: 0,
             began: None,
             probe: None,
             round_trip: None,
@@ -106,28 +110,39 @@ impl Inflow {
         self.drained += cells;
         self.round += cells;
         self.drained_at = now;
-        if self.round >= self.window && self.is_whole(now) {
+        let windows = self.round / self.window;
+        if windows > self.windows {
+            self.windows = windows;
+            self.judge(now);
+        }
+        self.grant_due()
+    }
+
+    /// One more window has drained: doubles it, if it is what the sender waited for.
+    fn judge(&mut self, now: Time) {
+        if self.is_whole(now) {
             if self.is_limit(now) && self.window < SPLICE_WINDOW_MAX {
                 self.drained += self.window;
                 self.window *= 2;
             }
             self.round = 0;
+            self.windows = 0;
             self.began = (self.held() > 0).then_some(now);
         }
-        self.grant_due()
     }
 
     /// Whether the round is long enough to be judged.
     fn is_whole(&self, now: Time) -> bool {
-        self.window < SMALL || self.began.is_none_or(|began| now.since(began) >= SPAN)
+        let far = self.round_trip.is_some_and(|round_trip| round_trip >= SPAN / 2);
+        let span = if far { SPAN / 2 } else { SPAN };
+        self.window < SMALL || self.began.is_none_or(|began| now.since(began) >= span)
     }
 
     /// Whether the window that has just drained was what the sender waited for.
     fn is_limit(&self, now: Time) -> bool {
         let Some(began) = self.began else { return false };
         let took = now.since(began);
-        let windows = self.round / self.window;
-        let far = |round_trip| took <= (round_trip + round_trip / 2 + SLACK) * windows;
+        let far = |round_trip| took <= (round_trip + round_trip / 2 + SLACK) * self.windows;
         (self.window < SMALL && took <= QUICK) || self.round_trip.is_some_and(far)
     }
 

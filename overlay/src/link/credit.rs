@@ -30,6 +30,7 @@ const SMALL: u32 = 512;
 /// A processor that others use as well may be away so long.
 const DRAIN_SLACK: Duration = Duration::from_millis(50);
 /// A larger window follows what drains over this time and no less: a burst after a pause says nothing.
+/// Half of it is enough where a round trip alone takes as long: then one window is what came in it.
 const SPAN: Duration = Duration::from_millis(100);
 /// It doubles when so much drains that a whole one goes in one and a half round trips and this.
 ///
@@ -155,6 +156,8 @@ pub struct CreditBook {
     held: u32,
     /// Drained since `round_at`.
     round: u32,
+    /// Windows of it: it is judged when one more has drained whole, and never between two bursts.
+    windows: u32,
     round_at: Time,
 }
 
@@ -170,6 +173,7 @@ impl CreditBook {
             outstanding: 0,
             held: 0,
             round: 0,
+            windows: 0,
             round_at: now,
         })
     }
@@ -192,13 +196,18 @@ impl CreditBook {
         self.held = self.held.saturating_sub(cells);
         self.round = self.round.saturating_add(cells);
         let took = now.since(self.round_at);
-        if self.round < self.window || (self.window >= SMALL && took < SPAN) {
+        let windows = self.round / self.window;
+        if windows <= self.windows {
+            return;
+        }
+        self.windows = windows;
+        let span = if round_trip < SPAN / 2 { SPAN } else { SPAN / 2 };
+        if self.window >= SMALL && took < span {
             return;
         }
         let fast = if self.window < SMALL {
             took <= round_trip + DRAIN_SLACK
         } else {
-            let windows = self.round / self.window;
             took <= (round_trip + round_trip / 2 + SLACK) * windows
         };
         let more = self.window.min(self.cap.saturating_sub(self.window));
@@ -207,6 +216,7 @@ impl CreditBook {
             self.window += more;
         }
         self.round = 0;
+        self.windows = 0;
         self.round_at = now;
     }
 

@@ -16,6 +16,9 @@ const CREDIT_SMALL: u64 = 512 * 1024;
 const CREDITS_PER_WINDOW: u64 = 8;
 /// Largest receive window in bytes, as the session's (`window.rs`).
 const CREDIT_MAX: u64 = 16 * 1024 * 1024;
+/// A reader's pace is what it reads in a round trip, or in this time if that is longer: a burst after a
+/// pause says nothing.
+const SPAN: Duration = Duration::from_millis(100);
 /// Bytes that an application may have waiting in one stream: enough that the path never starves
 /// between two of its turns.
 pub(super) const WAITING_MAX: usize = 256 * 1024;
@@ -165,7 +168,7 @@ pub(super) struct Incoming {
     arrived: u64,
     consumed: u64,
     finished: bool,
-    /// When the current window's worth of reading began, and at which offset.
+    /// Since when, and from which offset on, the reader's pace is measured.
     measured: (Time, u64),
 }
 
@@ -212,15 +215,17 @@ impl Incoming {
 
     /// The application consumed bytes; how many more the other side may send.
     ///
-    /// The window doubles, up to `limit`, when a whole one was read within two round trips: then
-    /// the credit, not the reader, is what is slow (as in quinn and yamux).
+    /// The window becomes four times what is read in a round trip, up to `limit`, if that is more than it
+    /// was: twice as fast as those of the path below grow, since credit needs a round trip to be of use. A
+    /// reader that is slow keeps a small one.
     pub(super) fn consume(&mut self, now: Time, count: u64, rtt: Duration, limit: u64) -> u32 {
         self.consumed = self.consumed.saturating_add(count).min(self.arrived);
         let (since, from) = self.measured;
-        if self.consumed - from >= self.window {
-            if now.since(since) <= rtt * 2 {
-                self.window = (self.window * 2).min(limit.min(CREDIT_MAX)).max(self.window);
-            }
+        let took = now.since(since);
+        if took >= rtt.max(SPAN) {
+            let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+            let read = (self.consumed - from).saturating_mul(micros(rtt)) / micros(took).max(1);
+            self.window = self.window.max((read * 4).min(limit).min(CREDIT_MAX));
             self.measured = (now, self.consumed);
         }
         let open = self.granted - self.consumed;
@@ -285,17 +290,49 @@ mod tests {
         let rtt = Duration::from_millis(100);
         let read = |gap_ms: u64| {
             let mut incoming = Incoming::new(Time::ZERO);
-            let mut now = Time::ZERO;
-            for _ in 0..64 {
+            for step in 1..=1_000 {
                 let open = usize::try_from(incoming.granted - incoming.arrived).unwrap();
                 incoming.arrive(open.min(64 * 1024)).unwrap();
-                now = now + Duration::from_millis(gap_ms);
+                let now = Time::ZERO + Duration::from_millis(gap_ms) * step;
                 incoming.consume(now, incoming.unread(), rtt, u64::MAX);
             }
             incoming.window
         };
         assert_eq!(read(1_000), CREDIT_START);
-        assert!(read(1) > CREDIT_START);
+        assert_eq!(read(101), CREDIT_START, "a quarter of a window in a round trip");
+        assert!(read(50) > CREDIT_START);
+        assert_eq!(read(1), CREDIT_MAX);
+    }
+
+    #[test]
+    fn a_reader_that_stops_gets_no_more_and_what_it_left_is_within_its_window() {
+        let mut incoming = Incoming::new(Time::ZERO);
+        incoming.arrive(usize::try_from(CREDIT_START).unwrap()).unwrap();
+        let late = Time::ZERO + Duration::from_mins(1);
+        assert_eq!(incoming.consume(late, 0, Duration::from_millis(100), u64::MAX), 0);
+        assert_eq!((incoming.window, incoming.arrive(1)), (CREDIT_START, Err(Overrun)));
+    }
+
+    /// The path below grows meanwhile, and credit is a round trip on its way.
+    #[test]
+    fn a_stream_over_a_path_that_doubles_has_its_whole_window_after_ten_round_trips() {
+        let rtt = Duration::from_millis(500);
+        let mut incoming = Incoming::new(Time::ZERO);
+        let (mut told, mut known) = (VecDeque::new(), CREDIT_START);
+        for round_trip in 0..10 {
+            for step in 1..=100 {
+                let now = Time::ZERO + rtt * round_trip + rtt / 100 * step;
+                while told.front().is_some_and(|(at, _)| *at <= now) {
+                    known += told.pop_front().map_or(0, |(_, more)| more);
+                }
+                let comes = known.min((CREDIT_START / 4 << round_trip) / 100);
+                known -= comes;
+                incoming.arrive(usize::try_from(comes).unwrap()).unwrap();
+                let more: u64 = incoming.consume(now, comes, rtt, u64::MAX).into();
+                told.push_back((now + rtt, more));
+            }
+        }
+        assert_eq!(incoming.window, CREDIT_MAX);
     }
 
     #[test]

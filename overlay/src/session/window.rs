@@ -16,6 +16,9 @@ use std::collections::VecDeque;
 pub(super) const WINDOW_START: usize = 256 * 1024;
 /// Largest window in bytes (DESIGN section 7): 128 Mbit/s at a round trip of 1 s.
 pub(super) const WINDOW_MAX: usize = 16 * 1024 * 1024;
+/// A window that something waits for becomes so many times larger after a round trip: twice as fast as
+/// those of the path below, of which it is the sum, and which alone should decide how much is under way.
+const GROWTH: usize = 4;
 /// Memory that an idle session may keep for its next burst.
 const IDLE_CAPACITY: usize = 64 * 1024;
 
@@ -128,7 +131,8 @@ impl SendWindow {
         if self.blocked && offset >= self.next_growth {
             self.blocked = false;
             self.next_growth = self.sent;
-            self.size = (self.size * 2).min(limit.clamp(WINDOW_START, WINDOW_MAX)).max(self.size);
+            self.size =
+                (self.size * GROWTH).min(limit.clamp(WINDOW_START, WINDOW_MAX)).max(self.size);
         }
         if self.bytes.is_empty() && self.bytes.capacity() > IDLE_CAPACITY {
             self.bytes.shrink_to(IDLE_CAPACITY);
@@ -206,12 +210,12 @@ mod tests {
         window.wrote(&[0; 2000]);
         window.note_blocked();
         window.acknowledge(2000, WINDOW_MAX).unwrap();
-        assert_eq!(window.room() + window.held(), 2 * WINDOW_START);
+        assert_eq!(window.room() + window.held(), GROWTH * WINDOW_START);
         window.note_blocked();
         window.acknowledge(2500, WINDOW_MAX).unwrap();
-        assert_eq!(window.room() + window.held(), 2 * WINDOW_START, "same round trip");
+        assert_eq!(window.room() + window.held(), GROWTH * WINDOW_START, "same round trip");
         window.acknowledge(3000, 0).unwrap();
-        assert_eq!(window.room(), 2 * WINDOW_START, "no quota, no growth, no shrinking");
+        assert_eq!(window.room(), GROWTH * WINDOW_START, "no quota, no growth, no shrinking");
     }
 
     #[test]
