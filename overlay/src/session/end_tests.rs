@@ -502,8 +502,9 @@ fn any_tunnel_may_die_in_any_way() {
     for silent in [false, true] {
         for side in 0..2 {
             let mut world = World::new();
-            world.open(6 * 1024 * 1024);
+            world.open(24 * 1024 * 1024);
             world.run(ms(1_500));
+            assert!(world.echoed < world.to_send, "over too soon");
             let dead = world.used()[side];
             world.pause = Duration::ZERO;
             if silent {
@@ -521,7 +522,7 @@ fn any_tunnel_may_die_in_any_way() {
 #[test]
 fn a_service_finds_out_which_of_its_tunnels_is_silent() {
     let mut world = World::new();
-    world.open(6 * 1024 * 1024);
+    world.open(40 * 1024 * 1024);
     world.run(ms(1_500));
     let mute = |world: &World| -> Vec<(LinkNo, bool)> {
         let all = world.events.iter().filter_map(|event| match event {
@@ -540,8 +541,9 @@ fn a_service_finds_out_which_of_its_tunnels_is_silent() {
 #[test]
 fn a_retired_tunnel_is_left_and_given_back() {
     let mut world = World::new();
-    world.open(8 * 1024 * 1024);
+    world.open(24 * 1024 * 1024);
     world.run(ms(1_500));
+    assert!(world.echoed < world.to_send, "over too soon");
     let [old, _] = world.used();
     world.pause = Duration::ZERO;
     world.input(0, EndInput::RetireTunnel { tunnel: (old, TunnelId(1)) });
