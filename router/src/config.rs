@@ -481,6 +481,15 @@ mod tests {
     }
 
     #[test]
+    fn who_hides_behind_a_proxy_tells_the_local_network_nothing() {
+        let text = "[link]\nlan_discovery = true\n";
+        assert!(ConfigFile::parse(text).unwrap().resolve().unwrap().lan_discovery);
+        let both = format!("{text}proxy = \"socks5://127.0.0.1:9050\"\n");
+        let error = ConfigFile::parse(&both).unwrap().resolve().unwrap_err();
+        assert_eq!(error, ConfigError::LanAndProxy);
+    }
+
+    #[test]
     fn five_hops_are_too_many() {
         let file = ConfigFile::parse("[tunnels]\nhops = 5\n").unwrap();
         assert!(file.resolve().unwrap_err().to_string().contains("1 to 4"));

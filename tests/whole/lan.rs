@@ -221,6 +221,11 @@ pub(crate) fn inside_line() {
     let dir = scratch.join("r1");
     let place = dir.display().to_string();
     run(["init", "--difficulty", "0", "--dir", &place]).success();
+    // Its network is one of the internet.
+    fs::write(dir.join("warren.toml"), "[link]\nlan_discovery = true\n").unwrap();
+    let refused = run(["run", "--dir", &place]);
+    assert!(!refused.status.success());
+    assert!(refused.stderr.contains("warren init --local"), "{}", refused.stderr);
     fs::write(dir.join("warren.toml"), "[link]\nport_mapping = true\n").unwrap();
     let mut router = Router::start_in(Some("r1"), &dir, &[]);
     let status = wait_for(Duration::from_mins(1), "a port to be forwarded", || {

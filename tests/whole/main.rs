@@ -30,6 +30,7 @@ mod commands;
 mod demo;
 mod fail_closed;
 mod files;
+mod getting_in;
 mod hostile;
 mod isolation;
 mod lan;
@@ -81,6 +82,7 @@ fn main() {
         private::group(),
         reach::group(),
         lan::group(),
+        getting_in::group(),
         sleep::group(),
         why::group(),
         operation::group(),

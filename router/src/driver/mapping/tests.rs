@@ -1,3 +1,5 @@
+//! Gateways that grant, refuse and say nothing, in both ways. All on loopback.
+
 use std::sync::{Arc, Mutex};
 
 use tokio::net::UdpSocket;
