@@ -140,7 +140,7 @@ pub struct Network {
     pub degree: u8,
     /// Hops per tunnel, 1 to 4.
     pub hops: u8,
-    /// Other routers that each remembers, 32 to 512: most of what an idle router keeps.
+    /// Other routers that each remembers, 32 to 2,048: most of what an idle router keeps.
     pub known: usize,
     /// Newcomers know three routers of chance that are there already, as if invited by a member;
     /// without it the first three routers. Those take some fifty newcomers a minute and no more.

@@ -74,3 +74,21 @@ impl FromStr for Template {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_scenario_has_a_row_on_the_page_that_says_what_it_shows() {
+        let (_, page) =
+            include_str!("../../docs/sim.md").split_once("## Shipped scenarios").unwrap();
+        let (page, _) = page.split_once("\n## ").unwrap();
+        for it in TEMPLATES {
+            let name = format!("`{}`", it.name);
+            let row = |line: &str| line.split(" | ").next().is_some_and(|it| it.contains(&name));
+            let listed = page.lines().filter(|line| line.starts_with("| `")).any(row);
+            assert!(listed, "{name} in docs/sim.md");
+        }
+    }
+}

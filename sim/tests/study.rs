@@ -207,7 +207,17 @@ fn adversaries_refuse_keys_that_mean_nothing_to_them() {
 #[test]
 fn shipped_adversaries_run_and_are_shown() {
     let scratch = Scratch::new("shipped");
-    for name in ["crowds", "droppers", "guards", "predecessor", "sybil", "sybil-ground"] {
+    for name in [
+        "correlation",
+        "crowds",
+        "droppers",
+        "fingerprint",
+        "guards",
+        "pitch-black",
+        "predecessor",
+        "sybil",
+        "sybil-ground",
+    ] {
         let template = TEMPLATES.iter().find(|it| it.name == name).unwrap();
         scratch.passes(&format!("new --template {name} {name}.toml"));
         let verb = template.verb();
@@ -241,6 +251,49 @@ fn tunnels_hide_a_reader_whom_direct_requests_show_and_walks_of_chance_show_more
     };
     assert!(five("direct") > 2.0 * detected("direct"), "{together}");
     assert!(five("tunnels") <= 0.01, "{together}");
+}
+
+/// A metric of a sweep at the point with these values.
+fn at(printed: &str, value: &str, metric: &str) -> f64 {
+    let start = format!("{value},{metric},");
+    let rest = printed.lines().find_map(|it| it.strip_prefix(&start)).unwrap();
+    rest.split(',').nth(1).unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_mark_is_noise_behind_an_honest_hop_and_is_read_through_a_key_stream() {
+    let scratch = Scratch::new("tagging");
+    scratch.passes("new --template tagging s.toml");
+    let (printed, _) = scratch.passes("sweep s.toml --seeds 1..2 --out results");
+    let (ours, other) = (|it| at(&printed, "chained", it), |it| at(&printed, "counter", it));
+    assert!(ours("marks_read") == 0.0 && other("marks_read") == 1.0, "{printed}");
+    assert!((0.49..0.51).contains(&ours("mark_bits")), "{printed}");
+    assert!(ours("tunnels_ended") == 1.0 && other("tunnels_ended") == 0.0, "{printed}");
+}
+
+#[test]
+fn names_pushed_without_end_are_no_more_of_what_tunnels_are_made_of_than_those_who_push() {
+    let scratch = Scratch::new("gossip");
+    scratch.passes("new --template gossip s.toml");
+    let small = "--set network.routers=200 --set adversary.known=64 --set adversary.minutes=15";
+    // A fifth pushes; [expect] has the rest: at most a quarter, and everybody honest is sampled by somebody.
+    let (printed, _) = scratch.passes(&format!("run s.toml --seeds 1..2 --jobs 2 {small}"));
+    let of = |metric: &str| -> f64 {
+        let line = printed.lines().find(|it| it.split(' ').next() == Some(metric)).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    };
+    assert!(of("view_hostile") > 0.1, "{printed}");
+    assert!(of("view_hostile_simple") > 0.35, "a view that keeps the last is poisoned: {printed}");
+}
+
+#[test]
+fn whoever_takes_part_finds_out_who_does_and_sooner_by_asking() {
+    let scratch = Scratch::new("crawler");
+    scratch.passes("new --template crawler s.toml");
+    let small = "--set network.routers=100 --set adversary.minutes=3 --vary adversary.crawlers=[1]";
+    let (printed, _) = scratch.passes(&format!("sweep s.toml {small} --seeds 1..2 --out results"));
+    let [listens, asks] = ["0,1", "30,1"].map(|it| at(&printed, it, "enumerated"));
+    assert!(asks > 0.95 && listens <= asks && listens > 0.1, "{printed}");
 }
 
 #[test]

@@ -40,7 +40,7 @@ pub(super) fn all(depth: Depth) -> Vec<Make> {
     }
     checks.push(Box::new(|| vec![terminus()]));
     checks.extend(super::attacks::all());
-    checks.extend(super::published::all());
+    checks.extend(super::published::all(full));
     checks.push(Box::new(|| ours(10_000, 5.6, 4)));
     if full {
         checks.push(Box::new(|| ours(100_000, 8.3, 4)));
