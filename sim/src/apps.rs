@@ -41,12 +41,14 @@ pub struct Purpose {
     pub exchanges: u32,
     /// Between an answer and the next request.
     pub pause: Duration,
+    /// Whether what comes is read; false for an application that has stopped.
+    pub reads: bool,
 }
 
 impl Purpose {
     /// One request.
     pub const fn fetch(bytes: u64) -> Self {
-        Self { kind: "fetch", bytes, exchanges: 1, pause: Duration::ZERO }
+        Self { kind: "fetch", bytes, exchanges: 1, pause: Duration::ZERO, reads: true }
     }
 }
 
@@ -343,8 +345,10 @@ impl Apps {
                 } else if fetch.got == asked {
                     fetch.outcome = Outcome::Done;
                 }
-                let consumed = AppCommand::Consumed { stream: no.stream, bytes: bytes.len() };
-                net.with(host, |it, now| it.app(now, no.end, consumed));
+                if fetch.purpose.reads {
+                    let consumed = AppCommand::Consumed { stream: no.stream, bytes: bytes.len() };
+                    net.with(host, |it, now| it.app(now, no.end, consumed));
+                }
                 again
             }
             StreamEvent::Reset(failure) => {

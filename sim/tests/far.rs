@@ -16,7 +16,8 @@ const CLIENT: HostNo = 11;
 /// One way, on each link.
 const WAY: Duration = Duration::from_millis(40);
 /// There and back over seven links.
-const ROUND_TRIP: Duration = Duration::from_millis(7 * 2 * 40);
+const ROUND_TRIP_MS: u64 = 7 * 2 * 40;
+const ROUND_TRIP: Duration = Duration::from_millis(ROUND_TRIP_MS);
 const MIB: u64 = 1 << 20;
 
 /// A line that is no limit, even where a path passes one router twice.
@@ -76,7 +77,7 @@ fn a_stream_over_six_far_relays_is_at_full_speed_after_thirteen_round_trips() {
         for seed in 1..=2 {
             let came = download(seed);
             let steady = came[GROWTH..].iter().sum::<u64>() / (ROUND_TRIPS - GROWTH) as u64;
-            let kib_per_s = |bytes: u64| bytes * 1_000 / 1_024 / ROUND_TRIP.as_millis() as u64;
+            let kib_per_s = |bytes: u64| bytes * 1_000 / 1_024 / ROUND_TRIP_MS;
             let speeds: Vec<_> = came.iter().copied().map(kib_per_s).collect();
             println!("seed {seed}: {speeds:?} KiB/s in each round trip");
             // The bound for one stream over such a path.

@@ -90,7 +90,8 @@ fn in_a_day_of_churn_and_load_nothing_grows_beyond_its_first_tenth() {
     let (end, name) = world.expose(SERVICE);
     assert!(world.run_until(Duration::from_mins(1), |world| world.published(SERVICE, end)));
     let pause = Duration::from_secs(20);
-    let purpose = Purpose { kind: "conversation", bytes: 3_000, exchanges: 100_000, pause };
+    let purpose =
+        Purpose { kind: "conversation", bytes: 3_000, exchanges: 100_000, pause, reads: true };
     let talk = world.ask(CLIENTS[0], name, purpose, 0);
     let (mut first, mut rest) = ([0; COUNTS.len()], [0; COUNTS.len()]);
     let (mut memory_first, mut memory_rest, mut done) = (0, 0, 0);

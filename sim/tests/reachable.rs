@@ -75,7 +75,8 @@ fn within_limits(mut took: Vec<Duration>) {
 fn a_stream_outlives_twelve_rotations_and_stalls_three_seconds_at_most() {
     let (mut world, _, name) = world(1, LAYERED, true);
     let pause = Duration::from_secs(2);
-    let purpose = Purpose { kind: "conversation", bytes: 3_000, exchanges: 20_000, pause };
+    let purpose =
+        Purpose { kind: "conversation", bytes: 3_000, exchanges: 20_000, pause, reads: true };
     let before = [SERVICE, CLIENT].map(|no| renewed(&world, no));
     let fetch = world.ask(CLIENT, name, purpose, 0);
     let enough = |world: &World| {

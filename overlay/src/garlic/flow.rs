@@ -296,6 +296,26 @@ mod tests {
     }
 
     #[test]
+    fn over_a_long_path_a_window_doubles_in_every_round_trip() {
+        for burst in [4, 6, 12] {
+            let (mut inflow, mut now) = (Inflow::new(), 0);
+            for _ in 0..9 {
+                now += 240;
+                let part = inflow.left / 16;
+                for _ in 0..16 {
+                    now += burst;
+                    for _ in 0..part {
+                        inflow.receive(at(now)).unwrap();
+                    }
+                    inflow.drain(at(now), u32::MAX);
+                }
+                inflow.take_grant();
+            }
+            assert_eq!(inflow.window, SPLICE_WINDOW_MAX, "in {burst} ms each");
+        }
+    }
+
+    #[test]
     fn a_burst_after_each_pause_grows_no_large_window() {
         let mut inflow = Inflow::new();
         let mut now = 0;

@@ -314,6 +314,23 @@ mod tests {
     }
 
     #[test]
+    fn over_a_long_link_a_window_doubles_in_every_round_trip_however_its_cells_come() {
+        for burst in [1, 5, 14, 30] {
+            let (mut book, mut now) = (book(1 << 30), Time::ZERO);
+            for _ in 0..6 {
+                let granted = book.grant(usize::MAX);
+                book.arrived(granted).unwrap();
+                now = now + Duration::from_millis(80);
+                for _ in 0..16 {
+                    now = now + Duration::from_millis(burst) / 16;
+                    book.drained(now, granted / 16, Duration::from_millis(80));
+                }
+            }
+            assert_eq!(book.window(), TUNNEL_WINDOW.cap, "in {burst} ms");
+        }
+    }
+
+    #[test]
     fn a_burst_after_each_pause_grows_no_large_window() {
         let mut book = book(1 << 30);
         let mut now = Time::ZERO;

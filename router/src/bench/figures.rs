@@ -6,7 +6,10 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::path::{FirstByte, Throughput};
+use super::{
+    path::{FirstByte, Throughput},
+    scaling::ScalingFigures,
+};
 
 /// The least that one relayed cell costs on this machine, in CPU nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -55,6 +58,8 @@ pub struct RelayFigures {
     pub memory_ns_per_cell: f64,
     /// Allocations there; absent if this binary does not count them.
     pub memory_allocations_per_cell: Option<f64>,
+    /// What a second worker costs, without sockets too.
+    pub scaling: ScalingFigures,
     /// What the machine allows.
     pub limit: LimitFigures,
     /// Its sum.
@@ -82,6 +87,17 @@ impl fmt::Display for RelayFigures {
             "    without sockets     {:>8.0} ns   {} allocations",
             self.memory_ns_per_cell,
             count(self.memory_allocations_per_cell)
+        )?;
+        let scaling = self.scaling;
+        writeln!(
+            f,
+            "    two hops at once    {:>8.0} ns   {:.2} times one ({:.0}), a thread each",
+            scaling.two_shares_ns, scaling.shares_ratio, scaling.one_share_ns
+        )?;
+        writeln!(
+            f,
+            "    a task, two threads {:>8.0} ns   {:.2} times on one ({:.0})",
+            scaling.task_two_workers_ns, scaling.task_ratio, scaling.task_one_worker_ns
         )?;
         writeln!(f, "  allocations per cell  {:>8}", count(self.allocations_per_cell))?;
         writeln!(

@@ -1,12 +1,14 @@
-//! `warren bench idle`: what links and tunnels cost a router when nothing goes through them.
+//! `warren bench idle`: what links, tunnels and streams cost a router when nothing goes through them.
 //!
 //! Lives here: a whole router (in this process), its memory and CPU time alone, with links, and with
-//! tunnels through it. Does not live here: the other ends (`load`, in a process of their own).
+//! tunnels through it. Does not live here: the other ends (`load`, in a process of their own), streams
+//! (`streams.rs`).
 
 use std::{
     ffi::OsString,
     fmt,
     io::{self, BufRead, BufReader, Write},
+    path::PathBuf,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     sync::{
         Arc,
@@ -27,6 +29,7 @@ use super::{
     meter::{per, process_cpu},
     peer::{self, Descriptor, Peer},
     processes,
+    streams::{self, StreamFigures},
 };
 use crate::{
     config::ConfigFile,
@@ -42,7 +45,7 @@ const DIALS_AT_ONCE: usize = 16;
 /// Minutes that the tunnels are built for.
 const LIFE_MINUTES: u16 = 20;
 /// Before each measurement: what building has left is tidied up.
-const SETTLE: Duration = Duration::from_secs(12);
+pub(super) const SETTLE: Duration = Duration::from_secs(12);
 
 /// What to run.
 #[derive(Clone, Debug)]
@@ -51,8 +54,12 @@ pub struct IdleSettings {
     pub links: u32,
     /// Tunnels through the router, over all links.
     pub tunnels: u32,
+    /// Streams through a test network; none leaves that out.
+    pub streams: u32,
     /// Seconds of each measurement.
     pub seconds: u64,
+    /// The program that starts test networks.
+    pub warren: PathBuf,
     /// The command that runs [`super::load_idle`]: `--invite LINE --links N --tunnels N` is appended.
     pub load: Vec<OsString>,
 }
@@ -87,6 +94,8 @@ pub struct IdleFigures {
     pub us_per_link_and_second: f64,
     /// CPU time of one tunnel, in microseconds a second.
     pub us_per_tunnel_and_second: f64,
+    /// What streams take, if any were asked for.
+    pub streams: Option<StreamFigures>,
 }
 
 impl fmt::Display for IdleFigures {
@@ -109,7 +118,23 @@ impl fmt::Display for IdleFigures {
             f,
             "  one tunnel {:>8.0} bytes, {:.2} us a second",
             self.bytes_per_tunnel, self.us_per_tunnel_and_second
-        )
+        )?;
+        let Some(streams) = self.streams else { return Ok(()) };
+        write!(f, "\nthe routers at both ends of {} streams, of a test network", streams.streams)?;
+        for (name, it) in [("client", streams.client), ("service", streams.service)] {
+            let mib = |it: AtRest| it.resident_kib / 1_024;
+            write!(
+                f,
+                "\n  {name:<8} {:>5} MiB resident before, {} with them, {} when none is read; one \
+                 stream {:.0} bytes, {:.2} us a second",
+                mib(it.before),
+                mib(it.at_rest),
+                mib(it.unread),
+                it.bytes_per_stream,
+                it.us_per_stream_and_second
+            )?;
+        }
+        Ok(())
     }
 }
 
@@ -139,17 +164,27 @@ pub fn run(settings: &IdleSettings) -> io::Result<IdleFigures> {
     let with_tunnels = rest();
     drop(load);
     runtime.block_on(router.stop());
-    Ok(figures(settings, [alone, with_links, with_tunnels]))
+    let figures = figures(settings, [alone, with_links, with_tunnels]);
+    let streams = match settings.streams {
+        0 => None,
+        streams => Some(streams::measure(&settings.warren, streams, settings.seconds)?),
+    };
+    Ok(IdleFigures { streams, ..figures })
+}
+
+/// Resident bytes for one of `n`.
+pub(super) fn bytes_each(more: AtRest, less: AtRest, n: u32) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
+    let kib = more.resident_kib as f64 - less.resident_kib as f64;
+    per(kib * 1_024.0, n.into())
+}
+
+/// CPU time for one of `n`, in microseconds a second.
+pub(super) fn micros_each(more: AtRest, less: AtRest, n: u32) -> f64 {
+    per((more.cores - less.cores) * 1e6, n.into())
 }
 
 fn figures(settings: &IdleSettings, [alone, with_links, with_tunnels]: [AtRest; 3]) -> IdleFigures {
-    let bytes = |more: AtRest, less: AtRest, n: u32| {
-        #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
-        let kib = more.resident_kib as f64 - less.resident_kib as f64;
-        per(kib * 1_024.0, n.into())
-    };
-    let micros =
-        |more: AtRest, less: AtRest, n: u32| per((more.cores - less.cores) * 1e6, n.into());
     let (links, tunnels) = (settings.links, settings.tunnels);
     IdleFigures {
         links,
@@ -157,10 +192,11 @@ fn figures(settings: &IdleSettings, [alone, with_links, with_tunnels]: [AtRest; 
         alone,
         with_links,
         with_tunnels,
-        bytes_per_link: bytes(with_links, alone, links),
-        bytes_per_tunnel: bytes(with_tunnels, with_links, tunnels),
-        us_per_link_and_second: micros(with_links, alone, links),
-        us_per_tunnel_and_second: micros(with_tunnels, with_links, tunnels),
+        bytes_per_link: bytes_each(with_links, alone, links),
+        bytes_per_tunnel: bytes_each(with_tunnels, with_links, tunnels),
+        us_per_link_and_second: micros_each(with_links, alone, links),
+        us_per_tunnel_and_second: micros_each(with_tunnels, with_links, tunnels),
+        streams: None,
     }
 }
 

@@ -24,7 +24,9 @@ mod path;
 mod peer;
 mod processes;
 mod relay;
+mod scaling;
 mod store;
+mod streams;
 
 pub use build::{BuildFigures, BuildSettings, run as build};
 pub use crypto::{CryptoFigures, CryptoPiece, run as crypto};
@@ -38,4 +40,6 @@ pub use memory::MemoryRelay;
 pub use meter::AllocationCount;
 pub use path::{FirstByte, PathSettings, Throughput, run as path};
 pub use relay::{RelayError, RelaySettings, run as relay};
+pub use scaling::ScalingFigures;
 pub use store::{StoreFigures, StoreSettings, run as store};
+pub use streams::{StreamCost, StreamFigures};

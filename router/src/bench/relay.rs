@@ -19,7 +19,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::{runtime, time::sleep};
+use tokio::time::sleep;
 
 use super::{
     actors::{self, Clock},
@@ -27,6 +27,7 @@ use super::{
     limit,
     memory::MemoryRelay,
     meter::{AllocationCount, median, nanoseconds_per, per, process_cpu, thread_cpu},
+    scaling,
 };
 use crate::{
     config::ConfigFile,
@@ -99,15 +100,11 @@ impl Drop for Load {
 pub fn run(settings: &RelaySettings) -> Result<RelayFigures, RelayError> {
     let limit = limit::measure().map_err(io_error("measuring the loopback"))?;
     let memory = memory(settings).ok_or(RelayError::Handshake)?;
-    let runtime = if settings.workers <= 1 {
-        runtime::Builder::new_current_thread().enable_all().build()
-    } else {
-        let threads = settings.workers;
-        runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()
-    };
-    let runtime = runtime.map_err(io_error("starting threads"))?;
+    let scaling = scaling::measure(settings.rounds, settings.cells, settings.tunnels)
+        .map_err(io_error("measuring two workers"))?;
+    let runtime = scaling::runtime(settings.workers).map_err(io_error("starting threads"))?;
     let rounds = runtime.block_on(router(settings))?;
-    Ok(figures(settings, limit, &memory, &rounds))
+    Ok(figures(settings, limit, &memory, scaling, &rounds))
 }
 
 /// What one round took.
@@ -240,6 +237,7 @@ fn figures(
     settings: &RelaySettings,
     limit: super::LimitFigures,
     memory: &[(f64, Option<f64>)],
+    scaling: super::ScalingFigures,
     rounds: &[Round],
 ) -> RelayFigures {
     let cpu = || rounds.iter().map(|round| nanoseconds_per(round.cpu, round.cells));
@@ -264,6 +262,7 @@ fn figures(
         busy: cpu_ns_per_cell / 1e9 * cells_per_s,
         memory_ns_per_cell: median(memory.iter().map(|(time, _)| *time)),
         memory_allocations_per_cell: counted.then(|| median(memory_counts)),
+        scaling,
         limit,
         limit_ns_per_cell: limit.sum(),
         ratio_to_limit: cpu_ns_per_cell / limit.sum(),

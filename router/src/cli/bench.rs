@@ -45,7 +45,7 @@ enum What {
     Path(PathFlags),
     /// A network whose links are long: builds, first byte, one download
     Far(Far),
-    /// One router at rest, with links and tunnels: memory and CPU time
+    /// One router at rest, with links, tunnels and streams: memory and CPU time
     Idle(Idle),
     /// The block store on this machine's disk: blocks of 32 KiB put and got in a second
     Store(Store),
@@ -177,7 +177,10 @@ struct Idle {
     /// Tunnels of others through the router
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(..=50_000))]
     tunnels: u32,
-    /// Seconds of each of the three measurements
+    /// Streams through a test network, measured apart; more than a router's port takes are too many
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(..=4_000))]
+    streams: u32,
+    /// Seconds of each measurement
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600))]
     seconds: u64,
     /// Print one JSON object
@@ -324,9 +327,10 @@ fn run(what: What, allocations: AllocationCount) -> Result<(), Failure> {
             let delay = Duration::from_millis(delay_ms.into());
             report(json, &bench::far(FarSettings { delay, seconds, builds }).map_err(broken)?)
         }
-        What::Idle(Idle { links, tunnels, seconds, json }) => {
+        What::Idle(Idle { links, tunnels, streams, seconds, json }) => {
+            let warren = own.with_file_name("warren");
             let load = vec![own.into(), "idle-load".into()];
-            let settings = IdleSettings { links, tunnels, seconds, load };
+            let settings = IdleSettings { links, tunnels, streams, seconds, warren, load };
             report(json, &bench::idle(&settings).map_err(broken)?)
         }
         What::Store(Store { blocks, dir, json }) => {

@@ -322,7 +322,13 @@ impl<'a> Run<'a> {
 
     fn schedule_clients(&mut self, begin: Time) {
         let workload = &self.plan.wire.workload;
-        let one = |kind, bytes: u64, exchanges, pause| Purpose { kind, bytes, exchanges, pause };
+        let one = |kind, bytes: u64, exchanges, pause| Purpose {
+            kind,
+            bytes,
+            exchanges,
+            pause,
+            reads: true,
+        };
         let mut kinds = Vec::new();
         if let Some(it) = workload.browsing {
             kinds.push((
