@@ -19,4 +19,6 @@ pub mod host;
 pub mod invite;
 pub mod job;
 pub mod node;
+#[cfg(feature = "app")]
+mod remedy;
 pub mod status;
