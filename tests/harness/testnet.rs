@@ -42,6 +42,8 @@ pub struct Router {
     pub metrics: SocketAddr,
     /// How it was started, for starting it again.
     args: Vec<String>,
+    /// The process whose network it lives in, if that is not this program's.
+    network: Option<u32>,
     /// Set when this program started it.
     child: Option<Child>,
 }
@@ -60,12 +62,18 @@ impl Router {
             proxy: address("proxy"),
             metrics: address("metrics"),
             args: machine::command_line(pid).split_off(1),
+            network: None,
             child: None,
         }
     }
 
     /// Starts `warren run` by hand in `dir` with `extra` flags, and waits until it answers.
     pub fn start(dir: &Path, extra: &[&str]) -> Self {
+        Self::start_in(None, dir, extra)
+    }
+
+    /// The same in the network namespace of a process.
+    pub fn start_in(network: Option<u32>, dir: &Path, extra: &[&str]) -> Self {
         let mut args: Vec<String> = vec!["run".into(), "--dir".into(), dir.display().to_string()];
         args.extend(extra.iter().map(|word| (*word).to_owned()));
         let none = SocketAddr::from(([0, 0, 0, 0], 0));
@@ -78,6 +86,7 @@ impl Router {
             proxy: none,
             metrics: none,
             args,
+            network,
             child: None,
         };
         router.spawn();
@@ -88,7 +97,11 @@ impl Router {
     fn spawn(&mut self) {
         fs::create_dir_all(&self.dir).unwrap();
         let log = OpenOptions::new().create(true).append(true).open(self.dir.join("log")).unwrap();
-        let mut child = Command::new(warren())
+        let mut command = match self.network {
+            None => Command::new(warren()),
+            Some(pid) => machine::in_network(pid, warren()),
+        };
+        let mut child = command
             .args(&self.args)
             .stdin(Stdio::null())
             .stdout(Stdio::null())

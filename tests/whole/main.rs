@@ -28,11 +28,13 @@ mod by_hand;
 mod clients;
 mod commands;
 mod demo;
+mod errors;
 mod fail_closed;
 mod files;
 mod hostile;
 mod isolation;
 mod layers;
+mod limits;
 mod load;
 mod logs;
 mod long;
@@ -57,6 +59,7 @@ fn main() {
         match name.as_str() {
             "fail_closed" => fail_closed::inside(),
             "browse" => browse::inside(),
+            "reach" => reach::inside(),
             _ => panic!("nothing runs inside as {name}"),
         }
         return;
@@ -66,6 +69,7 @@ fn main() {
         tidy::group(),
         bench::group(),
         commands::group(),
+        errors::group(),
         demo::group(),
         clients::group(),
         isolation::group(),
@@ -80,6 +84,7 @@ fn main() {
         sleep::group(),
         why::group(),
         operation::group(),
+        limits::group(),
         files::outliving(),
         survival::group(),
         sites::group(),
