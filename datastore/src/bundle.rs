@@ -44,25 +44,29 @@ const END_LEN: usize = 8;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BundleError {
     /// It begins otherwise.
-    #[error("this is no bundle of this program: it begins otherwise")]
+    #[error("this is no bundle: name a file that `warren bundle export` wrote")]
     Foreign,
     /// A unit of a kind that there is not: nothing behind it can be read.
-    #[error("the bundle is damaged: behind {units} units nothing can be read")]
+    #[error(
+        "the bundle is damaged, behind {units} units nothing can be read: get it anew, and import it again"
+    )]
     Kind {
         /// Units before.
         units: u64,
     },
     /// Bytes are missing.
-    #[error("the bundle is cut off behind {units} units")]
+    #[error(
+        "the bundle is cut off behind {units} units: get the rest of the file, and import it again"
+    )]
     Cut {
         /// Units before.
         units: u64,
     },
     /// The end speaks of more or fewer units than came.
-    #[error("the bundle is damaged: its end does not fit")]
+    #[error("the bundle is damaged, its end does not fit: get it anew, and import it again")]
     End,
     /// Something follows the end.
-    #[error("something follows the end of the bundle")]
+    #[error("something follows the end of the bundle: get the file anew")]
     Trailing,
 }
 

@@ -100,7 +100,7 @@ impl Shape {
 
 /// A code that cannot be: the shape has no code, or there are fewer blocks than data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("too few blocks to rebuild the segment")]
+#[error("too few blocks to rebuild the segment: try again when more routers are there")]
 pub struct TooFew;
 
 /// The coder's working memory, kept between segments: about twice a segment's bytes.

@@ -152,13 +152,13 @@ pub(crate) enum ContentSecret {
 #[non_exhaustive]
 pub enum RootError {
     /// Capability and block do not fit. (Its address was right: the capability is forged or cut.)
-    #[error("the key does not open the file's root")]
+    #[error("the key does not open the file's root: ask its publisher for the key again")]
     Unauthentic,
     /// It opens and says what no encoder writes.
-    #[error("the file's root is malformed")]
+    #[error("the file's root is malformed: ask its publisher for another key")]
     Malformed(#[from] WireError),
     /// Written by a later version.
-    #[error("the file's root is of a format that this version does not know")]
+    #[error("the file's root is of a format that this version does not know: update warren")]
     Format,
 }
 

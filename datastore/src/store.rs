@@ -88,16 +88,18 @@ impl PutOutcome {
 #[non_exhaustive]
 pub enum StoreError {
     /// The record does not fit.
-    #[error("the record store is full: {bytes_max} bytes are taken")]
+    #[error("the record store is full, {bytes_max} bytes are taken: try again later")]
     Full {
         /// Room in bytes.
         bytes_max: u64,
     },
     /// The files are there and cannot be used, or the disk failed.
-    #[error("the record store's disk failed")]
+    #[error("the record store's disk failed: see whether it is full, and `warren doctor`")]
     Disk(#[source] Box<dyn Error + Send + Sync>),
     /// Written by a version of this program that keeps records otherwise.
-    #[error("the record store has layout {found}, but this program knows only {known}")]
+    #[error(
+        "the record store has layout {found}, but this program knows only {known}: update warren"
+    )]
     Layout {
         /// As written.
         found: u32,

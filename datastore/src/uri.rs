@@ -78,22 +78,26 @@ pub enum Uri {
 #[non_exhaustive]
 pub enum UriError {
     /// Not one of the beginnings above.
-    #[error("not a key of this network: expected warren:file:, warren:dir: or warren:site:")]
+    #[error(
+        "not a key of this network: use one that begins with warren:file:, warren:dir: or warren:site:"
+    )]
     Foreign,
     /// Letters are missing or too many.
-    #[error("the key is cut or has something behind it")]
+    #[error("the key is cut or has something behind it: copy it whole")]
     Length,
     /// A character that is not `a` to `z` or `2` to `7`.
-    #[error("a key has only the letters a to z and the digits 2 to 7 behind the last colon")]
+    #[error(
+        "a key has only the letters a to z and the digits 2 to 7 behind the last colon: copy it whole"
+    )]
     Letters,
     /// A mistyped letter.
-    #[error("the key is mistyped: its checksum does not fit")]
+    #[error("the key is mistyped, its checksum does not fit: copy it whole")]
     Checksum,
     /// Written by a later version.
-    #[error("the key is of a version that this program does not know")]
+    #[error("the key is of a version that this program does not know: update warren")]
     Version,
     /// It spells well and holds nothing that can be a key.
-    #[error("the key holds no valid capability")]
+    #[error("the key holds no valid capability: ask for it again")]
     Capability,
 }
 

@@ -70,7 +70,9 @@ impl Cost {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum BackupError {
     /// It begins otherwise, or says what no backup says.
-    #[error("this is no backup of `warren key backup`, or of a newer version than this program's")]
+    #[error(
+        "this is no backup, or of a newer version than this program's: name a file that `warren key backup` wrote"
+    )]
     Malformed,
     /// The tag does not fit. Which of the two it was cannot be told.
     #[error("the passphrase is another one, or the file is damaged: try again")]
@@ -79,7 +81,9 @@ pub(crate) enum BackupError {
     #[error("there is not enough memory for the passphrase's key: 64 MiB, as a rule; free some")]
     NoMemory,
     /// More than a router has.
-    #[error("the folder holds more than a backup takes: 16 MiB")]
+    #[error(
+        "the folder holds more than the 16 MiB that a backup takes: move away what is not the router's"
+    )]
     TooLong,
 }
 

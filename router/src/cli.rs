@@ -45,6 +45,8 @@ pub use bench::main as bench_main;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use serde::Serialize;
 
+use crate::remedy;
+
 /// An anonymizing overlay network router.
 #[derive(Debug, Parser)]
 #[command(name = "warren", version, about, max_term_width = 100)]
@@ -198,8 +200,12 @@ macro_rules! failure_from {
         }
     )*};
 }
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self::Other(remedy::words(&error))
+    }
+}
 failure_from!(
-    std::io::Error,
     serde_json::Error,
     crate::backup::BackupError,
     crate::config::ConfigError,
@@ -232,7 +238,7 @@ pub fn main() -> ExitCode {
     let runtime = match builder.enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            say(format_args!("cannot start: {error}"));
+            say(format_args!("cannot start: {}", remedy::words(&error)));
             return ExitCode::FAILURE;
         }
     };

@@ -107,6 +107,8 @@ pub struct LimitsFile {
     pub builds_per_second: u32,
     /// Whether to carry tunnels of others. Default true.
     pub transit: bool,
+    /// How much of the bandwidth they may take, per cent, 1 to 100. Default 100.
+    pub transit_percent: u8,
     /// Traffic of a calendar month (UTC), both ways together, GiB; 0 for no limit. Default 0.
     pub monthly_gib: u32,
     /// Links at the same time, 64 to 65,536. Default 1,024.
@@ -200,6 +202,7 @@ impl Default for LimitsFile {
             memory_mib: 256,
             builds_per_second: 500,
             transit: true,
+            transit_percent: 100,
             monthly_gib: 0,
             links: 1_024,
             disk_mib: 8_192,
@@ -283,6 +286,8 @@ pub struct Config {
     pub builds_per_second: u32,
     /// Whether to carry tunnels of others.
     pub transit: bool,
+    /// How much of the bandwidth they may take, per cent.
+    pub transit_percent: u8,
     /// Traffic of a calendar month, both ways together, GiB; 0 for no limit.
     pub monthly_gib: u32,
     /// Links at the same time.
@@ -301,6 +306,7 @@ impl Config {
             memory_mib: self.memory_mib,
             builds_per_second: self.builds_per_second,
             transit: self.transit,
+            transit_percent: self.transit_percent,
             monthly_gib: self.monthly_gib,
             links: self.links,
             disk_mib: self.disk_mib,
@@ -337,6 +343,8 @@ impl ConfigFile {
         in_range("limits.memory_mib", memory, 8, 65_536, "8 to 65536")?;
         let builds = self.limits.builds_per_second;
         in_range("limits.builds_per_second", builds, 1, 100_000, "1 to 100000")?;
+        let percent = self.limits.transit_percent.into();
+        in_range("limits.transit_percent", percent, 1, 100, "1 to 100")?;
         in_range("limits.links", self.limits.links, 64, 65_536, "64 to 65536")?;
         in_range("limits.disk_mib", self.limits.disk_mib, 64, most, "64 or more")?;
         if !self.proxy.listen.ip().is_loopback() && !self.proxy.expose {
@@ -375,6 +383,7 @@ impl ConfigFile {
             memory_mib: self.limits.memory_mib,
             builds_per_second: self.limits.builds_per_second,
             transit: self.limits.transit,
+            transit_percent: self.limits.transit_percent,
             monthly_gib: self.limits.monthly_gib,
             links: self.limits.links,
             disk_mib: self.limits.disk_mib,

@@ -24,6 +24,7 @@ pub(crate) mod files;
 pub(crate) mod friends;
 mod front;
 mod history;
+mod inbox;
 mod lan;
 mod limits;
 mod mapping;
@@ -76,6 +77,7 @@ use crate::{
     entropy,
     home::HomeError,
     node::{JobEvent, JobInput, JobNo},
+    remedy,
     status::{ServiceStatus, Status},
 };
 
@@ -135,7 +137,7 @@ pub(crate) enum StartError {
     #[error(transparent)]
     Home(#[from] HomeError),
     /// The control socket or another local file.
-    #[error("{0}")]
+    #[error("{}", remedy::words(.0))]
     Io(#[from] std::io::Error),
     /// Anything else that setting up found wrong.
     #[error("{0}")]
@@ -322,7 +324,7 @@ impl Handle {
     pub(crate) async fn expose(&self, request: ExposeRequest) -> Result<ServiceStatus, String> {
         self.ask(|sender| Ask::Expose(request, sender))
             .await
-            .unwrap_or_else(|| Err("the router is stopping".into()))
+            .unwrap_or_else(|| Err("the router is stopping: start it again".into()))
     }
 
     /// Begins to say goodbye: for who stops many and does not wait for each in turn.

@@ -34,6 +34,8 @@ use std::{
 
 use zeroize::Zeroizing;
 
+use crate::remedy;
+
 /// The longest file that is read back, in bytes; all of them are far smaller.
 const FILE_MAX: u64 = 1 << 20;
 
@@ -53,7 +55,7 @@ pub(crate) enum HomeError {
     #[error("{0} is damaged: restore it from a backup, or move it away to start anew without it")]
     Damaged(PathBuf),
     /// The operating system said no.
-    #[error("{path}: {source}")]
+    #[error("{}", remedy::at(path, source))]
     Io {
         /// The file.
         path: PathBuf,

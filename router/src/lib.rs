@@ -21,4 +21,6 @@ pub mod job;
 #[cfg(feature = "app")]
 mod lan;
 pub mod node;
+#[cfg(feature = "app")]
+mod remedy;
 pub mod status;

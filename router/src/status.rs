@@ -27,6 +27,12 @@ pub struct Status {
     pub tunnels_transit: u32,
     /// Whether it carries tunnels of others.
     pub transit: bool,
+    /// What tunnels of others bring a second, mean of the last ten seconds, kbit/s; it leaves again.
+    #[serde(default)]
+    pub transit_kbps: u64,
+    /// The operator's limit for it, per cent of `bandwidth_kbps`.
+    #[serde(default)]
+    pub transit_percent: u8,
     /// As many links as there may be.
     pub links_limit: u32,
     /// Tunnel builds of others that wait for their turn.

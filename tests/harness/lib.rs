@@ -2,8 +2,8 @@
 //!
 //! Lives here: running tests in order (`runner`), scratch folders that clean up even after a crash
 //! (`scratch`), the program under test (`binary`), networks of real processes (`testnet`), web
-//! servers to put behind a hidden service (`origin`), clients (`client`, `curl`), and what a machine
-//! tells about processes and sockets (`machine`, `flow`). Does not live here: any claim about Warren
+//! servers to put behind a hidden service (`origin`), clients (`client`, `curl`, `browser`), and what a
+//! machine tells about processes and sockets (`machine`, `flow`). Does not live here: any claim about Warren
 //! (`whole/`), and any crate of Warren: the program is met as its users meet it.
 //!
 //! ```text
@@ -24,6 +24,7 @@
 )]
 
 pub mod binary;
+pub mod browser;
 pub mod client;
 pub mod curl;
 pub mod flow;

@@ -3,7 +3,7 @@
 //! Lives here: signals, CPU time, memory, how busy the machine is. Does not live here: sockets
 //! (`flow`).
 
-use std::{fs, process::Command, thread, time::Duration};
+use std::{ffi::OsStr, fs, path::Path, process::Command, thread, time::Duration};
 
 /// CPU seconds a process has used so far, user and system; `None` when it is gone.
 pub fn cpu_seconds(pid: u32) -> Option<f64> {
@@ -47,6 +47,14 @@ pub fn signal(pid: u32, signal: &str, dir: &str) {
     assert!(line.iter().any(|word| word.contains(dir)), "process {pid} is not ours: {line:?}");
     let status = Command::new("kill").arg(format!("-{signal}")).arg(pid.to_string()).status();
     assert!(status.is_ok_and(|status| status.success()), "kill -{signal} {pid}");
+}
+
+/// `program`, in a network namespace, named by its place in the file system. It becomes the program: the
+/// process is the same.
+pub fn in_network(network: &Path, program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new("nsenter");
+    command.arg(format!("--net={}", network.display())).arg(program);
+    command
 }
 
 /// Whether we may make namespaces.

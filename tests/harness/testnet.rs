@@ -42,8 +42,8 @@ pub struct Router {
     pub metrics: SocketAddr,
     /// How it was started, for starting it again.
     args: Vec<String>,
-    /// The network namespace that it runs in, if it is another one.
-    namespace: Option<String>,
+    /// The network namespace that it lives in, if that is not this program's.
+    network: Option<PathBuf>,
     /// Set when this program started it.
     child: Option<Child>,
 }
@@ -62,7 +62,7 @@ impl Router {
             proxy: address("proxy"),
             metrics: address("metrics"),
             args: machine::command_line(pid).split_off(1),
-            namespace: None,
+            network: None,
             child: None,
         }
     }
@@ -72,8 +72,9 @@ impl Router {
         Self::start_in(None, dir, extra)
     }
 
-    /// The same in a network namespace that `ip netns` knows: its sockets are reached from there alone.
-    pub fn start_in(namespace: Option<&str>, dir: &Path, extra: &[&str]) -> Self {
+    /// The same in a network namespace, at its place in the file system: its sockets are reached from
+    /// there alone.
+    pub fn start_in(network: Option<&Path>, dir: &Path, extra: &[&str]) -> Self {
         let mut args: Vec<String> = vec!["run".into(), "--dir".into(), dir.display().to_string()];
         args.extend(extra.iter().map(|word| (*word).to_owned()));
         let none = SocketAddr::from(([0, 0, 0, 0], 0));
@@ -86,7 +87,7 @@ impl Router {
             proxy: none,
             metrics: none,
             args,
-            namespace: namespace.map(str::to_owned),
+            network: network.map(Path::to_owned),
             child: None,
         };
         router.spawn();
@@ -97,14 +98,9 @@ impl Router {
     fn spawn(&mut self) {
         fs::create_dir_all(&self.dir).unwrap();
         let log = OpenOptions::new().create(true).append(true).open(self.dir.join("log")).unwrap();
-        let mut command = match &self.namespace {
+        let mut command = match &self.network {
             None => Command::new(warren()),
-            Some(namespace) => {
-                // It becomes the router: the process is the same.
-                let mut command = Command::new("ip");
-                command.args(["netns", "exec", namespace]).arg(warren());
-                command
-            }
+            Some(network) => machine::in_network(network, warren()),
         };
         let mut child = command
             .args(&self.args)

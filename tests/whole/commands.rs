@@ -29,6 +29,7 @@ pub(crate) fn group() -> Group {
         wrong_usage_exits_2_and_says_what_is_meant,
         commands_without_a_router_exit_3_and_say_how_to_start_one,
         a_locked_folder_is_an_error_that_names_the_remedy,
+        a_key_that_others_can_read_is_refused_with_what_to_do,
         a_taken_port_is_an_error_that_names_the_flag,
         an_unknown_setting_is_an_error_with_a_suggestion,
         a_value_out_of_range_is_an_error_with_the_range,
@@ -152,6 +153,22 @@ fn a_locked_folder_is_an_error_that_names_the_remedy() {
     assert!(ended.stderr.contains("--dir"), "{}", ended.stderr);
     // The one that runs is not disturbed.
     assert!(router.status().is_some());
+}
+
+fn a_key_that_others_can_read_is_refused_with_what_to_do() {
+    let scratch = Scratch::new("open");
+    let dir = made(&scratch, "one");
+    drop(Router::start(&dir, &PORTS));
+    let key = dir.join("router.key");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    let ended = refused(&dir, &PORTS);
+    assert!(
+        ended.stderr.contains("chmod 600") && ended.stderr.contains("router.key"),
+        "{}",
+        ended.stderr
+    );
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    assert!(Router::start(&dir, &PORTS).status().is_some());
 }
 
 fn a_taken_port_is_an_error_that_names_the_flag() {

@@ -10,7 +10,7 @@ use std::{
     fs,
     io::{Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::{Arc, Mutex},
     thread,
@@ -74,6 +74,11 @@ fn the_lines_router_is_asked_for_a_port_by_upnp_and_gets_it_back() {
     on_a_bridge("line");
 }
 
+/// The namespace of the `n`th machine.
+fn network(n: u8) -> PathBuf {
+    format!("/run/netns/r{n}").into()
+}
+
 /// A folder of a network that was never joined: who has its name has its id.
 fn member(dir: &Path, network: &str, settings: &str) {
     let place = dir.display().to_string();
@@ -121,7 +126,7 @@ pub(crate) fn inside() {
         member(&dir, network, "lan_discovery = true");
         let place = dir.display().to_string();
         ids.push(run(["key", "id", "--dir", &place]).success().trim().to_owned());
-        Router::start_in(Some(&format!("r{n}")), &dir, &[])
+        Router::start_in(Some(&network(n)), &dir, &[])
     };
     let stranger = start(4, "elsewhere-7f3a");
     let mut routers: Vec<Router> = (1..=3).map(|n| start(n, "garden-7f3a")).collect();
@@ -227,7 +232,7 @@ pub(crate) fn inside_line() {
     assert!(!refused.status.success());
     assert!(refused.stderr.contains("warren init --local"), "{}", refused.stderr);
     fs::write(dir.join("warren.toml"), "[link]\nport_mapping = true\n").unwrap();
-    let mut router = Router::start_in(Some("r1"), &dir, &[]);
+    let mut router = Router::start_in(Some(&network(1)), &dir, &[]);
     let status = wait_for(Duration::from_mins(1), "a port to be forwarded", || {
         router.status().filter(|status| status["mapped"] != "asking")
     });

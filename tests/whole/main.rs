@@ -28,6 +28,7 @@ mod by_hand;
 mod clients;
 mod commands;
 mod demo;
+mod errors;
 mod fail_closed;
 mod files;
 mod getting_in;
@@ -35,6 +36,7 @@ mod hostile;
 mod isolation;
 mod lan;
 mod layers;
+mod limits;
 mod load;
 mod logs;
 mod long;
@@ -61,6 +63,7 @@ fn main() {
             "browse" => browse::inside(),
             "lan" => lan::inside(),
             "line" => lan::inside_line(),
+            "reach" => reach::inside(),
             _ => panic!("nothing runs inside as {name}"),
         }
         return;
@@ -70,6 +73,7 @@ fn main() {
         tidy::group(),
         bench::group(),
         commands::group(),
+        errors::group(),
         demo::group(),
         clients::group(),
         isolation::group(),
@@ -86,6 +90,7 @@ fn main() {
         sleep::group(),
         why::group(),
         operation::group(),
+        limits::group(),
         files::outliving(),
         survival::group(),
         sites::group(),

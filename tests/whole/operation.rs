@@ -1,7 +1,7 @@
 //! Running a router as a service: signals, settings, limits, what packages ship.
 //!
 //! Lives here: one router under a service manager, and a relay that leaves a working network. Does
-//! not live here: what its commands say when something is wrong (`commands`).
+//! not live here: what its commands say when something is wrong (`commands`), limits (`limits`).
 
 use std::{
     fs,
@@ -28,12 +28,11 @@ pub(crate) fn group() -> Group {
         the_service_unit_is_valid_and_leaves_little_open,
         a_service_manager_hears_that_the_router_is_ready_alive_reloading_and_leaving,
         settings_are_read_again_and_what_cannot_change_is_named,
-        limits_of_the_process_are_raised_and_no_core_is_dumped,
         every_help_has_an_example_and_every_command_a_manual_page,
+        metrics_and_alerts_are_such_as_prometheus_takes,
         completions_are_scripts_that_shells_take,
         status_is_said_again_and_again_when_it_is_watched,
         the_page_shows_services_to_who_knows_the_token_and_to_no_other_page,
-        limits_are_changed_on_the_page_by_who_knows_the_token_and_by_no_other_page,
         the_doctor_names_what_is_wrong_and_what_to_do,
         a_service_is_put_on_a_second_machine_from_a_backup_and_outlives_the_first,
         a_relay_that_is_told_to_leave_is_gone_within_ten_seconds_and_breaks_nothing,
@@ -73,7 +72,7 @@ fn the_service_unit_is_valid_and_leaves_little_open() {
 }
 
 /// A process that ends with its test.
-struct Started(Child);
+pub(crate) struct Started(pub(crate) Child);
 
 impl Drop for Started {
     fn drop(&mut self) {
@@ -186,43 +185,6 @@ fn settings_are_read_again_and_what_cannot_change_is_named() {
     assert_eq!(router.status().unwrap()["bandwidth_kbps"], 16_000);
 }
 
-fn limits_of_the_process_are_raised_and_no_core_is_dumped() {
-    let scratch = Scratch::new("limits");
-    let dir = made(&scratch, "one");
-    // As a shell starts it: a low limit that it may raise.
-    let script = "ulimit -Sn 64 && exec \"$0\" \"$@\"";
-    let child = Command::new("sh")
-        .args(["-c", script])
-        .arg(warren())
-        .args(["run", "--dir"])
-        .arg(&dir)
-        .args(PORTS)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let child = Started(child);
-    let place = dir.display().to_string();
-    let status = wait_for(Duration::from_secs(20), "the router to answer", || {
-        let ended = run(["status", "--json", "--dir", &place]);
-        ended.status.success().then(|| ended.json())
-    });
-    let limits = fs::read_to_string(format!("/proc/{}/limits", child.0.id())).unwrap();
-    let of = |what: &str| {
-        let line = limits.lines().find(|line| line.starts_with(what)).unwrap();
-        let words: Vec<&str> = line[what.len()..].split_whitespace().collect();
-        (words[0].to_owned(), words[1].to_owned())
-    };
-    let (soft, hard) = of("Max open files");
-    assert_eq!(soft, hard, "{limits}");
-    assert!(status["files_limit"].as_u64().unwrap() > 64, "{status}");
-    assert!(status["files_open"].as_u64().unwrap() > 5, "{status}");
-    assert_eq!(of("Max core file size"), ("0".into(), "0".into()));
-    let about = fs::read_to_string(format!("/proc/{}/status", child.0.id())).unwrap();
-    assert!(about.contains("NoNewPrivs:\t1"), "{about}");
-}
-
 /// Every command and verb, by its words.
 fn commands(words: &[String], all: &mut Vec<Vec<String>>) {
     all.push(words.to_vec());
@@ -252,6 +214,33 @@ fn every_help_has_an_example_and_every_command_a_manual_page() {
         let page = [&["warren".to_owned()], &words[..]].concat().join("-") + ".1";
         let text = fs::read_to_string(dir.join(&page)).unwrap_or_else(|_| panic!("no {page}"));
         assert!(text.contains(".SH NAME") && text.contains("Example"), "{page}: {text}");
+    }
+}
+
+fn metrics_and_alerts_are_such_as_prometheus_takes() {
+    let promtool = |words: &[&str], input: Stdio| {
+        Command::new("promtool")
+            .args(words)
+            .stdin(input)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .output()
+    };
+    if promtool(&["--version"], Stdio::null()).is_err() {
+        skip_extra("no promtool here: `apt-get install prometheus`, and run this test again");
+    }
+    let scratch = Scratch::new("metrics");
+    let router = Router::start(&made(&scratch, "one"), &PORTS);
+    let (_, metrics) = http_get(router.metrics, "/metrics").unwrap();
+    let file = fs::File::open(scratch.write("metrics", metrics.as_bytes())).unwrap();
+    let rules = root().join("config/alerts.yml").display().to_string();
+    for (words, input) in
+        [(&["check", "metrics"][..], file.into()), (&["check", "rules", &rules], Stdio::null())]
+    {
+        let ended = promtool(words, input).unwrap();
+        let said = [ended.stdout, ended.stderr].concat();
+        let said = String::from_utf8_lossy(&said);
+        assert!(ended.status.success() && !said.contains("FAILED"), "{words:?}: {said}");
     }
 }
 
@@ -335,54 +324,6 @@ fn the_page_shows_services_to_who_knows_the_token_and_to_no_other_page() {
     }
     let style = ask("GET", "/style.css", "Sec-Fetch-Site: same-origin\r\n");
     assert!(style.contains("text/css"), "{style}");
-}
-
-fn limits_are_changed_on_the_page_by_who_knows_the_token_and_by_no_other_page() {
-    let scratch = Scratch::new("page-limits");
-    let dir = made(&scratch, "one");
-    let settings = dir.join("warren.toml");
-    fs::write(&settings, "# mine\n[limits]\nlinks = 100\n").unwrap();
-    let router = Router::start(&dir, &PORTS);
-    let host = router.metrics;
-    let send = |more: &str, body: &str| {
-        let head = format!("POST /limits HTTP/1.1\r\nHost: {host}\r\n{more}");
-        let len = body.len();
-        exchange(host, &format!("{head}Content-Length: {len}\r\nConnection: close\r\n\r\n{body}"))
-    };
-    let link = router.command(&["page"]).success();
-    let path = link.trim().strip_prefix(&format!("http://{host}")).unwrap();
-    let get = |path: &str, more: &str| {
-        exchange(
-            host,
-            &format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n{more}Connection: close\r\n\r\n"),
-        )
-    };
-    let entered = get(path, "");
-    let cookie = entered.lines().find_map(|line| line.strip_prefix("set-cookie: ")).unwrap();
-    let cookie = format!("Cookie: {}\r\n", cookie.split(';').next().unwrap());
-    let form = get("/limits", &cookie);
-    assert!(form.contains("value=\"1000000\"") && !form.contains("refresh:"), "{form}");
-    assert!(!get("/limits", "").contains("bandwidth_kbps"), "without the token there is no form");
-    let good = "bandwidth_kbps=9000&memory_mib=64&monthly_gib=500&transit=false";
-    assert!(send("", good).starts_with("HTTP/1.1 403"));
-    for foreign in ["Origin: http://evil.example\r\n", "Sec-Fetch-Site: cross-site\r\n"] {
-        assert!(send(&format!("{cookie}{foreign}"), good).starts_with("HTTP/1.1 403"));
-    }
-    let text = || fs::read_to_string(&settings).unwrap();
-    assert_eq!(text(), "# mine\n[limits]\nlinks = 100\n");
-    let bad = send(&cookie, "bandwidth_kbps=9&memory_mib=64&monthly_gib=0&transit=true");
-    assert!(bad.contains("64 or more"), "{bad}");
-    assert_eq!(text(), "# mine\n[limits]\nlinks = 100\n");
-    let done = send(&format!("{cookie}Origin: http://{host}\r\n"), good);
-    assert!(done.starts_with("HTTP/1.1 303"), "{done}");
-    let status = router.status().unwrap();
-    assert_eq!(status["bandwidth_kbps"], 9_000, "{status}");
-    assert_eq!(status["memory_mib"], 64, "{status}");
-    assert_eq!(status["month_limit_mib"], 500 << 10, "{status}");
-    assert_eq!((&status["transit"], &status["links_limit"]), (&false.into(), &100.into()));
-    for line in ["# mine", "links = 100", "bandwidth_kbps = 9000", "transit = false"] {
-        assert!(text().lines().any(|it| it == line), "{line}: {}", text());
-    }
 }
 
 fn the_doctor_names_what_is_wrong_and_what_to_do() {

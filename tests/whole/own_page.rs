@@ -1,14 +1,16 @@
-//! Files on a router's own page: put at one, got at another, with nothing but forms.
+//! A router's own page as it is used: files put at one and got at another, limits changed, with nothing
+//! but forms.
 //!
-//! Lives here: the forms of `/files`. Does not live here: who may see the page, its limits
-//! (`operation.rs`), the commands about files (`files.rs`).
+//! Lives here: the forms, by hand and in a browser. Does not live here: who may see the page and send
+//! them (`operation.rs`), the commands about files (`files.rs`).
 
 use std::{fs, net::SocketAddr, time::Duration};
 
 use harness::{
+    browser::{self, Browser},
     client::exchange,
     group,
-    runner::{Group, wait_for},
+    runner::{Group, skip_extra, wait_for},
     scratch::Scratch,
     testnet::Router,
 };
@@ -18,6 +20,7 @@ use crate::shared::standard;
 pub(crate) fn group() -> Group {
     group!("own page", shares: true,
         a_file_is_put_on_one_routers_page_and_got_on_anothers,
+        a_person_with_a_browser_puts_and_gets_a_file_and_changes_limits_without_script,
     )
 }
 
@@ -109,4 +112,66 @@ fn a_file_is_put_on_one_routers_page_and_got_on_anothers() {
         nothing.starts_with("HTTP/1.1 200") && nothing.contains("p class=\"verdict\""),
         "{nothing}"
     );
+}
+
+/// Keeps a picture of the page where `WARREN_PICTURES` names a folder, to be looked at.
+fn picture(browser: &mut Browser, name: &str) {
+    let png = browser.picture();
+    assert!(png.starts_with(b"\x89PNG"));
+    if let Some(folder) = std::env::var_os("WARREN_PICTURES") {
+        fs::write(std::path::Path::new(&folder).join(name), png).unwrap();
+    }
+}
+
+fn a_person_with_a_browser_puts_and_gets_a_file_and_changes_limits_without_script() {
+    if !browser::is_installed() {
+        skip_extra("no Chromium here: `apt-get install chromium`, and run this test again");
+    }
+    let net = &standard().net;
+    let (here, there) = (&net.routers[3], &net.routers[6]);
+    let scratch = Scratch::new("person");
+    let text = "what a person wrote\n".repeat(10_000);
+    let file = scratch.write("letter.txt", text.as_bytes());
+
+    // With the token in the form, as whoever does not have the link.
+    let mut browser = Browser::start();
+    browser.open(&format!("http://{}/", here.metrics));
+    let token = fs::read_to_string(here.dir.join("api.token")).unwrap();
+    browser.fill("#token", token.trim());
+    browser.click("form[action='/login'] button");
+    browser.wait_for("Neighbours");
+    picture(&mut browser, "page.png");
+    browser.click("a[href='/files']");
+    browser.choose("#file", &file);
+    browser.click("form[action='/files/put'] button");
+    let page = browser.wait_for("<code>warren:file:");
+    assert!(page.contains("letter.txt"), "{page}");
+    let (_, key) = page.split_once("<code>warren:file:").unwrap();
+    let key = format!("warren:file:{}", key.split('<').next().unwrap());
+    picture(&mut browser, "files.png");
+
+    // Elsewhere, with the link that the command prints.
+    browser.open(there.command(&["page"]).success().trim());
+    browser.click("a[href='/files']");
+    browser.fill("#uri", "warren:file:nonsense");
+    browser.click("form[action='/files/get'] button");
+    browser.wait_for("class=\"verdict\"");
+    browser.fill("#uri", &key);
+    browser.click("form[action='/files/get'] button");
+    assert!(browser.saved("warren-file") == text.as_bytes(), "another file");
+
+    let limit = || there.status().unwrap()["month_limit_mib"].as_u64().unwrap();
+    for gib in [7_000, 0] {
+        browser.open(&format!("http://{}/limits", there.metrics));
+        browser.fill("#monthly_gib", &gib.to_string());
+        picture(&mut browser, "limits.png");
+        browser.click("form[action='/limits'] button");
+        wait_for(Duration::from_secs(30), "the limit to hold", || {
+            (limit() == gib << 10).then_some(())
+        });
+    }
+    browser.open(&format!("http://{}/limits", there.metrics));
+    browser.fill("#bandwidth_kbps", "9");
+    browser.click("form[action='/limits'] button");
+    browser.wait_for("64 or more");
 }

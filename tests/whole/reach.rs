@@ -6,15 +6,16 @@
 use std::{
     fs, io,
     net::{SocketAddr, TcpListener, TcpStream},
-    path::Path,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
     thread,
     time::Duration,
 };
 
 use harness::{
-    binary::run,
+    binary::{finish, run, warren},
     client::Via,
-    group,
+    group, machine,
     origin::Origin,
     runner::{Group, skip, wait_for},
     scratch::Scratch,
@@ -26,6 +27,7 @@ pub(crate) fn group() -> Group {
         routers_link_in_whichever_family_answers,
         a_router_that_does_not_listen_reads_and_publishes_and_carries_nothing,
         a_router_whose_address_nobody_can_dial_finds_out_and_says_so_and_one_behind_a_forwarded_port_too,
+        a_router_that_does_not_know_its_address_learns_it_from_its_peers_and_others_hear_of_it,
     )
 }
 
@@ -186,4 +188,99 @@ fn a_router_whose_address_nobody_can_dial_finds_out_and_says_so_and_one_behind_a
     let doctor = lit.command(&["doctor"]).success();
     assert!(doctor.contains("dialled it, the last"), "{doctor}");
     Via::new(lit.proxy, &net.services[0].name).verify(1_000_000).unwrap();
+}
+
+fn a_router_that_does_not_know_its_address_learns_it_from_its_peers_and_others_hear_of_it() {
+    if !machine::is_root() {
+        skip("needs root for network namespaces");
+    }
+    // The binary is built before, where there may be a network.
+    let status = Command::new("unshare")
+        .args(["-n", "sh", "-c", "ip link set lo up && exec \"$1\" --inside=reach", "inside"])
+        .arg(std::env::current_exe().unwrap())
+        .env("WARREN_BIN", warren())
+        .stdin(Stdio::null())
+        .status()
+        .unwrap();
+    assert!(status.success(), "inside the namespace: {status}");
+}
+
+/// A machine on the same wire: a process whose network it is.
+struct Machine(Child);
+
+impl Machine {
+    fn start() -> Self {
+        let this = Self(Command::new("unshare").args(["-n", "sleep", "600"]).spawn().unwrap());
+        wait_for(Duration::from_secs(10), "a network namespace", || {
+            let there = fs::read_link(this.network()).ok()?;
+            (Some(there) != fs::read_link("/proc/self/ns/net").ok()).then_some(())
+        });
+        this
+    }
+
+    fn network(&self) -> PathBuf {
+        format!("/proc/{}/ns/net", self.0.id()).into()
+    }
+
+    fn ip(&self, words: &str) {
+        let mut command = machine::in_network(&self.network(), "ip");
+        finish(command.args(words.split(' '))).success();
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A network on the internet, as far as its routers can tell, of five and one more. That one takes the
+/// address from where its packets leave for one that nobody can dial, as behind NAT; its peers see another
+/// one, where it can be dialled.
+pub(crate) fn inside() {
+    let far = Machine::start();
+    let here = |words: &str| {
+        finish(Command::new("ip").args(words.split(' '))).success();
+    };
+    here(&format!("link add v0 type veth peer name v1 netns {}", far.0.id()));
+    here("link set v0 up");
+    here("addr add 9.200.0.1/16 dev v0");
+    far.ip("link set lo up");
+    far.ip("link set v1 up");
+    far.ip("addr add 9.200.0.2/16 dev v1");
+    far.ip("addr add 192.168.7.7/32 dev v1");
+    far.ip("route add 9.0.0.0/8 via 9.200.0.1 src 9.200.0.2");
+    far.ip("route add default via 9.200.0.1 src 192.168.7.7");
+
+    let scratch = Scratch::new("learns");
+    let dir = |n: u8| scratch.join(format!("r{n}"));
+    let text = |n: u8| dir(n).display().to_string();
+    run(["init", "--difficulty", "0", "--dir", &text(1)]).success();
+    let mut routers: Vec<Router> = Vec::new();
+    for n in 1..=6 {
+        if let Some(first) = routers.first() {
+            run(["join", &first.invite(), "--dir", &text(n)]).success();
+        }
+        let (network, link) = if n == 6 {
+            (Some(far.network()), "0.0.0.0:0".to_owned())
+        } else {
+            here(&format!("addr add 9.{n}.0.1/32 dev lo"));
+            (None, format!("9.{n}.0.1:0"))
+        };
+        let flags = ["--link", &link, "--proxy", "127.0.0.1:0", "--api", "127.0.0.1:0"];
+        routers.push(Router::start_in(network.as_deref(), &dir(n), &flags));
+    }
+    let learner = routers.last().unwrap();
+    assert_eq!(learner.status().unwrap()["address"], "", "it cannot know yet");
+    let status = knows(learner, "reachable");
+    let port = learner.link.port();
+    assert_eq!(status["address"], format!("9.200.0.2:{port}"), "{status}");
+    assert_eq!(status["transit"], true, "{status}");
+    // It carries tunnels of others now, and they know that it does.
+    for router in &routers[..5] {
+        wait_for(Duration::from_mins(1), "the newcomer to be known", || {
+            (router.status()?["known_routers"].as_u64()? == 5).then_some(())
+        });
+    }
 }

@@ -80,22 +80,24 @@ pub struct Directory {
 #[non_exhaustive]
 pub enum DirectoryError {
     /// Its bytes are not what an encoder writes.
-    #[error("the directory is malformed")]
+    #[error("the directory is malformed: ask its publisher for another")]
     Malformed(#[from] WireError),
     /// A path that is absolute, leads outside, has control characters, or is too long or deep.
-    #[error("the directory holds a path that is not allowed")]
+    #[error("the directory holds a path that is not allowed: ask its publisher for another")]
     Path,
     /// A path twice, or a file that is also a folder.
-    #[error("the directory holds a path twice")]
+    #[error("the directory holds a path twice: ask its publisher for another")]
     Twice,
     /// Too many files, or a manifest above 16 MiB.
-    #[error("the directory has more than 65,536 files or 16 MiB of names")]
+    #[error(
+        "the directory has more than 65,536 files or 16 MiB of names: put its parts one by one"
+    )]
     TooMany,
     /// A file that does not lie inside its object, or an object that no file uses.
-    #[error("the directory points outside of what is stored")]
+    #[error("the directory points outside of what is stored: ask its publisher for another")]
     Outside,
     /// Written by a later version.
-    #[error("the directory is of a format that this version does not know")]
+    #[error("the directory is of a format that this version does not know: update warren")]
     Format,
 }
 

@@ -59,16 +59,18 @@ pub struct Placed {
 #[non_exhaustive]
 pub enum EncodeError {
     /// The bytes are not those that were hashed: the file changed. Begin again with the first pass.
-    #[error("the file changed while it was being stored")]
+    #[error("the file changed while it was being stored: put it again")]
     Changed,
     /// Longer than 1 TiB.
-    #[error("the file is longer than 1 TiB")]
+    #[error("the file is longer than 1 TiB: put it in parts")]
     TooLong,
     /// A type or a name that cannot stand in a root.
-    #[error("the type or the name of the file is not allowed")]
+    #[error(
+        "the type or the name of the file is not allowed: use at most 255 bytes, without control characters"
+    )]
     Meta(#[from] WireError),
     /// The coder refused; not expected.
-    #[error("the blocks could not be coded")]
+    #[error("the blocks could not be coded: report it, it is a defect")]
     Code,
 }
 

@@ -62,7 +62,9 @@ pub enum Taken {
 #[non_exhaustive]
 pub enum ReadError {
     /// No copy of the root was found.
-    #[error("the file's root was not found at any of its {copies} places")]
+    #[error(
+        "the file's root was not found at any of its {copies} places: try again later, or ask its publisher to put it again"
+    )]
     NoRoot {
         /// How many places were asked.
         copies: usize,
@@ -71,7 +73,9 @@ pub enum ReadError {
     #[error(transparent)]
     Root(#[from] RootError),
     /// Too many blocks of one segment are gone.
-    #[error("{found} of the {needed} blocks needed for a part of the file were found")]
+    #[error(
+        "{found} of the {needed} blocks needed for a part of the file were found: `warren heal` puts back what it finds; try again later"
+    )]
     TooFew {
         /// How many were found.
         found: usize,
@@ -79,7 +83,7 @@ pub enum ReadError {
         needed: usize,
     },
     /// All blocks have their addresses, and still they are no file: its publisher made it wrongly.
-    #[error("the file was stored wrongly by its publisher")]
+    #[error("the file was stored wrongly by its publisher: ask for another key")]
     Inconsistent,
 }
 

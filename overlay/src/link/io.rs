@@ -33,6 +33,7 @@ use crate::{
         channel::{HEAD_LEN, Opener, Sealer},
         control::ControlQueue,
         frame::{self, Frame, WireCell},
+        grants::Grants,
         handshake::Established,
         lane::{self, LaneBalance, LaneCounters, LaneState},
         padding::{PadCount, Pads},
@@ -102,8 +103,8 @@ pub(super) struct Core {
     /// Messages that go in parts, each way.
     pub(super) bulk: BulkQueue,
     joiner: Joiner,
-    /// Lanes with a grant to tell, each at most once.
-    pub(super) grants: VecDeque<TunnelId>,
+    /// Grants to tell.
+    pub(super) grants: Grants,
     /// Lanes with a pending batch.
     touched: Vec<TunnelId>,
     /// Batches to fill.
@@ -122,11 +123,8 @@ pub(super) struct Core {
     pub(super) data_held: Option<Time>,
     /// Whether lanes that were idle may send before that.
     pub(super) data_spared: bool,
-    /// Until when it holds grants back.
-    pub(super) grants_held: Option<Time>,
-    /// The link's turns at the bandwidth.
+    /// The link's turns at the bandwidth for what is sent.
     pub(super) pace_out: Pacer,
-    pub(super) pace_in: Pacer,
     /// When lanes are looked at next; none while nothing can have gone wrong with them.
     check_at: Option<Time>,
     pub(super) counters: LinkCounters,
@@ -151,7 +149,7 @@ impl LinkIo {
             initiator,
             round_trip: rtt,
             pace_out: Pacer::new(settings.rate.clone(), |limits| &limits.sent),
-            pace_in: Pacer::new(settings.rate.clone(), |limits| &limits.received),
+            grants: Grants::new(settings.rate.clone()),
             settings,
             sealer,
             state: State::Open,
@@ -160,7 +158,6 @@ impl LinkIo {
             control: ControlQueue::default(),
             bulk: BulkQueue::default(),
             joiner: Joiner::default(),
-            grants: VecDeque::new(),
             touched: Vec::new(),
             spares: Spares::default(),
             scratch: Vec::new(),
@@ -172,7 +169,6 @@ impl LinkIo {
             pads: Pads::new(now, counted, rng),
             data_held: None,
             data_spared: true,
-            grants_held: None,
             check_at: None,
             counters: LinkCounters::default(),
         };
@@ -217,9 +213,8 @@ impl LinkIo {
             self.reader.rest();
             core.rest();
         }
-        for held in [&mut core.data_held, &mut core.grants_held] {
-            held.take_if(|until| *until <= now);
-        }
+        core.data_held.take_if(|until| *until <= now);
+        core.grants.handle_timeout(now);
         if core.check_at.take_if(|at| *at <= now).is_some() {
             core.close_stuck(now);
             core.end_hop_timeouts(now);
@@ -254,7 +249,8 @@ impl LinkIo {
             State::Open => core.pulse.poll_timeout(),
         };
         let pads = core.pads.poll_timeout();
-        let timers = [life, pads, core.check_at, core.data_held, core.grants_held];
+        let grants = core.grants.poll_timeout();
+        let timers = [life, pads, core.check_at, core.data_held, grants];
         timers.into_iter().flatten().min()
     }
 
@@ -341,7 +337,8 @@ impl LinkIo {
     fn received(&mut self, now: Time, bytes: &mut [u8]) {
         let core = &mut self.core;
         core.counters.bytes_in += bytes.len() as u64;
-        core.pace_in.count(now, bytes.len());
+        core.grants.pace.count(now, bytes.len());
+        let relayed = core.counters.relayed_cells_in;
         let mut bytes = Pieces::new(bytes);
         let result = loop {
             match self.reader.next(&mut bytes) {
@@ -358,6 +355,7 @@ impl LinkIo {
             }
         };
         core.flush_batches();
+        core.grants.relayed(now, core.counters.relayed_cells_in - relayed);
         if let Err(reason) = result {
             core.close(reason);
         }
@@ -372,7 +370,7 @@ impl Core {
         let frame = Frame::split(plain).map_err(|_| CloseReason::Garbage)?;
         // Cells were paid for when they were granted.
         let rest = HEAD_LEN + len + TAG_LEN - frame.cells.len() * CELL_LEN;
-        self.pace_in.used(now, rest, false);
+        self.grants.pace.used(now, rest, false);
         let network = self.peer.fields().network;
         let mut control = Reader::new(frame.control);
         while control.remaining() > 0 {

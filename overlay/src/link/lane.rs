@@ -101,6 +101,11 @@ pub(super) struct LaneState {
 }
 
 impl LaneState {
+    /// Whether it belongs to a tunnel of this router.
+    pub(super) fn is_own(&self) -> bool {
+        matches!(&*self.lane, Lane::ToEnd { .. })
+    }
+
     /// Since when what is kept for the lane waits, and its memory in bytes; none if nothing is kept.
     pub(super) fn waiting(&self) -> Option<(Time, usize)> {
         let hop = match &*self.lane {

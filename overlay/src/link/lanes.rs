@@ -72,7 +72,7 @@ impl Core {
             && state.book.due() > 0
         {
             state.grant_listed = true;
-            self.grants.push_back(tunnel);
+            self.grants.list(tunnel, state.is_own());
         }
     }
 
@@ -81,7 +81,7 @@ impl Core {
         let Some(state) = self.lanes.remove(&tunnel) else { return false };
         self.schedule.forget(tunnel, state.egress.turn);
         if state.grant_listed {
-            self.grants.retain(|other| *other != tunnel);
+            self.grants.forget(tunnel);
         }
         self.note_closed(tunnel);
         true

@@ -10,6 +10,7 @@ pub mod credit;
 mod egress;
 mod end_hop;
 pub mod frame;
+mod grants;
 mod handshake;
 mod io;
 mod lane;

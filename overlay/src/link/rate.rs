@@ -50,13 +50,23 @@ pub struct RateLimits {
     pub sent: RateLimit,
     /// What comes to it.
     pub received: RateLimit,
+    /// What tunnels of others may take of that; more than there is where they have no share of their own.
+    pub transit: RateLimit,
 }
 
 impl RateLimits {
     /// The same limit for either direction, in bytes per second.
     pub fn each_way(bytes_per_second: u64) -> Arc<Self> {
         let [sent, received] = [(); 2].map(|()| RateLimit::new(bytes_per_second));
-        Arc::new(Self { sent, received })
+        Arc::new(Self { sent, received, transit: RateLimit::new(u64::MAX) })
+    }
+
+    /// Changes the limit, and how many per cent of it tunnels of others may take.
+    pub fn change(&self, bytes_per_second: u64, transit_percent: u8) {
+        self.sent.change(bytes_per_second);
+        self.received.change(bytes_per_second);
+        let share = bytes_per_second / 100 * u64::from(transit_percent);
+        self.transit.change(if transit_percent < 100 { share } else { u64::MAX });
     }
 }
 
@@ -215,6 +225,12 @@ impl Pacer {
     pub(super) fn spares(&self, now: Time) -> bool {
         let Some(limit) = self.limits.as_deref().map(self.side) else { return true };
         limit.with(|state| state.paid_at) <= nanoseconds(now + AHEAD)
+    }
+
+    /// Whether there is a limit to keep to.
+    pub(super) fn is_limited(&self) -> bool {
+        let limit = self.limits.as_deref().map(self.side);
+        limit.is_some_and(|limit| limit.bytes_per_second() < u64::MAX)
     }
 
     /// Takes note of `bytes` used, by the place if `placed`.

@@ -10,10 +10,9 @@ use crate::{
         frame::FrameWriter,
         io::{Core, LinkIo, State, TRANSMIT_MAX},
         lane,
-        rate::Pacer,
         schedule::Served,
     },
-    plane::{CELL_LEN, CloseReason},
+    plane::CloseReason,
     time::Time,
     wire::{LinkMessage, Writer},
 };
@@ -61,7 +60,7 @@ impl LinkIo {
         core.state != State::Closed
             && (!core.control.is_empty()
                 || core.pads.wants_frame()
-                || (!core.grants.is_empty() && core.grants_held.is_none())
+                || core.grants.is_ready()
                 || (core.data_waits() && core.data_held.is_none())
                 || (core.schedule.has_fresh() && core.data_spared))
     }
@@ -107,12 +106,9 @@ impl Core {
 
     /// Takes note of how long the bandwidth limit keeps back what is left, if it does.
     fn hold(&mut self, now: Time) {
-        let held =
-            |pacer: &mut Pacer, idle: bool| (!idle).then(|| pacer.cells(now).err()).flatten();
-        let idle = !self.data_waits();
-        self.data_held = held(&mut self.pace_out, idle);
+        self.data_held = self.data_waits().then(|| self.pace_out.cells(now).err()).flatten();
         self.data_spared = self.pace_out.spares(now);
-        self.grants_held = held(&mut self.pace_in, self.grants.is_empty());
+        self.grants.hold(now);
     }
 
     /// Whether there is something that the bandwidth limit may keep back.
@@ -136,16 +132,15 @@ impl Core {
 
     fn grants_out(&mut self, now: Time, frame: &mut FrameWriter<'_>) {
         while frame.control_room() >= CREDIT_LEN
-            && !self.grants.is_empty()
-            && let Ok(most) = self.pace_in.cells(now)
-            && let Some(tunnel) = self.grants.pop_front()
+            && let Some(turn) = self.grants.next(now)
         {
+            let tunnel = turn.tunnel;
             let Some(state) = self.lanes.get_mut(&tunnel) else { continue };
             state.grant_listed = false;
-            if let Ok(cells @ 1..) = u16::try_from(state.book.grant(most)) {
+            if let Ok(cells @ 1..) = u16::try_from(state.book.grant(turn.most)) {
                 encode(&LinkMessage::Credit { tunnel, cells }, &mut self.scratch);
                 frame.control(&self.scratch);
-                self.pace_in.used(now, usize::from(cells) * CELL_LEN, true);
+                self.grants.told(now, turn, cells);
             }
             self.list_grant(tunnel);
         }

@@ -241,7 +241,7 @@ pub(super) async fn forward(_checked: Bench) -> Result<(), Failure> {
         .await;
     match status {
         Ok(status) if status.success() => Ok(()),
-        Ok(_) => Err(Failure::Other("the benchmark failed".into())),
+        Ok(_) => Err(Failure::Other("the benchmark failed: see above for its own words".into())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Failure::NotFound(format!(
             "{} is missing: it comes with warren's source, `cargo build --release -p warren-router`",
             program.display()
@@ -275,7 +275,8 @@ fn run(what: What, allocations: AllocationCount) -> Result<(), Failure> {
             report(json, &bench::crypto(rounds.into()).map_err(broken)?)
         }
         What::Handshake(Rounds { rounds, json }) => {
-            let defect = || Failure::Other("a handshake in memory failed: a defect".into());
+            let defect =
+                || Failure::Other("a handshake in memory failed: report it, it is a defect".into());
             report(json, &bench::handshake(rounds.into()).ok_or_else(defect)?)
         }
         What::Build(Build { builds, delay_ms, json }) => {
@@ -338,7 +339,8 @@ fn run(what: What, allocations: AllocationCount) -> Result<(), Failure> {
             report(json, &figures.map_err(Failure::Other)?)
         }
         What::Hop { cells } => {
-            let defect = || Failure::Other("a handshake in memory failed: a defect".into());
+            let defect =
+                || Failure::Other("a handshake in memory failed: report it, it is a defect".into());
             let mut relay = bench::MemoryRelay::new(1).ok_or_else(defect)?;
             while relay.cells() < cells {
                 relay.step(|_| {});

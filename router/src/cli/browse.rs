@@ -63,10 +63,11 @@ pub(super) async fn browse(args: Browse) -> Result<(), Failure> {
     };
     let dir = args.place.dir()?;
     let status: Status = client::call(&dir, Method::GET, "/v1/status", None).await?;
-    let proxy = status
-        .proxy
-        .parse()
-        .map_err(|_| Failure::Other("the router names no proxy port".into()))?;
+    let proxy = status.proxy.parse().map_err(|_| {
+        Failure::Other(
+            "the router names no proxy port: start it again with --proxy 127.0.0.1:7731".into(),
+        )
+    })?;
     let (program, kind) = find(args.browser)?;
     if !status.ready {
         say(format_args!("not ready yet: {}", status.verdict));
@@ -94,7 +95,10 @@ pub(super) async fn browse(args: Browse) -> Result<(), Failure> {
     if ended.success() {
         return Ok(());
     }
-    Err(Failure::Other(format!("{} ended with {ended}", program.display())))
+    Err(Failure::Other(format!(
+        "{} ended with {ended}: try it by itself, or another one with --browser",
+        program.display()
+    )))
 }
 
 /// `NAME.warren/PATH`, with or without `http://`, as one address.
@@ -104,7 +108,7 @@ fn url(text: &str) -> Result<String, Failure> {
     let plain = path.chars().all(|c| c.is_ascii_graphic());
     if host.parse::<Name>().is_err() || !plain {
         return Err(Failure::NotFound(format!(
-            "{text:?} is no name: it has 56 letters and digits, then .warren, as `warren services` \
+            "{text:?} is no name: write 56 letters and digits, then .warren, as `warren services` \
              prints it"
         )));
     }

@@ -13,9 +13,12 @@ use super::{
     files::{Common, Progress, ask},
     print, print_json,
 };
-use crate::driver::{
-    bundles::{ExportNews, ExportRequest, ImportNews, ImportRequest},
-    files::frame::{Kind, read},
+use crate::{
+    driver::{
+        bundles::{ExportNews, ExportRequest, ImportNews, ImportRequest},
+        files::frame::{Kind, read},
+    },
+    remedy,
 };
 
 /// `warren bundle`
@@ -65,7 +68,7 @@ async fn export(args: Export) -> Result<(), Failure> {
     let mut name = out.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     let new = out.with_file_name(name);
-    let words = |error| Failure::Other(format!("cannot write {}: {error}", new.display()));
+    let words = |error| Failure::Other(remedy::at(&new, &error));
     let mut file =
         OpenOptions::new().write(true).create(true).truncate(true).open(&new).map_err(words)?;
     let written = write(&common, uris, &mut file, words).await;
@@ -90,7 +93,9 @@ async fn export(args: Export) -> Result<(), Failure> {
     }
     match done.found.lost {
         0 => Ok(()),
-        lost => Err(Failure::InPart(format!("{lost} parts are lost: nobody has them"))),
+        lost => Err(Failure::InPart(format!(
+            "{lost} parts are lost, nobody has them: try again when more routers are there"
+        ))),
     }
 }
 
@@ -121,7 +126,7 @@ async fn write(
 
 async fn import(args: Import) -> Result<(), Failure> {
     let Import { file, common } = args;
-    let cannot = |error| Failure::Other(format!("cannot read {}: {error}", file.display()));
+    let cannot = |error| Failure::Other(remedy::at(&file, &error));
     let path = fs::canonicalize(&file).map_err(cannot)?;
     let request = ImportRequest { path, hops: common.hops };
     let tell = |progress: &Progress, news: &ImportNews| {
@@ -148,9 +153,9 @@ async fn import(args: Import) -> Result<(), Failure> {
     }
     match (broken, damaged) {
         (Some(broken), _) => Err(Failure::InPart(broken.clone())),
-        (None, damaged) if *damaged > 0 && !foreign => {
-            Err(Failure::InPart(format!("{damaged} blocks or records were damaged and left out")))
-        }
+        (None, damaged) if *damaged > 0 && !foreign => Err(Failure::InPart(format!(
+            "{damaged} blocks or records were damaged and left out: get the bundle anew for them"
+        ))),
         (None, _) => Ok(()),
     }
 }

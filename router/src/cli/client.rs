@@ -38,7 +38,11 @@ pub(super) async fn call<T: DeserializeOwned>(
     let bytes = limited
         .collect()
         .await
-        .map_err(|error| Failure::Other(format!("control socket: {error}")))?
+        .map_err(|error| {
+            Failure::Other(format!(
+                "control socket: {error}; see with `warren status` whether the router still runs"
+            ))
+        })?
         .to_bytes();
     connection.abort();
     if !status.is_success() {
@@ -46,7 +50,7 @@ pub(super) async fn call<T: DeserializeOwned>(
     }
     let text: &[u8] = if bytes.is_empty() { b"null" } else { &bytes };
     serde_json::from_slice(text)
-        .map_err(|error| Failure::Other(format!("the router's answer makes no sense: {error}")))
+        .map_err(|error| Failure::Other(format!("the router's answer makes no sense ({error}): start it again, it may be of another version")))
 }
 
 fn refusal(status: StatusCode, bytes: &[u8]) -> Failure {
@@ -59,7 +63,9 @@ fn refusal(status: StatusCode, bytes: &[u8]) -> Failure {
 }
 
 fn broken(error: impl std::fmt::Display) -> Failure {
-    Failure::Other(format!("control socket: {error}"))
+    Failure::Other(format!(
+        "control socket: {error}; see with `warren status` whether the router still runs"
+    ))
 }
 
 type Connection = JoinHandle<hyper::Result<()>>;
@@ -112,7 +118,7 @@ where
         return Err(refusal(status, &bytes));
     }
     serde_json::from_slice(&bytes)
-        .map_err(|error| Failure::Other(format!("the router's answer makes no sense: {error}")))
+        .map_err(|error| Failure::Other(format!("the router's answer makes no sense ({error}): start it again, it may be of another version")))
 }
 
 /// An answer that comes in frames.

@@ -109,7 +109,7 @@ pub(super) async fn demo(args: Demo) -> Result<(), Failure> {
     let (Some(service), Some(publisher), Some(client)) =
         (routers.first(), routers.get(1), routers.last())
     else {
-        return Err(Failure::Other("no routers".into()));
+        return Err(Failure::Other("no routers: use --routers 8 or more".into()));
     };
     let label = Some("demo".into());
     let request = ExposeRequest { target: page_at.to_string(), label, hops: None, private: false };
@@ -185,7 +185,11 @@ pub(super) async fn demo(args: Demo) -> Result<(), Failure> {
             site_url: site.url,
         })?;
     }
-    if verified { Ok(()) } else { Err(Failure::Other("a page arrived changed".into())) }
+    if verified {
+        Ok(())
+    } else {
+        Err(Failure::Other("a page arrived changed: report it, it is a defect".into()))
+    }
 }
 
 /// Publishes a stored site from a router.
@@ -254,7 +258,7 @@ async fn wait(
             if Instant::now() > until {
                 let verdict = router.status().await.map(|status| status.verdict);
                 return Err(Failure::TooLong(format!(
-                    "waited a minute for {what}; one router says: {}",
+                    "waited a minute for {what}, and one router says: {}. Try again, on a machine with less to do",
                     verdict.unwrap_or_else(|| "nothing".into())
                 )));
             }

@@ -91,8 +91,8 @@ pub(super) async fn doctor(args: Doctor) -> Result<(), Failure> {
     let failed = findings.iter().filter(|finding| finding.grade == Grade::Failed).count();
     match failed {
         0 => Ok(()),
-        1 => Err(Failure::Other("one check failed: its line says what to do".into())),
-        n => Err(Failure::Other(format!("{n} checks failed: their lines say what to do"))),
+        1 => Err(Failure::Other("one check failed: see its line for what to do".into())),
+        n => Err(Failure::Other(format!("{n} checks failed: see their lines for what to do"))),
     }
 }
 

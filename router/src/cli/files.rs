@@ -18,16 +18,19 @@ use serde::{Serialize, de::DeserializeOwned};
 use self::folder::Target;
 pub(super) use self::progress::Progress;
 use super::{Failure, Place, Report, client, print, print_json};
-use crate::driver::{
-    files::{
-        HealNews,
-        api::HealRequest,
-        frame::{Begin, Kind, Pieces, read},
-        get::{GetDone, GetNews, GetRequest},
-        put::{PutNews, PutRequest},
-        queue::UnderWay,
+use crate::{
+    driver::{
+        files::{
+            HealNews,
+            api::HealRequest,
+            frame::{Begin, Kind, Pieces, read},
+            get::{GetDone, GetNews, GetRequest},
+            put::{PutNews, PutRequest},
+            queue::UnderWay,
+        },
+        sites::{PublishRequest, SiteDone},
     },
-    sites::{PublishRequest, SiteDone},
+    remedy,
 };
 
 /// Flags of every command about files.
@@ -173,13 +176,17 @@ pub(super) async fn put(args: Put) -> Result<(), Failure> {
         request.spool = Some(spool(&common).await?);
     } else {
         let whole = std::fs::canonicalize(&path);
-        let words = |error| Failure::Other(format!("cannot read {}: {error}", path.display()));
+        let words = |error| Failure::Other(remedy::at(&path, &error));
         request.path = Some(whole.map_err(words)?);
     }
     let done: PutNews =
         ask(&common, "/v1/files/put", &request, |progress, news: &PutNews| progress.put(news))
             .await?;
-    let Some(uri) = &done.uri else { return Err(Failure::Other("the router gave no key".into())) };
+    let Some(uri) = &done.uri else {
+        return Err(Failure::Other(
+            "the router gave no key: start it again, it may be of another version".into(),
+        ));
+    };
     if done.few_exits && !common.json {
         super::say(format_args!(
             "note: this network is small: each router that was asked saw a larger part of the file"
@@ -365,6 +372,9 @@ pub(super) async fn heal(args: Heal) -> Result<(), Failure> {
     }
     match news.lost {
         0 => Ok(()),
-        lost => Err(Failure::InPart(format!("{lost} of {} parts are lost", news.segments))),
+        lost => Err(Failure::InPart(format!(
+            "{lost} of {} parts are lost: `warren heal` puts back what can be found",
+            news.segments
+        ))),
     }
 }

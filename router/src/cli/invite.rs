@@ -23,6 +23,7 @@ use crate::{
     },
     home::Home,
     invite::Invite,
+    remedy,
 };
 
 /// What every line begins with; anything else names a file.
@@ -93,7 +94,7 @@ pub(super) async fn invite(args: InviteArgs) -> Result<(), Failure> {
 
 /// Whoever has the file can join: nobody else may read it.
 fn write(path: &Path, line: &str) -> Result<(), Failure> {
-    let fail = |error| Failure::Other(format!("{}: {error}", path.display()));
+    let fail = |error| Failure::Other(remedy::at(path, &error));
     let mut options = OpenOptions::new();
     let file = options.write(true).create_new(true).mode(0o600).open(path);
     writeln!(file.map_err(fail)?, "{line}").map_err(fail)?;

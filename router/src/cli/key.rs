@@ -20,6 +20,7 @@ use crate::{
     driver::{services, setup},
     entropy,
     home::{Home, HomeError},
+    remedy,
 };
 
 /// What makes a router the one it is, besides its services. Its peers, so that it needs no new
@@ -119,7 +120,7 @@ fn back_up(args: &Backup) -> Result<(), Failure> {
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&args.file);
     let mut file = file.map_err(|error| match error.kind() {
         io::ErrorKind::AlreadyExists => exists(&args.file),
-        _ => Failure::Other(format!("{}: {error}", args.file.display())),
+        _ => Failure::Other(remedy::at(&args.file, &error)),
     })?;
     file.write_all(&bytes)?;
     file.sync_all()?;
@@ -210,7 +211,9 @@ fn retarget(entries: &mut [Entry], asked: &str) -> Result<(), Failure> {
     })?;
     let file = format!("services/{label}");
     let (_, content) = entries.iter_mut().find(|(name, _)| *name == file).ok_or_else(|| {
-        Failure::NotFound(format!("--target {asked}: the backup has no service {label:?}"))
+        Failure::NotFound(format!(
+            "--target {asked}: the backup has no service {label:?}; choose one of those that it has"
+        ))
     })?;
     *content = services::with_target(label, content, target).map_err(Failure::Refused)?;
     Ok(())
@@ -235,7 +238,7 @@ fn read(path: &Path) -> Result<Vec<u8>, Failure> {
         fs::File::open(path)?.take(backup::FILE_MAX as u64 + 1).read_to_end(&mut bytes)?;
         Ok(bytes)
     };
-    open().map_err(|error| Failure::NotFound(format!("{}: {error}", path.display())))
+    open().map_err(|error| Failure::NotFound(remedy::at(path, &error)))
 }
 
 impl Passphrase {
@@ -272,7 +275,7 @@ fn prompt(words: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
 }
 
 fn first_line(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    let fail = |error: io::Error| Failure::NotFound(format!("{}: {error}", path.display()));
+    let fail = |error: io::Error| Failure::NotFound(remedy::at(path, &error));
     let file = fs::File::open(path).map_err(fail)?;
     let meta = file.metadata().map_err(fail)?;
     if meta.is_file() && meta.mode() & 0o077 != 0 {

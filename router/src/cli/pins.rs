@@ -43,7 +43,9 @@ pub(super) async fn pin(args: Pin) -> Result<(), Failure> {
     }
     match done.lost {
         0 => Ok(()),
-        lost => Err(Failure::InPart(format!("{lost} parts of it are lost: nobody has them"))),
+        lost => Err(Failure::InPart(format!(
+            "{lost} parts of it are lost, nobody has them: try again when more routers are there"
+        ))),
     }
 }
 

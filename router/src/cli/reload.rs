@@ -33,6 +33,9 @@ pub(super) async fn apply(router: &Handle, held: &mut ConfigFile, new: ConfigFil
         if limits.transit != held.limits.transit {
             done.push(format!("limits.transit = {}", limits.transit));
         }
+        if limits.transit_percent != held.limits.transit_percent {
+            done.push(format!("limits.transit_percent = {}", limits.transit_percent));
+        }
         if limits.monthly_gib != held.limits.monthly_gib {
             done.push(format!("limits.monthly_gib = {}", limits.monthly_gib));
         }
@@ -76,6 +79,7 @@ fn lasting(file: &ConfigFile) -> [(&'static str, String); 14] {
                 bandwidth_kbps: _,
                 memory_mib: _,
                 transit: _,
+                transit_percent: _,
                 monthly_gib: _,
                 builds_per_second,
                 links,

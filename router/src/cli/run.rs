@@ -87,7 +87,9 @@ impl NetworkFlags {
     fn make(&self, home: &Home) -> Result<Network, Failure> {
         let admission = self.admission.unwrap_or_default();
         if self.weekly.is_some() && admission != Admission::Invite {
-            return Err(Failure::Other("--weekly goes with --admission invite".into()));
+            return Err(Failure::Other(
+                "--weekly goes with --admission invite: use both or neither".into(),
+            ));
         }
         let mode = match admission {
             Admission::Proof => Mode::Proof,
@@ -115,8 +117,8 @@ impl NetworkFlags {
         let bytes = network.encode();
         Network::decode(&mut warren_overlay::wire::Reader::new(&bytes)).map_err(|_| {
             Failure::Other(
-                "--name takes 1 to 64 letters, digits or signs without spaces, --difficulty at \
-                 most 20, --weekly 1 to 64"
+                "out of range: use 1 to 64 letters, digits or signs without spaces for --name, at \
+                 most 20 for --difficulty, 1 to 64 for --weekly"
                     .into(),
             )
         })
@@ -279,7 +281,7 @@ pub(super) async fn run(args: Run) -> Result<(), Failure> {
     say(format_args!("leaving"));
     process::tell_stopping();
     tokio::time::timeout(DRAIN_LIMIT, router.stop()).await.map_err(|_| {
-        Failure::TooLong("leaving took more than ten seconds: what was under way is lost".into())
+        Failure::TooLong("leaving took more than ten seconds, what was under way is lost: see what keeps this machine busy".into())
     })
 }
 
@@ -308,7 +310,7 @@ async fn attend(
                 process::tell_ready(&verdict);
             }
             status = look(router) => {
-                let status = status.ok_or_else(|| Failure::Other("the router stopped".into()))?;
+                let status = status.ok_or_else(|| Failure::Other("the router stopped: start it again with `warren run`, its own output says why".into()))?;
                 process::tell_alive();
                 if status.verdict != verdict {
                     say(format_args!("{}", status.verdict));
@@ -370,6 +372,10 @@ fn show(status: &Status) -> Result<(), Failure> {
     print(format_args!(
         "  sent {} kbit/s, received {} kbit/s over the last 10 s; limit {} each",
         status.sent_kbps, status.received_kbps, status.bandwidth_kbps
+    ))?;
+    print(format_args!(
+        "  of it for tunnels of others {} kbit/s; limit {} %",
+        status.transit_kbps, status.transit_percent
     ))?;
     if status.guard_fails {
         print(format_args!(

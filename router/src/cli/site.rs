@@ -6,9 +6,12 @@ use clap::{Args, Subcommand};
 use hyper::Method;
 
 use super::{Failure, Report, client, files, print, print_json};
-use crate::driver::{
-    files::frame,
-    sites::{PublishRequest, SiteDone, SiteStatus, VersionStatus, WatchNews, api::SiteRequest},
+use crate::{
+    driver::{
+        files::frame,
+        sites::{PublishRequest, SiteDone, SiteStatus, VersionStatus, WatchNews, api::SiteRequest},
+    },
+    remedy,
 };
 
 /// `warren site`
@@ -100,12 +103,12 @@ pub(super) async fn site(args: Site) -> Result<(), Failure> {
 }
 
 fn whole(dir: &PathBuf) -> Result<PathBuf, Failure> {
-    let cannot = |error| Failure::Other(format!("cannot read {}: {error}", dir.display()));
+    let cannot = |error| Failure::Other(remedy::at(dir, &error));
     let path = std::fs::canonicalize(dir).map_err(cannot)?;
     if path.is_dir() {
         Ok(path)
     } else {
-        Err(Failure::Other(format!("{} is no folder: a site is a folder of pages", dir.display())))
+        Err(Failure::Other(format!("{} is no folder: name a folder of pages", dir.display())))
     }
 }
 

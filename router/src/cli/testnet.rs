@@ -152,7 +152,10 @@ async fn grow(net: &mut Net, dir: &Path, args: &Up, start: Instant) -> Result<()
     for router in &net.routers {
         wait_ready(router, start).await?;
     }
-    let host = net.routers.first().ok_or_else(|| Failure::Other("no routers".into()))?;
+    let host = net
+        .routers
+        .first()
+        .ok_or_else(|| Failure::Other("no routers: use --routers 8 or more".into()))?;
     for (n, target) in args.service.iter().enumerate() {
         let label = Some(format!("service-{n}"));
         let request = ExposeRequest { target: target.clone(), label, hops: None, private: false };
@@ -281,7 +284,9 @@ async fn until<T>(
             return Ok(done);
         }
         if Instant::now() > start + UP_LIMIT {
-            return Err(Failure::TooLong(format!("waited two minutes for {what}")));
+            return Err(Failure::TooLong(format!(
+                "waited two minutes for {what}: see the routers' logs in the network's folder"
+            )));
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -302,25 +307,24 @@ fn read_net(dir: &Path) -> Result<(PathBuf, Net), Failure> {
 #[expect(clippy::disallowed_methods, reason = "measuring what a person at this machine would see")]
 async fn join(dir: &Path) -> Result<(), Failure> {
     let (dir, mut net) = read_net(dir)?;
-    let service = net
-        .services
-        .first()
-        .ok_or_else(|| Failure::NotFound("this network has no service to fetch".into()))?;
+    let service = net.services.first().ok_or_else(|| {
+        Failure::NotFound(
+            "this network has no service to fetch: start it with --service HOST:PORT".into(),
+        )
+    })?;
     let mut invite: Option<Invite> = None;
     for router in net.routers.iter().take(SEEDS) {
         let answer: InviteAnswer = ask(&router.dir, Method::GET, "/v1/invite", None).await?;
         invite = Some(merge(invite, answer.line.parse()?));
     }
-    let k = u8::try_from(net.routers.len())
-        .ok()
-        .filter(|k| *k < 250)
-        .ok_or_else(|| Failure::Refused("this network is full".into()))?;
+    let k = u8::try_from(net.routers.len()).ok().filter(|k| *k < 250).ok_or_else(|| {
+        Failure::Refused("this network is full: make another with `warren testnet up`".into())
+    })?;
     let start = Instant::now();
     let router = launch(&dir, k, "client", net.hops, invite.as_ref(), start).await?;
-    let proxy: SocketAddr = router
-        .proxy
-        .parse()
-        .map_err(|_| Failure::Other("the router names no proxy port".into()))?;
+    let proxy: SocketAddr = router.proxy.parse().map_err(|_| {
+        Failure::Other("the router names no proxy port: see its log in the network's folder".into())
+    })?;
     let fetched =
         until(start, "the first page", async || fetch::fetch(proxy, &service.name, "/").await.ok())
             .await;

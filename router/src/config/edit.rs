@@ -12,6 +12,7 @@ pub fn with_limits(text: &str, limits: &LimitsFile) -> String {
         ("bandwidth_kbps", limits.bandwidth_kbps.to_string()),
         ("memory_mib", limits.memory_mib.to_string()),
         ("transit", limits.transit.to_string()),
+        ("transit_percent", limits.transit_percent.to_string()),
         ("monthly_gib", limits.monthly_gib.to_string()),
     ]
     .iter()
@@ -54,6 +55,7 @@ mod tests {
             bandwidth_kbps: 9_000,
             memory_mib: 64,
             transit: false,
+            transit_percent: 30,
             monthly_gib: 100,
             ..LimitsFile::default()
         };
@@ -69,7 +71,7 @@ mod tests {
         let (text, file) = edited(shipped);
         assert_eq!(file, ConfigFile { limits: file.limits.clone(), ..ConfigFile::default() });
         let changed = shipped.lines().zip(text.lines()).filter(|(old, new)| old != new).count();
-        assert_eq!((shipped.lines().count(), changed), (text.lines().count(), 4));
+        assert_eq!((shipped.lines().count(), changed), (text.lines().count(), 5));
         assert_eq!(edited(&text).0, text);
     }
 

@@ -44,7 +44,7 @@ use super::{
     pins::{Ended, Roots},
     sites::Sites,
 };
-use crate::entropy;
+use crate::{entropy, remedy};
 
 /// Blocks that wait for the file, or for a tunnel.
 const BLOCKS_MAX: usize = 8;
@@ -199,7 +199,7 @@ impl Sites {
         let network = self.files().network();
         let begin = || begin_of(&request.path, BundleReader::new(network));
         let (id, foreign) = tokio::task::block_in_place(begin)
-            .map_err(|error| FileError::Source(format!("{}: {error}", request.path.display())))?;
+            .map_err(|words| FileError::Source(format!("{}: {}", request.path.display(), words)))?;
         let noted = format!("{FOLDER}/{}", HEXLOWER.encode(&id));
         let before = self.stored_before(&noted);
         news.send_modify(|news| (news.before, news.foreign) = (before, foreign));
@@ -326,7 +326,7 @@ impl Sites {
 /// A bundle's id, and whether it is of another network.
 fn begin_of(path: &Path, mut reader: BundleReader) -> Result<([u8; ID_LEN], bool), String> {
     let mut head = [0; HEAD_LEN];
-    let mut file = File::open(path).map_err(|error| error.to_string())?;
+    let mut file = File::open(path).map_err(|error| remedy::words(&error))?;
     file.read_exact(&mut head).map_err(|_| BundleError::Foreign.to_string())?;
     reader.push(&head);
     reader.poll().map_err(|error| error.to_string())?;

@@ -69,13 +69,16 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 #[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum FileError {
     /// The router is stopping.
-    #[error("the router is stopping")]
+    #[error("the router is stopping: try again when it runs")]
     Stopping,
     /// Too many transfers at the same time.
     #[error("too many files are under way: wait until some are done")]
     TooMany,
     /// Nothing is where the file would be.
-    #[error("not found: asked {routers} routers, reached the place where it would be")]
+    #[error(
+        "not found: asked {routers} routers, reached the place where it would be; ask its publisher to put it \
+         again"
+    )]
     NotFound {
         /// Most routers that were asked for one block.
         routers: u8,
@@ -98,7 +101,9 @@ pub(crate) enum FileError {
     )]
     TooOld,
     /// Somebody ended it.
-    #[error("cancelled; what was stored so far stays where it is, unreadable without its key")]
+    #[error(
+        "cancelled; what was stored so far stays where it is, unreadable without its key; put it again to go on from there"
+    )]
     Cancelled,
     /// There was no tunnel for a minute.
     #[error("no tunnel could be built for a minute: see `warren status`")]

@@ -38,7 +38,10 @@ impl Task {
 
     /// Writes limits to the settings file, and holds to them.
     pub(super) fn edit_limits(&mut self, limits: LimitsFile) -> Result<(), String> {
-        let home = self.home.as_ref().ok_or("this router has no folder to keep them in")?;
+        let home = self
+            .home
+            .as_ref()
+            .ok_or("this router has no folder to keep them in: start it with --dir")?;
         let text = Home::settings(home.dir()).map_err(|error| error.to_string())?;
         let text = with_limits(&text.unwrap_or_default(), &limits);
         let file = ConfigFile::parse(&text).map_err(|error| error.to_string())?;
@@ -48,8 +51,8 @@ impl Task {
         if self.hold_limits() {
             return Ok(());
         }
-        Err("written; tunnels hold more memory than that now: it is as low as could be, and \
-             lower after the next start"
+        Err("written; tunnels hold more memory than that now, so it is as low as could be: start the \
+             router again to have it lower"
             .into())
     }
 
@@ -62,6 +65,7 @@ impl Task {
         };
         let transit = self.limits.transit && month == Month::Free;
         self.host.node(self.clock.now(), NodeInput::Transit(transit));
-        self.host.set_limits(kbps, u64::from(self.limits.memory_mib) << 20)
+        let (percent, memory) = (self.limits.transit_percent, self.limits.memory_mib);
+        self.host.set_limits(kbps, percent, u64::from(memory) << 20)
     }
 }

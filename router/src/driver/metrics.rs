@@ -12,7 +12,7 @@ use crate::status::Status;
 pub(super) fn render(status: &Status) -> Vec<u8> {
     let registry = Registry::new();
     let per_second = |kbps: u64| kbps * 125;
-    let gauges: [(&str, &str, u64); 32] = [
+    let gauges: [(&str, &str, u64); 34] = [
         ("warren_ready", "1 when the router is ready", status.ready.into()),
         ("warren_uptime_seconds", "Since the start", status.uptime_s),
         ("warren_neighbours", "Ring neighbours", status.neighbours.into()),
@@ -35,6 +35,16 @@ pub(super) fn render(status: &Status) -> Vec<u8> {
         ("warren_memory_held_bytes", "Memory of what waits", status.memory_held_kib << 10),
         ("warren_memory_limit_bytes", "Limit for it", status.memory_mib << 20),
         ("warren_transit", "1 when tunnels of others are carried", status.transit.into()),
+        (
+            "warren_transit_bytes_per_second",
+            "What tunnels of others bring, last 10 s",
+            per_second(status.transit_kbps),
+        ),
+        (
+            "warren_transit_limit_bytes_per_second",
+            "Limit for it",
+            per_second(u64::from(status.bandwidth_kbps) * u64::from(status.transit_percent) / 100),
+        ),
         ("warren_links_limit", "As many links as may be", status.links_limit.into()),
         ("warren_builds_waiting", "Builds that wait for a turn", status.builds_waiting.into()),
         ("warren_month_bytes", "Traffic of this month", status.month_mib << 20),
@@ -111,8 +121,8 @@ mod tests {
         let text = String::from_utf8(render(&status)).unwrap();
         assert!(text.contains("\nwarren_neighbours 7\n"), "{text}");
         assert!(text.contains("\nwarren_cells_relayed_total 1000\n"), "{text}");
-        assert_eq!(text.matches("# TYPE warren_").count(), 36);
-        assert_eq!(text.matches("# TYPE ").count(), 36);
+        assert_eq!(text.matches("# TYPE warren_").count(), 38);
+        assert_eq!(text.matches("# TYPE ").count(), 38);
     }
 
     /// The metrics that `text` names.

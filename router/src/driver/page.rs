@@ -389,6 +389,11 @@ fn limit_table(status: &Status) -> Markup {
                 td { @if status.transit { "carried" } @else { "not carried" } }
             }
             tr {
+                td { "Bandwidth for them, each way" }
+                td { (status.transit_kbps) " kbit/s" }
+                td { (status.transit_percent) " %" }
+            }
+            tr {
                 td { "Files and sockets" }
                 td { (status.files_open) }
                 td { (status.files_limit) }

@@ -188,8 +188,9 @@ fn work(
     progress: &mut dyn FnMut(u32),
 ) -> Result<Admission, StartError> {
     let start = u64::from_be_bytes(rng.bytes());
-    let mut work = ProofWork::new(network, identity.id(), start)
-        .ok_or_else(|| StartError::Setup("no memory for the admission puzzle: 20 MiB".into()))?;
+    let mut work = ProofWork::new(network, identity.id(), start).ok_or_else(|| {
+        StartError::Setup("no memory for the admission puzzle: free 20 MiB".into())
+    })?;
     loop {
         if let Some(admission) = work.step() {
             return Ok(admission);
@@ -361,11 +362,11 @@ pub(super) fn open_stores(home: Option<&Home>, disk: u64) -> Result<Stores, Star
     let mut rng = entropy::generator();
     let key = load_store_key(home, &mut rng)?;
     let records = RocksRecords::open(&home.dir().join("records"), copy(&key))
-        .map_err(|error| StartError::Setup(format!("records: {error}")))?;
+        .map_err(|error| StartError::Setup(format!("records: {error}; see whether that disk is full, or move `records` away to start without them")))?;
     let client_key = Secret::random(&mut rng);
     let path = home.dir().join("blocks");
     let blocks = RocksBlocks::open(&path, key, client_key, BlockLimits::within(disk))
-        .map_err(|error| StartError::Setup(format!("blocks: {error}")))?;
+        .map_err(|error| StartError::Setup(format!("blocks: {error}; see whether that disk is full, or move `blocks` away to start without them")))?;
     Ok(Stores { records: Box::new(records), blocks: Box::new(blocks) })
 }
 

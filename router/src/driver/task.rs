@@ -37,13 +37,14 @@ use super::{
     clock::Clock,
     conn::{self, Conn, READ_LEN, Read},
     friends,
+    inbox::{self, Outlet},
     lan::{Nearby, News},
     mapping::Mapped,
     private::SHARES_MAX,
     race::{self, Families},
     services::{self, Service},
     setup::{self, Setup},
-    streams::{self, StreamHandle, ToStream},
+    streams::{self, StreamHandle},
 };
 use crate::{
     app::{StreamEvent, StreamNo},
@@ -73,7 +74,7 @@ type OpenAnswer = oneshot::Sender<Result<StreamHandle, Failure>>;
 
 #[derive(Debug)]
 struct Slot {
-    to: mpsc::UnboundedSender<ToStream>,
+    to: Outlet,
     /// Room that the pump was told of and has not used.
     granted: usize,
 }
@@ -413,7 +414,7 @@ impl Task {
         let more = room.saturating_sub(slot.granted);
         if more >= ROOM_STEP || more > 0 && slot.granted == 0 {
             slot.granted += more;
-            let _ = slot.to.send(ToStream::Room(more));
+            slot.to.room(more);
         }
     }
 
@@ -514,7 +515,7 @@ impl Task {
     }
 
     fn new_stream(&mut self, no: StreamNo) -> StreamHandle {
-        let (to, inbox) = mpsc::unbounded_channel();
+        let (to, inbox) = inbox::new();
         self.streams.insert(no, Slot { to, granted: 0 });
         self.give_room(no);
         StreamHandle::new(no, self.events.clone(), inbox)
@@ -528,21 +529,20 @@ impl Task {
 
     fn stream_event(&mut self, no: StreamNo, event: StreamEvent) {
         let Some(slot) = self.streams.get(&no) else { return };
-        let _ = match event {
-            StreamEvent::Writable => return self.give_room(no),
-            StreamEvent::Opened => slot.to.send(ToStream::Opened),
-            StreamEvent::Data(bytes) => slot.to.send(ToStream::Data(bytes)),
-            StreamEvent::Finished => slot.to.send(ToStream::Finished),
+        match event {
+            StreamEvent::Writable => self.give_room(no),
+            StreamEvent::Opened => slot.to.opened(),
+            StreamEvent::Data(bytes) => slot.to.data(bytes),
+            StreamEvent::Finished => slot.to.finish(),
             StreamEvent::Closed => {
                 self.streams.remove(&no);
-                return;
             }
             StreamEvent::Reset(failure) => {
-                let sent = slot.to.send(ToStream::Reset(failure));
-                self.streams.remove(&no);
-                sent
+                if let Some(slot) = self.streams.remove(&no) {
+                    slot.to.reset(failure);
+                }
             }
-        };
+        }
     }
 
     fn save(&self, saved: &Saved) -> Result<(), StartError> {

@@ -25,7 +25,7 @@ use warren_proxy::{Destination, Failure, IsolationSecret, Listener};
 use super::{
     Event,
     control::{Api, Ask, Gone, ask, failure},
-    streams::ToStream,
+    inbox::News,
 };
 use crate::{entropy, status::ServiceStatus};
 
@@ -82,7 +82,9 @@ pub(super) async fn why(State(api): State<Api>, Json(request): Json<WhyRequest>)
         Ok(_) => failure(StatusCode::BAD_REQUEST, "this names a stored site, not a live service"),
         Err(error) => failure(
             StatusCode::NOT_FOUND,
-            format!("{what:?} is no label of `warren services`, and no name either: {error}"),
+            format!(
+                "{what:?} is no label of `warren services`, and no name either ({error}): copy it whole"
+            ),
         ),
     }
 }
@@ -122,15 +124,7 @@ async fn go(api: &Api, name: Name, own: Option<&ServiceStatus>) -> Result<WhyAns
         Err(failure) => report.failure = Some(failure.title().to_owned()),
         Ok(()) => {
             report.done_ms.push(at_server);
-            let byte = async {
-                loop {
-                    match stream.inbox.recv().await {
-                        Some(ToStream::Data(_)) => return true,
-                        Some(ToStream::Opened | ToStream::Room(_)) => {}
-                        Some(ToStream::Finished | ToStream::Reset(_)) | None => return false,
-                    }
-                }
-            };
+            let byte = async { matches!(stream.inbox.next(1).await, News::Data(_)) };
             if timeout(BYTE_MAX, byte).await.unwrap_or(false) {
                 report.done_ms.push(since(start));
             } else {

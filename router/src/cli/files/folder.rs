@@ -15,7 +15,7 @@ use std::{
 use warren_datastore::directory::valid_path;
 
 use super::Failure;
-use crate::driver::files::frame::Begin;
+use crate::{driver::files::frame::Begin, remedy};
 
 /// Letters of the key in the name of an incomplete file: its checksum, which opens nothing.
 const LETTERS: usize = 8;
@@ -51,7 +51,7 @@ pub(super) fn default_name(uri: &str) -> PathBuf {
 }
 
 fn fail(path: &Path) -> impl Fn(io::Error) -> Failure + '_ {
-    |error| Failure::Other(format!("{}: {error}", path.display()))
+    |error| Failure::Other(remedy::at(path, &error))
 }
 
 impl Target {
@@ -66,7 +66,8 @@ impl Target {
             return Err(Failure::Refused(words));
         }
         let name = out.file_name().map(|name| name.to_string_lossy().into_owned());
-        let name = name.ok_or_else(|| Failure::Other("-o needs the name of a file".into()))?;
+        let name = name
+            .ok_or_else(|| Failure::Other("-o needs the name of a file: write -o FILE".into()))?;
         let part = out.with_file_name(format!(".{name}.warren-{}", letters(uri)));
         let coming = out.with_file_name(format!(".{name}.warren-{}.file", letters(uri)));
         Ok(Self::Disk(Disk { out, part, coming, open: None }))
@@ -115,7 +116,9 @@ impl Target {
         } else if valid_path(&begin.path) {
             disk.coming.clone()
         } else {
-            return Err(Failure::Other("the folder holds a path that leads elsewhere".into()));
+            return Err(Failure::Other(
+                "the folder holds a path that leads elsewhere: get its files one by one".into(),
+            ));
         };
         let mut open = OpenOptions::new();
         if begin.from == 0 {
@@ -125,7 +128,7 @@ impl Target {
         }
         let file = open.open(&path).map_err(fail(&path))?;
         if file.metadata().map_err(fail(&path))?.len() != begin.from {
-            return Err(Failure::Other(format!("{} changed meanwhile", path.display())));
+            return Err(Failure::Other(format!("{} changed meanwhile: try again", path.display())));
         }
         let inner = disk.part.join(&begin.path);
         disk.open = Some((file, if begin.path.is_empty() { path } else { inner }));
@@ -141,7 +144,7 @@ impl Target {
             }),
             Self::Disk(disk) => {
                 let Some((file, _)) = &mut disk.open else {
-                    return Err(Failure::Other("the router sent bytes of no file".into()));
+                    return Err(Failure::Other("the router sent bytes of no file: start it again, it may be of another version".into()));
                 };
                 file.write_all(bytes).map_err(fail(&disk.out))
             }

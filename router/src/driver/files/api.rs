@@ -91,7 +91,8 @@ async fn spool(State(api): State<Api>, body: Body) -> Response {
     let read = async move {
         let mut body = body;
         while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|error| format!("the input broke off: {error}"))?;
+            let frame =
+                frame.map_err(|error| format!("the input broke off ({error}): try again"))?;
             if let Ok(bytes) = frame.into_data()
                 && to.send(bytes.to_vec()).await.is_err()
             {

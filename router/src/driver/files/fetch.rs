@@ -69,7 +69,9 @@ impl Fetching {
     pub(crate) async fn whole(&mut self, max: u64) -> Result<Vec<u8>, FileError> {
         let (_, len) = self.head().await?;
         if len > max {
-            return Err(FileError::Source(format!("it has {len} bytes, more than {max}")));
+            return Err(FileError::Source(format!(
+                "it has {len} bytes, more than {max}: `warren get` saves it"
+            )));
         }
         let mut whole = Vec::with_capacity(usize::try_from(len).unwrap_or(0));
         while let Some(bytes) = self.next().await {

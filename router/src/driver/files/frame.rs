@@ -121,7 +121,9 @@ impl Frames {
         let [kind, len @ ..] = *head;
         let len = usize::try_from(u32::from_be_bytes(len)).unwrap_or(usize::MAX);
         let kind = Kind::ALL.get(usize::from(kind).wrapping_sub(1)).copied();
-        let kind = kind.filter(|_| len <= BODY_MAX).ok_or("the router's answer makes no sense")?;
+        let kind = kind.filter(|_| len <= BODY_MAX).ok_or(
+            "the router's answer makes no sense: start it again, it may be of another version",
+        )?;
         if body.len() < len {
             return Ok(None);
         }
@@ -133,7 +135,7 @@ impl Frames {
 
 /// Reads a body.
 pub(crate) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
-    serde_json::from_slice(body).map_err(|error| format!("the router's answer: {error}"))
+    serde_json::from_slice(body).map_err(|error| format!("the router's answer makes no sense ({error}): start it again, it may be of another version"))
 }
 
 #[cfg(test)]

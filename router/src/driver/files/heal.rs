@@ -113,7 +113,9 @@ impl Files {
                 let mut fetching = self.fetch(list.duplicate(), 0..u64::MAX, scan.hops);
                 let bytes = fetching.whole(CHILDREN_MAX).await?;
                 let mut more = children(&bytes).map_err(|error| {
-                    FileError::Source(format!("the list of the folder: {error}"))
+                    FileError::Source(format!(
+                        "the folder's list is damaged ({error}): ask its publisher for another"
+                    ))
                 })?;
                 more.push(list.verify());
                 news.objects += more.len() as u64;

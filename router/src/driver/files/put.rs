@@ -23,7 +23,7 @@ use warren_datastore::{
 use warren_overlay::crypto::secret::Secret;
 
 use super::{Bytes, FileError, Files, Stored, bytes_of, content_of, file_bytes};
-use crate::entropy;
+use crate::{entropy, remedy};
 
 /// The context of whoever names none.
 const DEFAULT_CONTEXT: &str = "default";
@@ -115,7 +115,8 @@ pub(super) fn key_source(files: &Files, request: &PutRequest) -> Result<KeySourc
     if name.is_empty() || name.len() > CONTEXT_MAX || !name.chars().all(plain) {
         return Err(format!("--as {name:?}: use 1 to {CONTEXT_MAX} letters, digits, - and _"));
     }
-    let home = files.home().ok_or("this router keeps nothing: it has no contexts")?;
+    let home =
+        files.home().ok_or("this router keeps nothing, and so has no contexts: leave --as away")?;
     let file = format!("contexts/{name}");
     if let Some(bytes) = home.read(&file).map_err(|error| error.to_string())? {
         let mut secret: [u8; 32] =
@@ -164,10 +165,11 @@ impl Put<'_> {
             return Ok(Uri::File(cap));
         }
         let path = self.request.path.clone();
-        let path = path.ok_or_else(|| FileError::Source("nothing to store was named".into()))?;
-        let about = fs::metadata(&path).map_err(|error| {
-            FileError::Source(format!("cannot read {}: {error}", path.display()))
+        let path = path.ok_or_else(|| {
+            FileError::Source("nothing to store was named: name a file or a folder".into())
         })?;
+        let about =
+            fs::metadata(&path).map_err(|error| FileError::Source(remedy::at(&path, &error)))?;
         if about.is_dir() {
             return self.folder(path).await;
         }
@@ -286,7 +288,7 @@ impl Files {
         let mut keep = |_: &States| {};
         match self.put_once(&request, source, news, &mut keep).run().await? {
             Uri::Directory(cap) => Ok(cap),
-            _ => Err(FileError::Source("this is a file: a folder is wanted".into())),
+            _ => Err(FileError::Source("this is a file: name a folder".into())),
         }
     }
 
@@ -329,7 +331,7 @@ fn files_under(root: &Path) -> Result<Vec<Planned>, String> {
     let mut files = Vec::new();
     let mut folders = vec![root.to_owned()];
     while let Some(folder) = folders.pop() {
-        let fail = |error: std::io::Error| format!("cannot read {}: {error}", folder.display());
+        let fail = |error: std::io::Error| remedy::at(&folder, &error);
         for entry in fs::read_dir(&folder).map_err(fail)? {
             let entry = entry.map_err(fail)?;
             let about = entry.metadata().map_err(fail)?;
@@ -352,8 +354,7 @@ fn files_under(root: &Path) -> Result<Vec<Planned>, String> {
 fn read_all(paths: &[PathBuf]) -> Result<Vec<u8>, String> {
     let mut all = Vec::new();
     for path in paths {
-        let bytes =
-            fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+        let bytes = fs::read(path).map_err(|error| remedy::at(path, &error))?;
         all.extend(bytes);
     }
     Ok(all)

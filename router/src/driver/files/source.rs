@@ -10,6 +10,8 @@ use std::{
 use tokio::sync::mpsc;
 use warren_datastore::file::{Content, Hasher};
 
+use crate::remedy;
+
 /// Bytes read at a time.
 const READ_LEN: usize = 256 << 10;
 /// Reads ahead.
@@ -96,7 +98,7 @@ fn read_some(file: &mut File) -> io::Result<Vec<u8>> {
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> String {
-    format!("cannot read {}: {error}", path.display())
+    remedy::at(path, error)
 }
 
 /// Mute.

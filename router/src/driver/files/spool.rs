@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use warren_datastore::file::{Content, Hasher, SPOOL_CHUNK, SPOOL_SEALED, SpoolCipher};
 
 use super::{Bytes, FileError, Files};
-use crate::entropy;
+use crate::{entropy, remedy};
 
 /// Spools that nobody has put yet; of more the oldest is dropped.
 const SPOOLS_MAX: usize = 8;
@@ -37,10 +37,13 @@ impl Files {
         &self,
         pieces: mpsc::Receiver<Vec<u8>>,
     ) -> Result<u64, String> {
-        let home = self.home().ok_or("this router keeps nothing: it cannot spool")?;
+        let home = self
+            .home()
+            .ok_or("this router keeps nothing, and so cannot spool: name a file instead")?;
         let dir = home.dir().to_owned();
         let fill = tokio::task::spawn_blocking(move || {
-            fill(&dir, pieces).map_err(|error| format!("cannot spool to disk: {error}"))
+            fill(&dir, pieces)
+                .map_err(|error| format!("cannot spool to disk: {}", remedy::words(&error)))
         });
         let spool = fill.await.map_err(|error| error.to_string())??;
         let mut spools = self.0.spools.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -65,7 +68,9 @@ impl Files {
             match read {
                 Ok(0) => return None,
                 Ok(_) => {}
-                Err(error) => return Some(Err(format!("cannot read the spool: {error}"))),
+                Err(error) => {
+                    return Some(Err(format!("cannot read the spool: {}", remedy::words(&error))));
+                }
             }
             let opened = cipher.open(next, &mut chunk);
             next += 1;

@@ -172,14 +172,15 @@ impl Page {
                 return Ok(done.folder.then_some(done.files));
             }
         }
-        Err("the router is stopping".into())
+        Err("the router is stopping: try again when it runs".into())
     }
 
     /// One file, as something to save.
     async fn download(&self, uri: &str) -> Result<Response, String> {
         let mut said = self.start_get(GetRequest { uri: uri.to_owned(), ..GetRequest::default() });
         let begin: Begin = loop {
-            let (kind, body) = said.next().await?.ok_or("the router is stopping")?;
+            let (kind, body) =
+                said.next().await?.ok_or("the router is stopping: try again when it runs")?;
             if kind == Kind::Begin {
                 break read(&body)?;
             }

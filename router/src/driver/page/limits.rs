@@ -20,7 +20,7 @@ pub(super) async fn show(State(page): State<Page>, headers: HeaderMap) -> Respon
     page.limits_page(&headers, None).await
 }
 
-/// A form's four values; what they are is checked by the same code as the file.
+/// A form's values; what they are is checked by the same code as the file.
 pub(super) async fn save(State(page): State<Page>, headers: HeaderMap, body: String) -> Response {
     if !page.is_known(&headers) {
         return token_first();
@@ -78,13 +78,14 @@ fn form(limits: &LimitsFile, wrong: Option<&str>) -> Markup {
                     option value="false" selected[!limits.transit] { "carry none: whoever watches the line knows that all traffic is yours" }
                 }
             }
+            (number("transit_percent", "How much of the bandwidth they may take, per cent", limits.transit_percent.into()))
             p { button { "Save" } " " a href="/" { "Back" } }
         }
         p { "They hold at once, and are written to " code { "warren.toml" } "." }
     }
 }
 
-/// The limits with a form's values in place of these four.
+/// The limits with a form's values in place of what they were.
 fn read(body: &str, now: &LimitsFile) -> Result<LimitsFile, String> {
     let value = |name: &str| {
         let pairs = body.trim().split('&').filter_map(|pair| pair.split_once('='));
@@ -98,13 +99,15 @@ fn read(body: &str, now: &LimitsFile) -> Result<LimitsFile, String> {
     let transit = match value("transit")? {
         "true" => true,
         "false" => false,
-        _ => return Err("transit is true or false".into()),
+        _ => return Err("transit: write true or false".into()),
     };
     Ok(LimitsFile {
         bandwidth_kbps: number("bandwidth_kbps")?,
         memory_mib: number("memory_mib")?,
         monthly_gib: number("monthly_gib")?,
         transit,
+        transit_percent: u8::try_from(number("transit_percent")?)
+            .map_err(|_| "transit_percent: 1 to 100")?,
         ..now.clone()
     })
 }
@@ -116,24 +119,28 @@ mod tests {
     #[test]
     fn a_form_changes_what_it_has_and_nothing_else() {
         let now = LimitsFile { links: 99, ..LimitsFile::default() };
-        let body = "bandwidth_kbps=9000&memory_mib=64&monthly_gib=7&transit=false\r\n";
+        let body = "bandwidth_kbps=9000&memory_mib=64&monthly_gib=7&transit=false\
+                    &transit_percent=40\r\n";
         let read_back = read(body, &now).unwrap();
         let wanted = LimitsFile {
             bandwidth_kbps: 9_000,
             memory_mib: 64,
             monthly_gib: 7,
             transit: false,
+            transit_percent: 40,
             links: 99,
             ..LimitsFile::default()
         };
         assert_eq!(read_back, wanted);
         for body in [
             "",
-            "bandwidth_kbps=9000&memory_mib=64&monthly_gib=7",
-            "bandwidth_kbps=&memory_mib=64&monthly_gib=7&transit=true",
-            "bandwidth_kbps=9%30&memory_mib=64&monthly_gib=7&transit=true",
-            "bandwidth_kbps=9&memory_mib=64&monthly_gib=99999999999&transit=true",
-            "bandwidth_kbps=9&memory_mib=64&monthly_gib=7&transit=maybe",
+            "bandwidth_kbps=9000&memory_mib=64&monthly_gib=7&transit_percent=40",
+            "bandwidth_kbps=9000&memory_mib=64&monthly_gib=7&transit=true",
+            "bandwidth_kbps=9&memory_mib=64&monthly_gib=7&transit=true&transit_percent=256",
+            "bandwidth_kbps=&memory_mib=64&monthly_gib=7&transit=true&transit_percent=9",
+            "bandwidth_kbps=9%30&memory_mib=64&monthly_gib=7&transit=true&transit_percent=9",
+            "bandwidth_kbps=9&memory_mib=64&monthly_gib=99999999999&transit=true&transit_percent=9",
+            "bandwidth_kbps=9&memory_mib=64&monthly_gib=7&transit=maybe&transit_percent=9",
         ] {
             assert!(read(body, &now).is_err(), "{body}");
         }

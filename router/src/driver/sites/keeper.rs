@@ -127,10 +127,15 @@ pub(crate) enum SiteError {
     #[error("the key of this site is not here: `warren site list` shows those that are")]
     NotYours,
     /// Not stored.
-    #[error("no site is stored under this name, or it has run out")]
+    #[error(
+        "no site is stored under this name, or it has run out: look at the name, or ask its publisher to update it"
+    )]
     NotFound,
     /// What is there is not what its publisher signed.
-    #[error("what is stored under this name is damaged, or older than what is known here")]
+    #[error(
+        "what is stored under this name is damaged, or older than what is known here: try again later, or ask its \
+         publisher to update it"
+    )]
     Damaged,
     /// Another router publishes with this key.
     #[error(
@@ -153,7 +158,7 @@ pub(crate) enum SiteError {
     /// Signed, and perhaps at one place.
     #[error(
         "version {number} is signed, and too few of the places where it belongs confirmed it: the router puts \
-         it again every 5 minutes until they do; the same command tries at once"
+         it again every 5 minutes until they do; try the same command to have it at once"
     )]
     Pending {
         /// The version.
@@ -346,7 +351,7 @@ impl Sites {
             }
             UpdateOutcome::NotSaved => {
                 return Err(SiteError::Other(
-                    "nothing was published: the router's folder cannot be written".into(),
+                    "nothing was published, the router's folder cannot be written: see whether its disk is full".into(),
                 ));
             }
             UpdateOutcome::NotStored => return Err(SiteError::Unreachable),

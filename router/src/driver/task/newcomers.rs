@@ -50,7 +50,7 @@ impl Task {
         &self,
         act: impl FnOnce(&Home, &Network) -> Result<T, crate::driver::StartError>,
     ) -> Result<T, String> {
-        let home = self.home.as_deref().ok_or("this router keeps nothing")?;
+        let home = self.home.as_deref().ok_or("this router keeps nothing: start it with --dir")?;
         let network = self.host.node_ref().network_settings();
         act(home, network).map_err(|error| error.to_string())
     }
