@@ -21,13 +21,13 @@ use super::{
     keep::{Housekeeping, Purpose},
     members::Members,
     neighbours::{Neighbour, Neighbours, Origin},
+    repair::Repair,
     request::{BLOCK_JOBS_MAX, RequestOutput, Requests},
     view::View,
     wire::{Body, Class, Found, Reach, RingMessage, WINDOW_MAX},
 };
 use crate::{
     answer::Answer,
-    block::BlockAddress,
     crypto::puzzle::Difficulty,
     id::{LinkNo, Location, RouterId},
     rng::Rng,
@@ -42,8 +42,9 @@ use crate::{
 const STRANGER_FINDS: u32 = 8;
 /// Descriptors that a neighbour may send at once, and then one per second.
 const GOSSIP_BURST: u32 = 96;
-/// Offers of blocks that a neighbour may make at once, and then one per second: 64 blocks each.
-const OFFER_BURST: u32 = 64;
+/// Offers of blocks that a neighbour may make at once, and then one per second: 64 blocks each. The same for what it
+/// says to compare.
+const REPAIR_BURST: u32 = 64;
 /// Fewest requests for blocks that a neighbour is allowed at a time, in each class.
 const WINDOW_MIN: usize = 4;
 /// Proofs whose results are kept, for each router that is remembered: those forgotten come back.
@@ -66,6 +67,7 @@ pub(super) struct LinkState {
     finds: Bucket,
     gossip: Bucket,
     offers: Bucket,
+    compares: Bucket,
 }
 
 #[derive(Debug)]
@@ -153,8 +155,11 @@ impl Ring {
             Input::Push { push, link, block } => {
                 self.requests.push(now.time, &mut self.neighbours, push, link, block);
             }
-            Input::Offer { link, blocks } => self.say_addresses(link, blocks, RingMessage::Offer),
-            Input::Want { link, blocks } => self.say_addresses(link, blocks, RingMessage::Want),
+            Input::Repair { link, repair } => {
+                if self.neighbours.iter().any(|it| it.link == link) && !repair.is_empty() {
+                    self.send(link, RingMessage::Repair(repair));
+                }
+            }
             Input::Held { ticket, held } => {
                 self.requests.held(now.time, &mut self.neighbours, ticket, held);
             }
@@ -283,18 +288,6 @@ impl Ring {
         }
     }
 
-    fn say_addresses(
-        &mut self,
-        link: LinkNo,
-        blocks: Vec<BlockAddress>,
-        message: fn(Vec<BlockAddress>) -> RingMessage,
-    ) {
-        let known = self.neighbours.iter().any(|it| it.link == link);
-        if known && !blocks.is_empty() {
-            self.send(link, message(blocks));
-        }
-    }
-
     /// Tells neighbours how many requests for blocks they may have here at a time: what the engine
     /// has room for, shared out, and half of that while half of it is taken.
     fn grant_windows(&mut self) {
@@ -331,8 +324,9 @@ impl Ring {
         self.learn(now, &peer);
         let finds = Bucket { left: STRANGER_FINDS, since: now.time };
         let gossip = Bucket { left: GOSSIP_BURST, since: now.time };
-        let offers = Bucket { left: OFFER_BURST, since: now.time };
-        let state = LinkState { peer, source, hello: None, kept: false, finds, gossip, offers };
+        let [offers, compares] = [(); 2].map(|()| Bucket { left: REPAIR_BURST, since: now.time });
+        let hello = None;
+        let state = LinkState { peer, source, hello, kept: false, finds, gossip, offers, compares };
         self.links.insert(link, state);
         self.dialled(now, link, &id);
         self.keep.dirty = true;
@@ -420,14 +414,14 @@ impl Ring {
                     self.requests.window(now.time, link, [interactive, bulk]);
                 }
             }
-            RingMessage::Offer(blocks) => {
-                if neighbour && state.offers.take(now.time, OFFER_BURST) {
-                    self.outputs.push_back(Output::Offered { link, blocks });
-                }
-            }
-            RingMessage::Want(blocks) => {
-                if neighbour {
-                    self.outputs.push_back(Output::Wanted { link, blocks });
+            RingMessage::Repair(repair) => {
+                let may = match repair {
+                    Repair::Offer(_) => state.offers.take(now.time, REPAIR_BURST),
+                    Repair::Compare(_) => state.compares.take(now.time, REPAIR_BURST),
+                    Repair::Want(_) => true,
+                };
+                if neighbour && may {
+                    self.outputs.push_back(Output::Repair { link, repair });
                 }
             }
         }
