@@ -1,7 +1,7 @@
 //! The holder: decides what this router keeps for others, for how long, and who else must have it.
 //!
 //! Lives here: the machine's border; for records puts and gets, expiry. Does not live here: accounts and quotas
-//! (`holder/books.rs`), copies for other routers (`holder/spread.rs`), blocks (`holder/shelf.rs`, `holder/repair.rs`: a
+//! (`holder/books.rs`), copies for other routers (`holder/spread.rs`), blocks (`holder/shelf.rs` and what it names: a
 //! machine of its own inside this one), bytes on disk (`rocks.rs`, `blocks/`),
 //! signatures: whoever brings a record here has checked it (`Record::decode`). In words:
 //! docs/spec/record.md.
@@ -11,9 +11,14 @@
 //!              │ no: Refused        │ no: Refused            │ no: Stale           │ no: Refused
 //! ```
 
+mod arcs;
 #[cfg(test)]
 mod block_tests;
 mod books;
+mod compare;
+#[cfg(test)]
+mod compare_tests;
+mod compares;
 mod repair;
 mod shelf;
 mod spread;
@@ -27,7 +32,8 @@ use warren_overlay::{
     garlic::Room,
     id::{Key, LinkNo, Location},
     record::{Record, RecordSize},
-    ring::{Held, RingMessage, StoreOp},
+    ring::{Held, Repair, RingMessage, StoreOp},
+    rng::Rng,
     time::{Now, Time},
     unit::{Unit, UnitKey},
 };
@@ -81,19 +87,12 @@ pub enum HolderInput {
         /// Whether the neighbour has the block now.
         stored: bool,
     },
-    /// A neighbour holds these blocks, to which this router is among the closest.
-    Offered {
+    /// A neighbour has this to say about blocks that both should hold.
+    Repair {
         /// The neighbour's link.
         link: LinkNo,
-        /// At most 64.
-        blocks: Vec<BlockAddress>,
-    },
-    /// A neighbour lacks these blocks that were offered to it.
-    Wanted {
-        /// The neighbour's link.
-        link: LinkNo,
-        /// At most 64.
-        blocks: Vec<BlockAddress>,
+        /// What it says.
+        repair: Repair,
     },
     /// The router leaves: send what is held to those closest to it, then say `HandedOver`, within
     /// 2.5 s. Nothing is taken in any more.
@@ -126,19 +125,12 @@ pub enum HolderOutput {
         /// The block.
         block: Block,
     },
-    /// Ask a neighbour which of these blocks it lacks.
-    Offer {
+    /// Say this to a neighbour about blocks that both should hold.
+    Repair {
         /// The neighbour's link.
         link: LinkNo,
-        /// At most 64.
-        blocks: Vec<BlockAddress>,
-    },
-    /// Tell a neighbour which of the blocks that it offered are wanted.
-    Want {
-        /// The neighbour's link.
-        link: LinkNo,
-        /// At most 64.
-        blocks: Vec<BlockAddress>,
+        /// What to say.
+        repair: Repair,
     },
     /// Everything was handed over, or time was up.
     HandedOver,
@@ -194,15 +186,15 @@ pub struct Holder {
 
 impl Holder {
     /// The holder of the router at `location`, with what `store` kept from last time, and blocks in
-    /// memory ([`Self::with_blocks`] puts them elsewhere).
-    pub fn new(store: Box<dyn RecordStore>, location: Location) -> Self {
+    /// memory ([`Self::with_blocks`] puts them elsewhere). `rng`: for what nobody but a neighbour may guess.
+    pub fn new(store: Box<dyn RecordStore>, location: Location, rng: Rng) -> Self {
         let mut holder = Self {
             books: Books::new(location, store.bytes_max()),
             store,
             own: location,
             around: Vec::new(),
             spread: Spread::Idle,
-            blocks: Blocks::new(Box::new(MemoryBlocks::default()), location, REPAIR_RATE),
+            blocks: Blocks::new(Box::new(MemoryBlocks::default()), location, REPAIR_RATE, rng),
             handed_over: false,
             sweep_at: Time::ZERO,
             out: VecDeque::new(),
@@ -222,7 +214,8 @@ impl Holder {
         blocks: Box<dyn BlockStore>,
         repair_bytes_per_second: u64,
     ) -> Self {
-        self.blocks = Blocks::new(blocks, self.own, repair_bytes_per_second);
+        let rng = self.blocks.compares.fork();
+        self.blocks = Blocks::new(blocks, self.own, repair_bytes_per_second, rng);
         self
     }
 
@@ -294,8 +287,11 @@ impl Holder {
                 self.leave(now.time);
             }
             HolderInput::Pushed { push, stored } => self.blocks.pushed(now.time, push, stored),
-            HolderInput::Offered { link, blocks } => self.blocks.offered(now.time, link, blocks),
-            HolderInput::Wanted { link, blocks } => self.blocks.wanted(now.time, link, blocks),
+            HolderInput::Repair { link, repair } => match repair {
+                Repair::Offer(blocks) => self.blocks.offered(now.time, link, blocks),
+                Repair::Want(blocks) => self.blocks.wanted(now.time, link, blocks),
+                Repair::Compare(compare) => self.blocks.compared(now.time, link, &compare),
+            },
         }
         self.settle();
     }

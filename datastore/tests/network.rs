@@ -16,7 +16,7 @@ use warren_overlay::{
     answer::Answer,
     block::{BLOCK_LEN, Block, BlockAddress},
     crypto::{blind::ServiceKey, puzzle::Difficulty, secret::Secret, sign::IdentityKey},
-    id::{LinkNo, RouterId},
+    id::{LinkNo, Location, RouterId},
     record::{Record, RecordSize},
     ring::{
         Class, Input, Output, Request, Ring, RingConfig, VIEW_MAX,
@@ -71,6 +71,7 @@ enum Event {
 struct Router {
     ring: Ring,
     holder: Holder,
+    around: Vec<(LinkNo, Location)>,
     blocks: Arc<Mutex<MemoryBlocks>>,
     descriptor: Arc<RouterDescriptor>,
     alive: bool,
@@ -163,8 +164,8 @@ impl Net {
             let blocks = Arc::new(Mutex::new(MemoryBlocks::default()));
             net.routers.push(Router {
                 ring: Ring::new(config, Rng::from_seed([n; 32])),
-                holder: Holder::new(Box::new(MemoryRecords::default()), descriptor.location())
-                    .with_blocks(Box::new(Shared(Arc::clone(&blocks))), REPAIR_RATE),
+                holder: Self::holder(&descriptor, &blocks),
+                around: Vec::new(),
                 blocks,
                 descriptor,
                 alive: true,
@@ -177,6 +178,12 @@ impl Net {
             );
         }
         net
+    }
+
+    fn holder(descriptor: &RouterDescriptor, blocks: &Arc<Mutex<MemoryBlocks>>) -> Holder {
+        let rng = Rng::from_seed([9; 32]);
+        Holder::new(Box::new(MemoryRecords::default()), descriptor.location(), rng)
+            .with_blocks(Box::new(Shared(Arc::clone(blocks))), REPAIR_RATE)
     }
 
     fn later(&mut self, after: Duration, event: Event) {
@@ -266,11 +273,8 @@ impl Net {
                     HolderOutput::Push { push, link, block } => {
                         router.ring.handle_input(now, Input::Push { push, link, block });
                     }
-                    HolderOutput::Offer { link, blocks } => {
-                        router.ring.handle_input(now, Input::Offer { link, blocks });
-                    }
-                    HolderOutput::Want { link, blocks } => {
-                        router.ring.handle_input(now, Input::Want { link, blocks });
+                    HolderOutput::Repair { link, repair } => {
+                        router.ring.handle_input(now, Input::Repair { link, repair });
                     }
                     HolderOutput::HandedOver => router.ring.handle_input(now, Input::HandedOver),
                 }
@@ -284,16 +288,14 @@ impl Net {
                     router.holder.handle_input(now, HolderInput::Store { ticket, op });
                 }
                 Output::Neighbourhood(around) => {
+                    router.around.clone_from(&around);
                     router.holder.handle_input(now, HolderInput::Neighbourhood(around));
                 }
                 Output::Pushed { push, stored } => {
                     router.holder.handle_input(now, HolderInput::Pushed { push, stored });
                 }
-                Output::Offered { link, blocks } => {
-                    router.holder.handle_input(now, HolderInput::Offered { link, blocks });
-                }
-                Output::Wanted { link, blocks } => {
-                    router.holder.handle_input(now, HolderInput::Wanted { link, blocks });
+                Output::Repair { link, repair } => {
+                    router.holder.handle_input(now, HolderInput::Repair { link, repair });
                 }
                 Output::HandOver => router.holder.handle_input(now, HolderInput::HandOver),
                 Output::Left => self.kill(number, Duration::from_millis(200)),
@@ -496,10 +498,11 @@ fn who_joins_is_given_the_blocks_that_belong_to_it_and_what_was_lost_unseen_come
     for address in &addresses {
         net.routers[5].blocks.lock().unwrap().remove(Shelf::Owned, address).unwrap();
     }
-    let location = net.routers[5].descriptor.location();
-    let fresh = Holder::new(Box::new(MemoryRecords::default()), location)
-        .with_blocks(Box::new(Shared(Arc::clone(&net.routers[5].blocks))), REPAIR_RATE);
-    net.routers[5].holder = fresh;
+    let router = &mut net.routers[5];
+    router.holder = Net::holder(&router.descriptor, &router.blocks);
+    let around = HolderInput::Neighbourhood(router.around.clone());
+    let now = Now { time: net.now, wall: WALL };
+    router.holder.handle_input(now, around);
     net.run(15 * 60);
     let back = addresses.iter().filter(|it| net.routers[5].owned().contains(it)).count();
     assert_eq!(back, addresses.len());

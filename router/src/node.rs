@@ -411,8 +411,6 @@ impl Node {
             links: Links::new(me, settings.network.local, settings.links_max)
                 .banning(settings.bans),
             ring: Ring::new(config, rng.fork()),
-            holder: Holder::new(settings.store, descriptor.location())
-                .with_blocks(settings.blocks, repair_rate(settings.bandwidth_kbps)),
             transit: Transit::new(transit, keys, rng.fork()),
             exits: Exits::new(me, rng.fork()),
             pools: Pools::new(pools, layers, rng.fork()),
@@ -421,6 +419,8 @@ impl Node {
             probes: Probes::new(network_id, rng.fork()),
             transfers: Transfers::default(),
             reach: Reach::new(now.time, settings.door, settings.network.local, rng.fork()),
+            holder: Holder::new(settings.store, descriptor.location(), rng.fork())
+                .with_blocks(settings.blocks, repair_rate(settings.bandwidth_kbps)),
             dial_backs: DialBacks::new(now.time),
             membership: settings.membership,
             friends: Friends::default(),

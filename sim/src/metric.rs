@@ -91,6 +91,8 @@ pub enum Metric {
     BlocksRepaired,
     /// Addresses of blocks that neighbours offered each other, 32 bytes each.
     AddressesOffered,
+    /// Bytes of what neighbours said to find out whether both hold the same.
+    BytesCompared,
     /// How unevenly the load lies, 0 to 1: cells moved for others; of graphs, lookups that came by.
     Gini,
     /// Share of tunnels whose owner the adversary names, hostile at both ends.
@@ -172,6 +174,7 @@ impl Metric {
                 | Self::Online
                 | Self::BlocksRepaired
                 | Self::AddressesOffered
+                | Self::BytesCompared
                 | Self::Gini
                 | Self::BothEnds
                 | Self::Exposed

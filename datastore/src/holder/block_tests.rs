@@ -6,7 +6,8 @@ use proptest::prelude::*;
 use warren_overlay::{
     block::{Block, BlockAddress},
     id::{LinkNo, Location},
-    ring::{Held, StoreOp},
+    ring::{Claim, Compare, Held, Repair, Says, StoreOp},
+    rng::Rng,
     time::{Now, Time, Wall},
     unit::UnitKey,
 };
@@ -92,7 +93,7 @@ impl BlockStore for Watched {
 fn holder(owned: u64) -> (Holder, Arc<Mutex<Seen>>) {
     let seen = Arc::new(Mutex::new(Seen::default()));
     let store = Watched { inner: MemoryBlocks::new(limits(owned)), seen: Arc::clone(&seen) };
-    let holder = Holder::new(Box::new(MemoryRecords::default()), OWN);
+    let holder = Holder::new(Box::new(MemoryRecords::default()), OWN, Rng::from_seed([0; 32]));
     (holder.with_blocks(Box::new(store), REPAIR_RATE), seen)
 }
 
@@ -108,6 +109,14 @@ fn held(holder: &mut Holder) -> Vec<(u32, Held)> {
         _ => None,
     };
     outputs.filter_map(held).collect()
+}
+
+/// What a neighbour without any block says when it is compared with.
+fn has_nothing(link: LinkNo, compare: &Compare) -> HolderInput {
+    let claim = |it: &Claim| Claim { stretch: it.stretch, says: Says::Has(Vec::new()) };
+    let claims = compare.claims.iter().map(claim).collect();
+    let repair = Repair::Compare(Compare { salt: compare.salt, claims });
+    HolderInput::Repair { link, repair }
 }
 
 fn get(holder: &mut Holder, now: Now, n: u32) -> Held {
@@ -160,7 +169,10 @@ fn the_ring_never_hears_of_what_the_person_here_fetched_or_pinned() {
         holder.blocks.store.put(on, &block(n)).unwrap();
         assert_eq!(get(&mut holder, at(0), n), Held::Missing);
         let blocks = vec![block(n).address()];
-        holder.handle_input(at(0), HolderInput::Wanted { link: LinkNo(1), blocks });
+        holder.handle_input(
+            at(0),
+            HolderInput::Repair { link: LinkNo(1), repair: Repair::Want(blocks) },
+        );
         assert_eq!(holder.poll_output(), None);
     }
 }
@@ -197,10 +209,11 @@ fn a_block_that_was_offered_is_asked_for_once_and_taken_from_the_cache_if_it_is_
     holder.handle_input(at(0), HolderInput::Neighbourhood(around));
     holder.blocks.store.put(Shelf::Cache, &block(2)).unwrap();
     let blocks: Vec<_> = (1..4).map(|n| block(n).address()).collect();
-    let offer = |link| HolderInput::Offered { link: LinkNo(link), blocks: blocks.clone() };
+    let offer =
+        |link| HolderInput::Repair { link: LinkNo(link), repair: Repair::Offer(blocks.clone()) };
     holder.handle_input(at(0), offer(1));
     let want = vec![block(1).address(), block(3).address()];
-    let wanted = HolderOutput::Want { link: LinkNo(1), blocks: want.clone() };
+    let wanted = HolderOutput::Repair { link: LinkNo(1), repair: Repair::Want(want.clone()) };
     assert_eq!(holder.poll_output(), Some(wanted));
     holder.handle_input(at(1), offer(2));
     assert_eq!(holder.poll_output(), None, "somebody was asked already");
@@ -208,7 +221,7 @@ fn a_block_that_was_offered_is_asked_for_once_and_taken_from_the_cache_if_it_is_
     assert!(holder.blocks.entries.contains_key(&block(2).address()), "it is owned now");
     // Nothing came: another may be asked.
     holder.handle_input(at(130_000), offer(2));
-    let wanted = HolderOutput::Want { link: LinkNo(2), blocks: want };
+    let wanted = HolderOutput::Repair { link: LinkNo(2), repair: Repair::Want(want) };
     assert_eq!(holder.poll_output(), Some(wanted));
 }
 
@@ -225,10 +238,13 @@ fn a_full_router_asks_for_copies_only_if_they_are_closer_than_what_would_go() {
     }
     assert_eq!(holder.blocks.usage(Shelf::Owned).blocks, 4);
     held(&mut holder);
-    let offer = |n: u32| HolderInput::Offered { link: LinkNo(1), blocks: vec![block(n).address()] };
+    let offer = |n: u32| HolderInput::Repair {
+        link: LinkNo(1),
+        repair: Repair::Offer(vec![block(n).address()]),
+    };
     let asks = |holder: &mut Holder| {
         std::iter::from_fn(|| holder.poll_output())
-            .any(|it| matches!(it, HolderOutput::Want { .. }))
+            .any(|it| matches!(it, HolderOutput::Repair { repair: Repair::Want(_), .. }))
     };
     holder.handle_input(at(10), offer(far[0]));
     assert!(!asks(&mut holder), "it would push out what is closer");
@@ -283,7 +299,10 @@ fn a_copy_goes_when_five_are_closer_and_not_before_the_three_were_asked() {
             let there = holder.blocks.entries.contains_key(&block(1).address());
             // Whoever does not ask for what is offered has it.
             while let Some(output) = holder.poll_output() {
-                offered += usize::from(matches!(output, HolderOutput::Offer { .. }));
+                offered += usize::from(matches!(
+                    output,
+                    HolderOutput::Repair { repair: Repair::Offer(_), .. }
+                ));
             }
             assert!(there || offered >= 3, "gone before it was offered to the three");
         }
@@ -303,9 +322,15 @@ fn what_a_neighbour_refuses_again_and_again_is_offered_less_and_less_often() {
     while ms < 3_600_000 {
         while let Some(output) = holder.poll_output() {
             match output {
-                HolderOutput::Offer { link, blocks } => {
+                HolderOutput::Repair { link, repair: Repair::Compare(compare) } => {
+                    holder.handle_input(at(ms), has_nothing(link, &compare));
+                }
+                HolderOutput::Repair { link, repair: Repair::Offer(blocks) } => {
                     offers.push(ms);
-                    holder.handle_input(at(ms), HolderInput::Wanted { link, blocks });
+                    holder.handle_input(
+                        at(ms),
+                        HolderInput::Repair { link, repair: Repair::Want(blocks) },
+                    );
                 }
                 HolderOutput::Push { push, .. } => {
                     let input = HolderInput::Pushed { push, stored: false };
@@ -336,9 +361,15 @@ fn repair_goes_no_faster_than_it_may() {
     while ms < 20_000 {
         while let Some(output) = holder.poll_output() {
             match output {
-                HolderOutput::Offer { link, blocks } => {
+                HolderOutput::Repair { link, repair: Repair::Compare(compare) } => {
+                    holder.handle_input(at(ms), has_nothing(link, &compare));
+                }
+                HolderOutput::Repair { link, repair: Repair::Offer(blocks) } => {
                     assert!(blocks.len() <= 64);
-                    holder.handle_input(at(ms), HolderInput::Wanted { link, blocks });
+                    holder.handle_input(
+                        at(ms),
+                        HolderInput::Repair { link, repair: Repair::Want(blocks) },
+                    );
                 }
                 HolderOutput::Push { push, .. } => {
                     pushed += 1;
@@ -372,8 +403,8 @@ proptest! {
                     put(&mut holder, now, tickets, n, Some(link.0));
                     tickets += 1;
                 }
-                3 => holder.handle_input(now, HolderInput::Offered { link, blocks }),
-                4 => holder.handle_input(now, HolderInput::Wanted { link, blocks }),
+                3 => holder.handle_input(now, HolderInput::Repair { link, repair: Repair::Offer(blocks) }),
+                4 => holder.handle_input(now, HolderInput::Repair { link, repair: Repair::Want(blocks) }),
                 5 => {
                     let input = HolderInput::Pushed { push: n % 4, stored: n % 2 == 0 };
                     holder.handle_input(now, input);

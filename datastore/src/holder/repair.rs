@@ -10,11 +10,13 @@
 //!     |  put, budget 0 --------->|
 //!     |<-- Stored                |
 //!
-//!  a round: 1 s after the neighbourhood changed (for new ones of the three), every 10 min (for all)
+//!  a round: 1 s after the neighbourhood changed, when a comparison found that somebody lacks something, every 10 min
 //! ```
 //!
-//! A round of all is 32 bytes for each block and neighbour, and finds whatever was lost unseen. Blocks
-//! go out at a tenth of the operator's bandwidth.
+//! Where this router is one of the three closest, it compares what it has with the two others (`compares.rs`), after
+//! each change and every 10 minutes, and offers what they lack. What it keeps beside that, of those who pushed it out of
+//! the three, it offers to them: once, and every hour to find what was lost unseen. Blocks go out at a tenth of the
+//! operator's bandwidth.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -24,7 +26,7 @@ use std::{
 use warren_overlay::{
     block::{BLOCK_LEN, Block, BlockAddress},
     id::{LinkNo, Location},
-    ring::{KEEPERS, OFFER_MAX, REPLICAS},
+    ring::{KEEPERS, OFFER_MAX, REPLICAS, Repair as Say},
     time::Time,
 };
 
@@ -38,7 +40,9 @@ const ROUND_EVERY: Duration = Duration::from_mins(10);
 /// How often a round goes on; each time a neighbour is offered 64 blocks at most.
 const STEP: Duration = Duration::from_secs(1);
 /// Blocks looked at in a step.
-const LOOKS_MAX: usize = 1_024;
+const LOOKS_MAX: usize = 16_384;
+/// Of so many rounds of all, one offers anew what was offered before.
+const AGAIN_EVERY: u32 = 6;
 /// Pushes under way at a time, all neighbours together: 512 KiB.
 const PUSHES_MAX: usize = 16;
 /// Pushes that wait: 40 bytes each. What finds no room comes with a later round.
@@ -58,13 +62,15 @@ const LEAVE_OFFERS: usize = 1_024;
 /// The least that repair may use, in bytes a second: one block.
 const RATE_MIN: u64 = BLOCK_LEN as u64;
 
-/// A walk over what is owned.
+/// A walk over what is owned: offers it to those of the three who are not believed to have it.
 #[derive(Clone, Copy, Debug)]
 struct Round {
     at: Time,
     after: Option<BlockAddress>,
-    /// Offer also to those who are believed to have it.
+    /// What is too far from here, and known to be with the three, goes.
     all: bool,
+    /// What is compared with nobody is offered once more.
+    again: bool,
 }
 
 /// How far leaving has come.
@@ -82,8 +88,11 @@ pub(super) struct Repair {
     /// When all pushes so far are paid for.
     paid_at: Time,
     round: Option<Round>,
-    /// When all is compared next.
+    /// Another round follows the one that is under way: whether of all, and anew.
+    then: Option<(bool, bool)>,
+    /// When all is compared next; how often it was.
     all_at: Time,
+    alls: u32,
     again_at: Option<Time>,
     again_after: Duration,
     /// What neighbours want, in order.
@@ -106,7 +115,9 @@ impl Repair {
             bytes_per_second: bytes_per_second.max(RATE_MIN),
             paid_at: Time::ZERO,
             round: None,
+            then: None,
             all_at: Time::ZERO + offset,
+            alls: 0,
             again_at: None,
             again_after: AGAIN_AFTER,
             wanted: VecDeque::new(),
@@ -149,17 +160,65 @@ impl Blocks {
     pub(super) fn neighbourhood(&mut self, now: Time, around: Vec<(LinkNo, Location)>) {
         self.around = around;
         self.keep_links();
+        if !self.repair.is_leaving() {
+            self.compares.neighbourhood(now, self.own, &self.around);
+            self.presume();
+        }
         self.repair.again_after = AGAIN_AFTER;
         let around = &self.around;
         self.repair.wanted.retain(|(link, _)| around.iter().any(|it| it.0 == *link));
         if !self.entries.is_empty() && !self.repair.is_leaving() {
-            let all = self.repair.round.is_some_and(|it| it.all);
-            self.repair.round = Some(Round { at: now + ROUND_DELAY, after: None, all });
+            self.round(now + ROUND_DELAY, false, false);
+        }
+    }
+
+    /// Whoever is one of the three where this router is another is believed to have what it has, until the comparison
+    /// says otherwise.
+    fn presume(&mut self) {
+        for (address, entry) in &mut self.entries {
+            for link in self.compares.presumed(address) {
+                if !entry.copies.contains(&link) {
+                    entry.copies.push(link);
+                }
+            }
+        }
+    }
+
+    /// Begins a round, or has one follow that is under way: whoever has one begin again and again holds nobody else's
+    /// blocks up.
+    fn round(&mut self, at: Time, all: bool, again: bool) {
+        match &mut self.repair.round {
+            Some(Round { after: Some(_), .. }) => {
+                let (other_all, other_again) = self.repair.then.unwrap_or_default();
+                self.repair.then = Some((all || other_all, again || other_again));
+            }
+            Some(round) => {
+                *round =
+                    Round { at, after: None, all: all || round.all, again: again || round.again };
+            }
+            None => self.repair.round = Some(Round { at, after: None, all, again }),
+        }
+    }
+
+    /// The neighbour lacks these.
+    pub(super) fn lacked(&mut self, now: Time, link: LinkNo, missing: &[BlockAddress]) {
+        for address in missing {
+            if let Some(entry) = self.entries.get_mut(address) {
+                entry.copies.retain(|it| *it != link);
+            }
+        }
+        if !missing.is_empty() && !self.repair.is_leaving() {
+            self.round(now, false, false);
         }
     }
 
     /// Neighbours among the three closest to an address (this router counts, unless it leaves).
     fn targets(&self, address: &BlockAddress) -> Vec<LinkNo> {
+        if !self.repair.is_leaving()
+            && let Some(others) = self.compares.others(address)
+        {
+            return others.to_vec();
+        }
         let place = address.location();
         let mine = self.own.distance(place);
         let mut best: Vec<(u64, LinkNo)> =
@@ -173,21 +232,24 @@ impl Blocks {
 
     /// A step of the round: offers to each neighbour what it may lack, 64 blocks at most.
     fn step(&mut self, now: Time, looks: usize) {
-        let Some(Round { mut after, all, .. }) = self.repair.round else { return };
+        let Some(Round { mut after, all, again, .. }) = self.repair.round else { return };
         let mut offers: BTreeMap<LinkNo, Vec<BlockAddress>> = BTreeMap::new();
         let mut gone = Vec::new();
+        let mut all_seen = false;
         for _ in 0..looks {
             let from = after.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
             let next = self.entries.range((from, std::ops::Bound::Unbounded)).next();
             let Some((address, entry)) = next.map(|(address, entry)| (*address, entry)) else {
-                self.repair.round = None;
+                all_seen = true;
                 break;
             };
             let targets = self.targets(&address);
             let known = targets.iter().all(|link| entry.copies.contains(link));
+            let alone = targets.len() == REPLICAS;
+            let anew = again && alone;
             let to: Vec<LinkNo> = targets
                 .iter()
-                .filter(|link| all || !entry.copies.contains(link))
+                .filter(|link| anew || !entry.copies.contains(link))
                 .copied()
                 .collect();
             let full =
@@ -197,8 +259,8 @@ impl Blocks {
             }
             after = Some(address);
             // A copy stays as far as the fifth closest: who is pushed out of the three by one that comes and goes
-            // again has it still. Beyond, it goes once a whole round has passed and nobody wanted it.
-            if all && known && targets.len() == REPLICAS && self.closer(&address) >= KEEPERS {
+            // again has it still. Beyond, it goes with the next round of all if nobody wanted it.
+            if all && known && alone && self.closer(&address) >= KEEPERS {
                 gone.push(address);
                 continue;
             }
@@ -213,11 +275,15 @@ impl Blocks {
             self.drop_block(now, &address);
         }
         for (link, blocks) in offers {
-            self.out.push_back(HolderOutput::Offer { link, blocks });
+            self.out.push_back(HolderOutput::Repair { link, repair: Say::Offer(blocks) });
         }
-        if let Some(round) = &mut self.repair.round {
-            (round.at, round.after) = (now + STEP, after);
-        }
+        let at = now + STEP;
+        self.repair.round = if all_seen {
+            let then = self.repair.then.take();
+            then.map(|(all, again)| Round { at, after: None, all, again })
+        } else {
+            Some(Round { at, after, all, again })
+        };
     }
 
     /// A neighbour has these blocks: asks for those that belong here and are not.
@@ -251,7 +317,7 @@ impl Blocks {
             missing.push(address);
         }
         if !missing.is_empty() {
-            self.out.push_back(HolderOutput::Want { link, blocks: missing });
+            self.out.push_back(HolderOutput::Repair { link, repair: Say::Want(missing) });
         }
     }
 
@@ -314,13 +380,14 @@ impl Blocks {
         self.commit(now);
         let until = now + LEAVE_WAIT;
         self.repair.leaving = Leaving::Until { until, quiet_at: now + LEAVE_QUIET };
-        self.repair.round = Some(Round { at: now, after: None, all: false });
+        self.repair.round = Some(Round { at: now, after: None, all: false, again: false });
+        self.compares.end();
         if self.entries.is_empty() || self.around.is_empty() {
             self.repair.leaving = Leaving::Left;
             return;
         }
         self.step(now, LEAVE_OFFERS);
-        self.repair.round = None;
+        (self.repair.round, self.repair.then) = (None, None);
     }
 
     fn leave_timeout(&mut self, now: Time) {
@@ -345,12 +412,17 @@ impl Blocks {
             self.repair.all_at = now + ROUND_EVERY;
         }
         if (again || all) && !self.repair.is_leaving() && !self.entries.is_empty() {
-            let all = all || self.repair.round.is_some_and(|it| it.all);
-            self.repair.round = Some(Round { at: now, after: None, all });
+            let anew = all && self.repair.alls.is_multiple_of(AGAIN_EVERY);
+            self.repair.alls = self.repair.alls.wrapping_add(all.into());
+            self.round(now, all, anew);
+            if all {
+                self.compares.begin(now, anew);
+            }
         }
         if self.repair.round.is_some_and(|it| it.at <= now) {
             self.step(now, LOOKS_MAX);
         }
+        self.compare_some(now);
         self.push_some(now);
     }
 }

@@ -1,7 +1,7 @@
 //! The holder's blocks: what is taken in, acknowledged, passed on and repaired.
 //!
 //! Lives here: the machine's state, puts and gets, group commit, the guard against floods. Does not
-//! live here: keeping three copies while routers come and go (`repair.rs`), bytes on disk
+//! live here: keeping three copies while routers come and go (`repair.rs`, `compares.rs`), bytes on disk
 //! (`blocks/`). In words: docs/spec/blocks.md.
 //!
 //! ```text
@@ -19,10 +19,13 @@ use warren_overlay::{
     block::{Block, BlockAddress},
     id::{LinkNo, Location},
     ring::Held,
+    rng::Rng,
     time::Time,
 };
 
-use super::{HolderOutput, books::Source, repair::Repair, spread::FAR};
+use super::{
+    HolderOutput, arcs::Arcs, books::Source, compares::Compares, repair::Repair, spread::FAR,
+};
 use crate::{
     blocks::{BLOCK_COST, BlockStore, Kept, Shelf, Usage},
     store::StoreError,
@@ -49,7 +52,7 @@ const MEND_EVERY: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
     source: Source,
-    /// Neighbours that have it too, or did not want it when it was offered.
+    /// Neighbours that are believed to have it too: presumed, or it was offered and they did not want it.
     pub(super) copies: Vec<LinkNo>,
 }
 
@@ -88,6 +91,7 @@ pub(super) struct Blocks {
     commit_at: Option<Time>,
     mend_at: Option<Time>,
     pub(super) repair: Repair,
+    pub(super) compares: Compares,
     pub(super) out: VecDeque<HolderOutput>,
     pub(super) refused: u64,
     pub(super) evicted: u64,
@@ -100,6 +104,7 @@ impl Blocks {
         store: Box<dyn BlockStore>,
         own: Location,
         repair_bytes_per_second: u64,
+        rng: Rng,
     ) -> Self {
         let mut this = Self {
             store,
@@ -114,6 +119,7 @@ impl Blocks {
             commit_at: None,
             mend_at: None,
             repair: Repair::new(own, repair_bytes_per_second),
+            compares: Compares::new(rng, Arcs::default()),
             out: VecDeque::new(),
             refused: 0,
             evicted: 0,
@@ -140,7 +146,9 @@ impl Blocks {
     fn enter(&mut self, source: Source, address: BlockAddress) {
         let distance = self.own.distance(address.location());
         self.accounts.entry(source).or_default().insert((distance, address));
-        self.entries.insert(address, Entry { source, copies: Vec::new() });
+        // Whoever brings it sees to the two others; if not, the next comparison does.
+        let copies = self.compares.presumed(&address).collect();
+        self.entries.insert(address, Entry { source, copies });
     }
 
     /// What came more than a day ago is fresh no longer.
@@ -409,6 +417,6 @@ impl Blocks {
     /// When to be woken.
     pub(super) fn poll_timeout(&self) -> Option<Time> {
         let repair = self.repair.next(!self.entries.is_empty());
-        [self.commit_at, self.mend_at, repair].into_iter().flatten().min()
+        [self.commit_at, self.mend_at, repair, self.compares.next()].into_iter().flatten().min()
     }
 }

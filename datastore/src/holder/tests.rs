@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
-use warren_overlay::{record::RecordSize, ring::REPLICAS, time::Wall};
+use warren_overlay::{record::RecordSize, ring::REPLICAS, rng::Rng, time::Wall};
 
 use super::*;
 use crate::{
@@ -15,13 +15,17 @@ use crate::{
 const WALL: Wall = Wall::from_minutes(28_800_000);
 const OWN: Location = Location(0);
 
+fn rng() -> Rng {
+    Rng::from_seed([7; 32])
+}
+
 fn at(seconds: u64) -> Now {
     let minutes = u32::try_from(seconds / 60).unwrap();
     Now { time: Time::from_micros(seconds * 1_000_000), wall: WALL.plus(minutes) }
 }
 
 fn fresh(bytes_max: u64) -> Holder {
-    Holder::new(Box::new(MemoryRecords::new(bytes_max)), OWN)
+    Holder::new(Box::new(MemoryRecords::new(bytes_max)), OWN, rng())
 }
 
 fn put(holder: &mut Holder, now: Now, record: &Record, from: Option<u32>) -> Held {
@@ -128,7 +132,7 @@ fn an_expiry_out_of_bounds_is_refused() {
 /// A place and neighbours around the key of `owner`, so many steps from it.
 fn near_key(owner: u32, own: u64, neighbours: &[u32]) -> (Holder, Vec<(LinkNo, Location)>) {
     let place = key(owner).location();
-    let holder = Holder::new(Box::new(MemoryRecords::default()), place.plus(own));
+    let holder = Holder::new(Box::new(MemoryRecords::default()), place.plus(own), rng());
     let around =
         neighbours.iter().map(|step| (LinkNo(*step), place.plus((*step).into()))).collect();
     (holder, around)
@@ -172,7 +176,7 @@ fn records_from_before_a_restart_are_sent_to_the_closest() {
     let mut store = MemoryRecords::default();
     store.put(&record(1, 1, WALL.plus(60))).unwrap();
     let (_, around) = near_key(1, 10, &[20, 30, 40]);
-    let mut holder = Holder::new(Box::new(store), key(1).location().plus(10));
+    let mut holder = Holder::new(Box::new(store), key(1).location().plus(10), rng());
     assert_eq!(holder.len(), 1);
     tell(&mut holder, at(0), around);
     assert_eq!(links(&run(&mut holder, 60)), [20, 30]);
@@ -321,7 +325,7 @@ impl RecordStore for Broken {
 
 #[test]
 fn a_broken_disk_is_counted_and_breaks_nothing_else() {
-    let mut holder = Holder::new(Box::new(Broken), OWN);
+    let mut holder = Holder::new(Box::new(Broken), OWN, rng());
     let it = record(1, 1, WALL.plus(60));
     assert_eq!(put(&mut holder, at(0), &it, None), Held::Refused);
     assert_eq!(get(&mut holder, at(0), it.key()), Held::Missing);

@@ -7,12 +7,13 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
     admission::Network,
+    repair::Repair,
     watch::Watch,
     wire::{Class, RingMessage},
 };
 use crate::{
     answer::Answer,
-    block::{Block, BlockAddress},
+    block::Block,
     id::{LinkNo, Location, RouterId},
     unit::{Unit, UnitKey},
     wire::{Address, LinkMessage, RouterDescriptor},
@@ -109,20 +110,12 @@ pub enum Input {
         /// The block.
         block: Block,
     },
-    /// The store has these blocks, to which the neighbour on `link` is among the closest: ask it which
-    /// it lacks. `Input::Wanted` for them comes back to the store.
-    Offer {
+    /// The store has this to say to the neighbour on `link`.
+    Repair {
         /// The neighbour.
         link: LinkNo,
-        /// Up to [`super::OFFER_MAX`].
-        blocks: Vec<BlockAddress>,
-    },
-    /// Of the blocks that the neighbour offered, the store wants these.
-    Want {
-        /// The neighbour.
-        link: LinkNo,
-        /// Up to [`super::OFFER_MAX`].
-        blocks: Vec<BlockAddress>,
+        /// What to say.
+        repair: Repair,
     },
     /// The answer to `Output::Store` with a ticket.
     Held {
@@ -189,19 +182,12 @@ pub enum Output {
         /// Whether the neighbour has it now.
         stored: bool,
     },
-    /// A neighbour has these blocks and asks which of them the store lacks.
-    Offered {
+    /// A neighbour has this to say to the store.
+    Repair {
         /// The neighbour.
         link: LinkNo,
-        /// At most [`super::OFFER_MAX`].
-        blocks: Vec<BlockAddress>,
-    },
-    /// A neighbour lacks these blocks that were offered to it.
-    Wanted {
-        /// The neighbour.
-        link: LinkNo,
-        /// At most [`super::OFFER_MAX`].
-        blocks: Vec<BlockAddress>,
+        /// What it says, no more often than it may.
+        repair: Repair,
     },
     /// The routers known now: for path selection. Their signatures hold and they have not expired;
     /// proofs of admission are checked as time allows, and the bad ones vanish.

@@ -21,6 +21,7 @@ use super::{
     keep::{Housekeeping, Purpose},
     members::Members,
     neighbours::{Neighbour, Neighbours, Origin},
+    repair::Repair,
     request::{BLOCK_JOBS_MAX, RequestOutput, Requests},
     rumours::Rumours,
     view::View,
@@ -28,7 +29,6 @@ use super::{
 };
 use crate::{
     answer::Answer,
-    block::BlockAddress,
     crypto::{puzzle::Difficulty, secret::Secret},
     id::{LinkNo, Location, RouterId},
     rng::Rng,
@@ -45,8 +45,9 @@ const STRANGER_FINDS: u32 = 8;
 /// names (PROTOCOL P11).
 const GOSSIP_BURST: u32 = 96;
 const GOSSIP_EVERY_S: u32 = 10;
-/// Offers of blocks that a neighbour may make at once, and then one per second: 64 blocks each.
-const OFFER_BURST: u32 = 64;
+/// Offers of blocks that a neighbour may make at once, and then one per second: 64 blocks each. The same for what it
+/// says to compare.
+const REPAIR_BURST: u32 = 64;
 /// Fewest requests for blocks that a neighbour is allowed at a time, in each class.
 const WINDOW_MIN: usize = 4;
 /// Proofs whose results are kept, for each router that is remembered: those forgotten come back.
@@ -69,6 +70,7 @@ pub(super) struct LinkState {
     finds: Bucket,
     gossip: Bucket,
     offers: Bucket,
+    compares: Bucket,
 }
 
 #[derive(Debug)]
@@ -160,8 +162,11 @@ impl Ring {
             Input::Push { push, link, block } => {
                 self.requests.push(now.time, &mut self.neighbours, push, link, block);
             }
-            Input::Offer { link, blocks } => self.say_addresses(link, blocks, RingMessage::Offer),
-            Input::Want { link, blocks } => self.say_addresses(link, blocks, RingMessage::Want),
+            Input::Repair { link, repair } => {
+                if self.neighbours.iter().any(|it| it.link == link) && !repair.is_empty() {
+                    self.send(link, RingMessage::Repair(repair));
+                }
+            }
             Input::Held { ticket, held } => {
                 self.requests.held(now.time, &mut self.neighbours, ticket, held);
             }
@@ -292,18 +297,6 @@ impl Ring {
         }
     }
 
-    fn say_addresses(
-        &mut self,
-        link: LinkNo,
-        blocks: Vec<BlockAddress>,
-        message: fn(Vec<BlockAddress>) -> RingMessage,
-    ) {
-        let known = self.neighbours.iter().any(|it| it.link == link);
-        if known && !blocks.is_empty() {
-            self.send(link, message(blocks));
-        }
-    }
-
     /// Tells neighbours how many requests for blocks they may have here at a time: what the engine
     /// has room for, shared out, and half of that while half of it is taken.
     fn grant_windows(&mut self) {
@@ -340,8 +333,9 @@ impl Ring {
         self.learn(now, &peer);
         let finds = Bucket { left: STRANGER_FINDS, since: now.time };
         let gossip = Bucket { left: GOSSIP_BURST, since: now.time };
-        let offers = Bucket { left: OFFER_BURST, since: now.time };
-        let state = LinkState { peer, source, hello: None, kept: false, finds, gossip, offers };
+        let [offers, compares] = [(); 2].map(|()| Bucket { left: REPAIR_BURST, since: now.time });
+        let hello = None;
+        let state = LinkState { peer, source, hello, kept: false, finds, gossip, offers, compares };
         self.links.insert(link, state);
         self.dialled(now, link, &id);
         self.keep.dirty = true;
@@ -431,14 +425,14 @@ impl Ring {
                     self.requests.window(now.time, link, [interactive, bulk]);
                 }
             }
-            RingMessage::Offer(blocks) => {
-                if neighbour && state.offers.take(now.time, OFFER_BURST, 1) {
-                    self.outputs.push_back(Output::Offered { link, blocks });
-                }
-            }
-            RingMessage::Want(blocks) => {
-                if neighbour {
-                    self.outputs.push_back(Output::Wanted { link, blocks });
+            RingMessage::Repair(repair) => {
+                let may = match repair {
+                    Repair::Offer(_) => state.offers.take(now.time, REPAIR_BURST, 1),
+                    Repair::Compare(_) => state.compares.take(now.time, REPAIR_BURST, 1),
+                    Repair::Want(_) => true,
+                };
+                if neighbour && may {
+                    self.outputs.push_back(Output::Repair { link, repair });
                 }
             }
         }

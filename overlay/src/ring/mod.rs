@@ -23,6 +23,7 @@ pub mod members;
 mod neighbours;
 mod network;
 mod question;
+mod repair;
 mod report;
 mod request;
 mod rumours;
@@ -41,9 +42,10 @@ mod wire;
 pub use api::{Held, Input, Output, Request, RingConfig, Status, StoreOp};
 pub use machine::Ring;
 pub use neighbours::{DEGREE_RANGE, KEEPERS, NEAR, REPLICAS};
+pub use repair::{
+    CLAIMS_MAX, Claim, Compare, MARKS_MAX, Mark, OFFER_MAX, PARTS, Repair, Says, Stretch,
+};
 pub use view::VIEW_MAX;
 pub use visited::Visited;
 pub use watch::{WATCH_LEASE, Watch};
-pub use wire::{
-    BUDGET_MAX, Body, Class, DESCRIPTORS_MAX, Found, OFFER_MAX, Reach, RingMessage, WINDOW_MAX,
-};
+pub use wire::{BUDGET_MAX, Body, Class, DESCRIPTORS_MAX, Found, Reach, RingMessage, WINDOW_MAX};

@@ -15,7 +15,7 @@ use crate::{
     block::{BLOCK_LEN, Block, BlockAddress},
     id::{Key, Location, NetworkId},
     record::Record,
-    ring::{visited::Visited, watch::Watch},
+    ring::{repair::Repair, visited::Visited, watch::Watch},
     unit::{Unit, UnitKey},
     wire::{Reader, RouterDescriptor, WireError, Writer},
 };
@@ -25,8 +25,6 @@ pub(super) use crate::answer::{RECENTLY_FAILED_MAX_S, RETRY_MAX_S};
 
 /// Most descriptors in one message: three of the longest stay under the link's 8 KiB.
 pub const DESCRIPTORS_MAX: usize = 3;
-/// Most addresses in one `Offer` or `Want`: 2 KiB.
-pub const OFFER_MAX: usize = 64;
 /// Most block requests of one class that a router may allow a neighbour at a time: 1 MiB.
 pub const WINDOW_MAX: u8 = 32;
 
@@ -154,11 +152,8 @@ pub enum RingMessage {
         /// Of class bulk, 1 to [`WINDOW_MAX`].
         bulk: u8,
     },
-    /// Kind 9: the sender holds these blocks, to which the receiver is among the closest; which are
-    /// missing? 1 to [`OFFER_MAX`].
-    Offer(Vec<BlockAddress>),
-    /// Kind 10: of those offered, these are wanted. 1 to [`OFFER_MAX`].
-    Want(Vec<BlockAddress>),
+    /// Kinds 9 to 11: what holders of blocks say to each other.
+    Repair(Repair),
 }
 
 impl RingMessage {
@@ -201,12 +196,8 @@ impl RingMessage {
             }
             Self::Replicate(record) => w.u8(7).bytes(record.encode()),
             Self::Window { interactive, bulk } => w.u8(8).u8(*interactive).u8(*bulk),
-            Self::Offer(addresses) => {
-                encode_addresses(w.u8(9), addresses);
-                w
-            }
-            Self::Want(addresses) => {
-                encode_addresses(w.u8(10), addresses);
+            Self::Repair(repair) => {
+                repair.encode(w);
                 w
             }
         };
@@ -278,9 +269,7 @@ impl RingMessage {
             }
             7 => Self::Replicate(Record::decode(r.rest(), network)?),
             8 => Self::Window { interactive: window(r)?, bulk: window(r)? },
-            9 => Self::Offer(decode_addresses(r)?),
-            10 => Self::Want(decode_addresses(r)?),
-            _ => return Err(WireError::Bad("ring message kind")),
+            kind => Self::Repair(Repair::decode(kind, r)?),
         })
     }
 
@@ -343,23 +332,6 @@ fn window(r: &mut Reader<'_>) -> Result<u8, WireError> {
     if (1..=WINDOW_MAX).contains(&window) { Ok(window) } else { Err(WireError::Bad("window")) }
 }
 
-/// Count (1 byte, 1 to 64), then the addresses. More are cut off: no caller gives more.
-fn encode_addresses(w: &mut Writer, addresses: &[BlockAddress]) {
-    let count = addresses.len().min(OFFER_MAX);
-    w.u8(u8::try_from(count).unwrap_or(0));
-    for address in addresses.iter().take(count) {
-        w.bytes(address.as_bytes());
-    }
-}
-
-fn decode_addresses(r: &mut Reader<'_>) -> Result<Vec<BlockAddress>, WireError> {
-    let count = usize::from(r.u8("address count")?);
-    if !(1..=OFFER_MAX).contains(&count) {
-        return Err(WireError::Bad("address count"));
-    }
-    (0..count).map(|_| r.array("address").map(BlockAddress)).collect()
-}
-
 fn flag(r: &mut Reader<'_>, field: &'static str) -> Result<bool, WireError> {
     match r.u8(field)? {
         0 => Ok(false),
@@ -404,7 +376,10 @@ pub(super) mod tests {
     use super::*;
     use crate::{
         record::{RecordSize, tests::record_in},
-        ring::testing::{NETWORK, descriptor},
+        ring::{
+            repair::tests::any_repair,
+            testing::{NETWORK, descriptor},
+        },
     };
 
     fn decoded(bytes: &[u8]) -> Result<RingMessage, WireError> {
@@ -458,10 +433,6 @@ pub(super) mod tests {
         Block::copy_from(&vec![fill; BLOCK_LEN]).unwrap()
     }
 
-    fn any_addresses() -> impl Strategy<Value = Vec<BlockAddress>> {
-        prop::collection::vec(any::<[u8; 32]>().prop_map(BlockAddress), 1..=OFFER_MAX)
-    }
-
     fn any_answer() -> impl Strategy<Value = Answer<Found>> {
         prop_oneof![
             any_record().prop_map(|record| Answer::Found(Found::Unit(record.into()))),
@@ -503,8 +474,7 @@ pub(super) mod tests {
             any_record().prop_map(RingMessage::Replicate),
             (1..=WINDOW_MAX, 1..=WINDOW_MAX)
                 .prop_map(|(interactive, bulk)| RingMessage::Window { interactive, bulk }),
-            any_addresses().prop_map(RingMessage::Offer),
-            any_addresses().prop_map(RingMessage::Want),
+            any_repair().prop_map(RingMessage::Repair),
         ]
     }
 
@@ -536,7 +506,7 @@ pub(super) mod tests {
         }
 
         #[test]
-        fn random_bytes_never_panic(kind in 0u8..12, rest in prop::collection::vec(any::<u8>(), 0..120)) {
+        fn random_bytes_never_panic(kind in 0u8..13, rest in prop::collection::vec(any::<u8>(), 0..120)) {
             let _ = decoded(&[&[kind][..], &rest].concat());
         }
     }
@@ -578,7 +548,7 @@ pub(super) mod tests {
             &[8, 1, 33],                       // too much of one
             &[9, 0],                           // nothing offered
             &[10, 65],                         // too much wanted
-            &[11],
+            &[12],
         ] {
             assert!(matches!(decoded(bad), Err(WireError::Bad(_))), "{bad:?}");
         }

@@ -359,11 +359,8 @@ impl Node {
             ring::Output::Pushed { push, stored } => {
                 self.holder.handle_input(now, HolderInput::Pushed { push, stored });
             }
-            ring::Output::Offered { link, blocks } => {
-                self.holder.handle_input(now, HolderInput::Offered { link, blocks });
-            }
-            ring::Output::Wanted { link, blocks } => {
-                self.holder.handle_input(now, HolderInput::Wanted { link, blocks });
+            ring::Output::Repair { link, repair } => {
+                self.holder.handle_input(now, HolderInput::Repair { link, repair });
             }
             ring::Output::View(view) => {
                 self.pools.handle_input(now, PoolsInput::View(view));
@@ -393,11 +390,8 @@ impl Node {
             HolderOutput::Push { push, link, block } => {
                 self.ring.handle_input(now, ring::Input::Push { push, link, block });
             }
-            HolderOutput::Offer { link, blocks } => {
-                self.ring.handle_input(now, ring::Input::Offer { link, blocks });
-            }
-            HolderOutput::Want { link, blocks } => {
-                self.ring.handle_input(now, ring::Input::Want { link, blocks });
+            HolderOutput::Repair { link, repair } => {
+                self.ring.handle_input(now, ring::Input::Repair { link, repair });
             }
             HolderOutput::HandedOver => self.ring.handle_input(now, ring::Input::HandedOver),
         }

@@ -15,7 +15,7 @@ use warren_datastore::{
 use warren_overlay::{
     block::{Block, BlockAddress},
     id::{LinkNo, Location},
-    ring::{Held, KEEPERS, REPLICAS, StoreOp},
+    ring::{Held, KEEPERS, REPLICAS, Repair, StoreOp},
     rng::Rng,
     time::{Now, Time, Wall},
     unit::Unit,
@@ -64,12 +64,15 @@ pub(super) struct Keepers {
     /// Whether offers are delivered. Without them nobody repairs and nobody hands over.
     repair: bool,
     rng: Rng,
+    /// For what holders draw.
+    salts: Rng,
     busy: VecDeque<Seat>,
     /// Timers that were set, for the owner's queue.
     wakes: Vec<(Time, Seat)>,
-    /// Blocks that reached somebody through an offer, and bytes of the offers themselves.
+    /// Blocks that reached somebody through an offer, addresses offered, and bytes of what was compared.
     pub(super) pushed: u64,
     pub(super) offered: u64,
+    pub(super) compared: u64,
 }
 
 fn clock(time: Time) -> Now {
@@ -79,7 +82,7 @@ fn clock(time: Time) -> Now {
 
 impl Keepers {
     /// Nobody yet; each will have room for `room` bytes of others' blocks.
-    pub(super) fn new(degree: u32, room: u64, repair: bool, rng: Rng) -> Self {
+    pub(super) fn new(degree: u32, room: u64, repair: bool, mut rng: Rng) -> Self {
         let nothing = 1 << 20;
         let limits = BlockLimits { owned: room, cache: nothing, pinned: 0, client: 0, front: 0 };
         Self {
@@ -87,11 +90,13 @@ impl Keepers {
             seats: Vec::new(),
             limits,
             repair,
+            salts: rng.fork(),
             rng,
             busy: VecDeque::new(),
             wakes: Vec::new(),
             pushed: 0,
             offered: 0,
+            compared: 0,
         }
     }
 
@@ -114,7 +119,8 @@ impl Keepers {
         }
         keeper.sessions += 1;
         let blocks = Box::new(Blocks::open(&keeper.disk, None));
-        let holder = Holder::new(Box::new(MemoryRecords::default()), keeper.place)
+        let salts = self.salts.fork();
+        let holder = Holder::new(Box::new(MemoryRecords::default()), keeper.place, salts)
             .with_blocks(blocks, REPAIR_RATE);
         keeper.online = Some(Member {
             holder,
@@ -239,20 +245,19 @@ impl Keepers {
                     self.input(now, seat, HolderInput::Pushed { push, stored: false });
                 }
             }
-            HolderOutput::Offer { link, blocks } if self.repair => {
+            HolderOutput::Repair { link, repair } if self.repair => {
                 if let Some((to, link)) = self.far(seat, link) {
-                    self.offered += blocks.len() as u64;
-                    self.input(now, to, HolderInput::Offered { link, blocks });
-                }
-            }
-            HolderOutput::Want { link, blocks } => {
-                if let Some((to, link)) = self.far(seat, link) {
-                    self.input(now, to, HolderInput::Wanted { link, blocks });
+                    match &repair {
+                        Repair::Offer(blocks) => self.offered += blocks.len() as u64,
+                        Repair::Compare(compare) => self.compared += compare.encoded_len() as u64,
+                        Repair::Want(_) => {}
+                    }
+                    self.input(now, to, HolderInput::Repair { link, repair });
                 }
             }
             HolderOutput::HandedOver => self.stop(now, seat),
             // Records are not part of it.
-            HolderOutput::Offer { .. } | HolderOutput::Send { .. } => {}
+            HolderOutput::Repair { .. } | HolderOutput::Send { .. } => {}
         }
     }
 

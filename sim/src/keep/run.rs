@@ -268,6 +268,7 @@ impl Days<'_> {
             (Metric::Online, self.keepers.ring.len() as f64),
             (Metric::BlocksRepaired, self.keepers.pushed as f64),
             (Metric::AddressesOffered, self.keepers.offered as f64),
+            (Metric::BytesCompared, self.keepers.compared as f64),
         ]);
         if there > 0 {
             let copies: f64 = owners.iter().copied().map(f64::from).sum();

@@ -318,10 +318,7 @@ impl Net {
                     self.later(Duration::ZERO, Event::Input(number, Box::new(Input::HandedOver)));
                 }
                 Output::Left => self.kill(number, Duration::from_millis(500)),
-                Output::View(_)
-                | Output::Neighbourhood(_)
-                | Output::Offered { .. }
-                | Output::Wanted { .. } => {}
+                Output::View(_) | Output::Neighbourhood(_) | Output::Repair { .. } => {}
             }
         }
         let router = &mut self.routers[number];
