@@ -324,7 +324,6 @@ pub struct Node {
     network: Network,
     network_id: NetworkId,
     identity: IdentityKey,
-    fields: DescriptorFields,
     descriptor: Arc<RouterDescriptor>,
     keys_made: Wall,
     also: Option<Address>,
@@ -385,7 +384,7 @@ impl Node {
             expiry: now.wall.plus(DESCRIPTOR_MINUTES),
         };
         let descriptor =
-            Arc::new(RouterDescriptor::sign(fields.clone(), &settings.identity).expect(
+            Arc::new(RouterDescriptor::sign(fields, &settings.identity).expect(
                 "an address, a chain that was checked and a day's lifetime are within bounds",
             ));
         let config = RingConfig {
@@ -424,7 +423,6 @@ impl Node {
             friends: Friends::default(),
             network: settings.network,
             identity: settings.identity,
-            fields,
             descriptor,
             keys_made: now.wall,
             also: settings.also,

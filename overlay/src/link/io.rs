@@ -17,24 +17,21 @@
 //! The driver's loop: give bytes and messages, drain `poll_output`; whenever the socket takes bytes
 //! and `wants_transmit`, ask `poll_transmit` for them. So the choice of cells is made late.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use crate::{
     crypto::aead::TAG_LEN,
     id::{LinkNo, TunnelId},
     link::{
         api::{LinkCounters, LinkInput, LinkOutput, LinkSettings},
-        batch::{BATCH_CELLS, Spares},
+        batch::BATCH_CELLS,
         bulk::{BulkQueue, Joiner},
         channel::{HEAD_LEN, Opener, Sealer},
         control::ControlQueue,
         frame::{self, Frame, WireCell},
         handshake::Established,
         lane::{self, LaneBalance, LaneCounters, LaneState},
+        load::Load,
         padding::{PadCount, Pads},
         pulse::{Pulse, Sign},
         rate::Pacer,
@@ -102,28 +99,11 @@ pub(super) struct Core {
     /// Messages that go in parts, each way.
     pub(super) bulk: BulkQueue,
     joiner: Joiner,
-    /// Lanes with a grant to tell, each at most once.
-    pub(super) grants: VecDeque<TunnelId>,
-    /// Lanes with a pending batch.
-    touched: Vec<TunnelId>,
-    /// Batches to fill.
-    spares: Spares,
-    /// Where a control message is put together.
-    pub(super) scratch: Vec<u8>,
-    /// Lanes of which cells have left, not yet told to the feeder.
-    pub(super) drained: Vec<TunnelId>,
-    /// Grants that came before their lane: cells, and when.
-    pub(super) early: BTreeMap<TunnelId, (u32, Time)>,
+    pub(super) load: Load,
     pub(super) closed: VecDeque<TunnelId>,
     pub(super) outputs: VecDeque<LinkOutput>,
     pub(super) pulse: Pulse,
     pub(super) pads: Pads,
-    /// Until when the bandwidth limit holds cells and parts back.
-    pub(super) data_held: Option<Time>,
-    /// Whether lanes that were idle may send before that.
-    pub(super) data_spared: bool,
-    /// Until when it holds grants back.
-    pub(super) grants_held: Option<Time>,
     /// The link's turns at the bandwidth.
     pub(super) pace_out: Pacer,
     pub(super) pace_in: Pacer,
@@ -160,19 +140,11 @@ impl LinkIo {
             control: ControlQueue::default(),
             bulk: BulkQueue::default(),
             joiner: Joiner::default(),
-            grants: VecDeque::new(),
-            touched: Vec::new(),
-            spares: Spares::default(),
-            scratch: Vec::new(),
-            drained: Vec::new(),
-            early: BTreeMap::new(),
+            load: Load::default(),
             closed: VecDeque::new(),
             outputs: VecDeque::new(),
             pulse: Pulse::new(now, !counted),
             pads: Pads::new(now, counted, rng),
-            data_held: None,
-            data_spared: true,
-            grants_held: None,
             check_at: None,
             counters: LinkCounters::default(),
         };
@@ -217,9 +189,7 @@ impl LinkIo {
             self.reader.rest();
             core.rest();
         }
-        for held in [&mut core.data_held, &mut core.grants_held] {
-            held.take_if(|until| *until <= now);
-        }
+        core.load.let_go(now);
         if core.check_at.take_if(|at| *at <= now).is_some() {
             core.close_stuck(now);
             core.end_hop_timeouts(now);
@@ -254,7 +224,8 @@ impl LinkIo {
             State::Open => core.pulse.poll_timeout(),
         };
         let pads = core.pads.poll_timeout();
-        let timers = [life, pads, core.check_at, core.data_held, core.grants_held];
+        let held = core.load.held;
+        let timers = [life, pads, core.check_at, held.data, held.grants];
         timers.into_iter().flatten().min()
     }
 
@@ -315,13 +286,13 @@ impl LinkIo {
     }
 
     /// Memory that is kept for the next cells, in bytes.
-    pub const fn spare_bytes(&self) -> usize {
-        self.core.spares.bytes()
+    pub fn spare_bytes(&self) -> usize {
+        self.core.load.spares.bytes()
     }
 
     /// Gives up memory that is kept for the next cells.
     pub fn rest(&mut self) {
-        self.core.spares.rest();
+        self.core.load.rest();
     }
 
     /// The credits of its lanes.
@@ -400,18 +371,13 @@ impl Core {
     /// An idle link keeps no room for what does not come.
     fn rest(&mut self) {
         self.sealer.rest();
-        self.spares.rest();
+        self.load.rest();
         self.pads.rest();
-        self.scratch = Vec::new();
         self.outputs.rest();
-        self.grants.rest();
-        self.touched.rest();
-        self.drained.rest();
         self.schedule.rest();
         self.bulk.rest();
         self.joiner.rest();
         self.lanes.rest();
-        self.early.rest();
         self.closed.rest();
     }
 
@@ -428,7 +394,7 @@ impl Core {
             LinkMessage::Goodbye => self.close(CloseReason::PeerGoodbye),
             LinkMessage::Credit { tunnel, cells } => self.credit(now, tunnel, u32::from(cells)),
             LinkMessage::Teardown { tunnel } => {
-                self.early.remove(&tunnel);
+                self.load.take_early(tunnel);
                 if !self.remove(tunnel) {
                     if self.closed.contains(&tunnel) {
                         return;
@@ -470,7 +436,7 @@ impl Core {
             Lane::ToEnd { .. } | Lane::Leg { .. } => {}
         }
         if state.pending.is_empty() {
-            self.touched.push(tunnel);
+            self.load.touched.push(tunnel);
         }
         let transit = matches!(&*state.lane, Lane::Transit { .. });
         let full = if transit { BATCH_CELLS } else { frame::CELLS_MAX };
@@ -482,7 +448,7 @@ impl Core {
                 self.outputs.extend(delivery.map(|(to, message)| LinkOutput::Part { to, message }));
             }
             if transit && state.pending.capacity() == 0 {
-                state.pending = self.spares.take();
+                state.pending = self.load.spares.take();
             }
             let room = full - state.pending.len();
             let (part, later) = rest.split_at_mut(room.min(rest.len()));
@@ -497,7 +463,10 @@ impl Core {
 
     /// Sends on what one read brought, one message a lane.
     fn flush_batches(&mut self) {
-        for tunnel in self.touched.drain(..) {
+        if self.load.touched.is_empty() {
+            return;
+        }
+        for tunnel in self.load.touched.drain(..) {
             let Some(state) = self.lanes.get_mut(&tunnel) else { continue };
             let cells = std::mem::take(&mut state.pending);
             if !cells.is_empty() {
@@ -518,7 +487,7 @@ impl Core {
             LinkCommand::Open { tunnel, lane } => self.open(now, tunnel, lane),
             LinkCommand::EndHop { tunnel, command } => self.end_hop_command(now, tunnel, command),
             LinkCommand::Close { tunnel, tell } => {
-                self.early.remove(&tunnel);
+                self.load.take_early(tunnel);
                 self.remove(tunnel);
                 if tell {
                     self.send(&LinkMessage::Teardown { tunnel });
@@ -550,7 +519,7 @@ impl Core {
                 state.book.drained(now, cells, self.round_trip);
                 self.list_grant(tunnel);
             }
-            PartMessage::Spent { batch } => self.spares.give(batch),
+            PartMessage::Spent { batch } => self.load.spares.give(batch),
             PartMessage::SpliceCells { tunnel, splice, cells } => {
                 self.leg_cells(now, tunnel, splice, cells);
             }
@@ -580,8 +549,7 @@ impl Core {
         self.schedule = Schedule::default();
         self.control.clear();
         self.bulk.clear();
-        self.grants.clear();
-        self.early.clear();
+        self.load = Load::default();
         self.event(LinkEvent::Closed(reason));
     }
 

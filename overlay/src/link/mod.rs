@@ -14,6 +14,7 @@ mod handshake;
 mod io;
 mod lane;
 mod lanes;
+mod load;
 mod masking;
 mod padding;
 mod pulse;

@@ -10,6 +10,7 @@ use crate::{
         frame::FrameWriter,
         io::{Core, LinkIo, State, TRANSMIT_MAX},
         lane,
+        load::Held,
         rate::Pacer,
         schedule::Served,
     },
@@ -58,12 +59,13 @@ impl LinkIo {
     /// Whether `poll_transmit` may have something.
     pub fn wants_transmit(&self) -> bool {
         let core = &self.core;
+        let held = core.load.held;
         core.state != State::Closed
             && (!core.control.is_empty()
                 || core.pads.wants_frame()
-                || (!core.grants.is_empty() && core.grants_held.is_none())
-                || (core.data_waits() && core.data_held.is_none())
-                || (core.schedule.has_fresh() && core.data_spared))
+                || (!core.load.grants.is_empty() && held.grants.is_none())
+                || (core.data_waits() && held.data.is_none())
+                || (core.schedule.has_fresh() && !held.fresh))
     }
 }
 
@@ -90,8 +92,8 @@ impl Core {
             }
         }
         if let Some(len) = self.pads.fill(now, frame.is_empty()) {
-            encode(&LinkMessage::Padding(len), &mut self.scratch);
-            frame.control(&self.scratch);
+            encode(&LinkMessage::Padding(len), &mut self.load.scratch);
+            frame.control(&self.load.scratch);
         }
         let cells = frame.cell_count();
         self.counters.cells_out += cells as u64;
@@ -110,9 +112,9 @@ impl Core {
         let held =
             |pacer: &mut Pacer, idle: bool| (!idle).then(|| pacer.cells(now).err()).flatten();
         let idle = !self.data_waits();
-        self.data_held = held(&mut self.pace_out, idle);
-        self.data_spared = self.pace_out.spares(now);
-        self.grants_held = held(&mut self.pace_in, self.grants.is_empty());
+        let data = held(&mut self.pace_out, idle);
+        let grants = held(&mut self.pace_in, self.load.grants.is_empty());
+        self.load.hold(Held { data, fresh: !self.pace_out.spares(now), grants });
     }
 
     /// Whether there is something that the bandwidth limit may keep back.
@@ -126,9 +128,9 @@ impl Core {
         let mut parts = 0;
         while frame.control_room() >= LinkMessage::PART_LEN + PART_HEAD_LEN
             && (parts == 0 || self.schedule.is_empty())
-            && self.bulk.next_part(&mut self.scratch)
+            && self.bulk.next_part(&mut self.load.scratch)
         {
-            frame.control(&self.scratch);
+            frame.control(&self.load.scratch);
             parts += 1;
         }
         parts
@@ -136,15 +138,15 @@ impl Core {
 
     fn grants_out(&mut self, now: Time, frame: &mut FrameWriter<'_>) {
         while frame.control_room() >= CREDIT_LEN
-            && !self.grants.is_empty()
+            && !self.load.grants.is_empty()
             && let Ok(most) = self.pace_in.cells(now)
-            && let Some(tunnel) = self.grants.pop_front()
+            && let Some(tunnel) = self.load.grants.pop_front()
         {
             let Some(state) = self.lanes.get_mut(&tunnel) else { continue };
             state.grant_listed = false;
             if let Ok(cells @ 1..) = u16::try_from(state.book.grant(most)) {
-                encode(&LinkMessage::Credit { tunnel, cells }, &mut self.scratch);
-                frame.control(&self.scratch);
+                encode(&LinkMessage::Credit { tunnel, cells }, &mut self.load.scratch);
+                frame.control(&self.load.scratch);
                 self.pace_in.used(now, usize::from(cells) * CELL_LEN, true);
             }
             self.list_grant(tunnel);
@@ -164,7 +166,7 @@ impl Core {
             };
             let sent = state.fill(now, tunnel, frame, &mut self.outputs);
             if sent > 0 && state.left == 0 {
-                self.drained.push(tunnel);
+                self.load.drained.push(tunnel);
             }
             state.left += u32::try_from(sent).unwrap_or(u32::MAX);
             // A lane that gave nothing has nothing, whatever it says: the loop must end.
@@ -176,7 +178,10 @@ impl Core {
 
     /// Tells feeders what has left, once a lane.
     fn tell_drained(&mut self, now: Time) {
-        let mut told = std::mem::take(&mut self.drained);
+        if self.load.drained.is_empty() {
+            return;
+        }
+        let mut told = std::mem::take(&mut self.load.drained);
         for tunnel in told.drain(..) {
             let Some(state) = self.lanes.get_mut(&tunnel) else { continue };
             let cells = std::mem::take(&mut state.left);
@@ -185,7 +190,7 @@ impl Core {
                 None => self.pump_end_hop(now, tunnel),
             }
         }
-        self.drained = told; // keeps its room
+        self.load.drained = told; // keeps its room
     }
 }
 

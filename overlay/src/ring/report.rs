@@ -81,15 +81,15 @@ impl Ring {
         let mut proven = Vec::with_capacity(self.view.len());
         let mut unproven = Vec::new();
         for router in self.view.iter() {
+            if self.proofs.known(router).is_none()
+                && let Some(address) = router.address()
+            {
+                self.proofs.submit(now.time, router, Source::of(address), false);
+            }
             match self.proofs.known(router) {
                 Some(true) => proven.push(Arc::clone(router)),
                 Some(false) => {}
                 None => unproven.push(Arc::clone(router)),
-            }
-        }
-        for router in &unproven {
-            if let Some(address) = router.address() {
-                self.proofs.submit(now.time, router, Source::of(address), false);
             }
         }
         if proven.len() < PROVEN_ENOUGH {
