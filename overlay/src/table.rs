@@ -67,7 +67,7 @@ impl<K, V> Table<K, V> {
         self.0.retain_mut(|(key, value)| keep(key, value));
     }
 
-    /// Gives back room that its entries do not need, where it is more than [`Self::make_room`] makes.
+    /// Gives back room that its entries do not need, where it is more than one insertion makes.
     pub fn rest(&mut self) {
         if self.0.is_empty() || self.0.capacity() - self.0.len() > Self::spare(self.0.len()) {
             self.0.shrink_to_fit();
