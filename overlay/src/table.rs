@@ -67,9 +67,16 @@ impl<K, V> Table<K, V> {
         self.0.retain_mut(|(key, value)| keep(key, value));
     }
 
-    /// Gives back room that its entries do not need.
+    /// Gives back room that its entries do not need, where it is more than one insertion makes.
     pub fn rest(&mut self) {
-        self.0.shrink_to_fit();
+        if self.0.is_empty() || self.0.capacity() - self.0.len() > Self::spare(self.0.len()) {
+            self.0.shrink_to_fit();
+        }
+    }
+
+    /// How much room is made at a time: doubling would leave half of it empty.
+    const fn spare(len: usize) -> usize {
+        if len < 16 { 2 } else { len / 8 }
     }
 }
 
@@ -129,10 +136,16 @@ impl<K: Ord, V> Table<K, V> {
         Some(self.0.remove(at).1)
     }
 
-    /// By an eighth at a time: doubling would leave half of it empty.
+    /// Takes out the entry that follows `key`; behind the last comes the first.
+    pub fn remove_after(&mut self, key: &K) -> Option<(K, V)> {
+        let after = self.index(key).map_or_else(|at| at, |at| at + 1);
+        let at = if after < self.0.len() { after } else { 0 };
+        (at < self.0.len()).then(|| self.0.remove(at))
+    }
+
     fn make_room(&mut self) {
         if self.0.len() == self.0.capacity() {
-            self.0.reserve_exact((self.0.len() / 8).max(2));
+            self.0.reserve_exact(Self::spare(self.0.len()));
         }
     }
 }
@@ -148,7 +161,7 @@ mod tests {
     proptest! {
         #[test]
         fn it_holds_what_a_tree_holds(
-            acts in prop::collection::vec((0u8..4, 0u8..20, any::<u16>()), 0..200),
+            acts in prop::collection::vec((0u8..6, 0u8..20, any::<u16>()), 0..200),
         ) {
             let (mut table, mut model) = (Table::new(), BTreeMap::new());
             for (act, key, value) in acts {
@@ -159,6 +172,13 @@ mod tests {
                         let known = *model.entry(key).or_insert(value);
                         prop_assert_eq!(*table.get_or_insert_with(key, || value), known);
                     }
+                    3 => {
+                        let mut round = model.range(key..).filter(|it| *it.0 > key).chain(&model);
+                        let after = round.next().map(|(key, value)| (*key, *value));
+                        prop_assert_eq!(table.remove_after(&key), after);
+                        after.map(|(key, _)| model.remove(&key));
+                    }
+                    4 => table.rest(),
                     _ => {
                         table.retain(|_, other| *other <= value);
                         model.retain(|_, other| *other <= value);
@@ -174,9 +194,17 @@ mod tests {
     #[test]
     fn it_has_little_room_to_spare() {
         let mut table = Table::new();
+        let has_little =
+            |table: &Table<u32, ()>| table.0.capacity() <= table.len() + (table.len() / 8).max(2);
         for key in 0..1_000u32 {
             table.insert(key, ());
-            assert!(table.0.capacity() <= table.len() + (table.len() / 8).max(2));
+            assert!(has_little(&table));
         }
+        for key in (0..1_000).rev() {
+            table.remove(&key);
+            table.rest();
+            assert!(has_little(&table));
+        }
+        assert_eq!(table.0.capacity(), 0);
     }
 }

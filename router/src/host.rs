@@ -341,6 +341,8 @@ impl Host {
     fn rest(&mut self) {
         self.mail.rest();
         self.out.rest();
+        self.links.rest();
+        self.deadlines.rest();
         self.ends.rest();
         self.requesters.rest();
         self.failing.rest();

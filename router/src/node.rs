@@ -326,7 +326,6 @@ pub struct Node {
     network: Network,
     network_id: NetworkId,
     identity: IdentityKey,
-    fields: DescriptorFields,
     descriptor: Arc<RouterDescriptor>,
     keys_made: Wall,
     also: Option<Address>,
@@ -387,7 +386,7 @@ impl Node {
             expiry: now.wall.plus(DESCRIPTOR_MINUTES),
         };
         let descriptor =
-            Arc::new(RouterDescriptor::sign(fields.clone(), &settings.identity).expect(
+            Arc::new(RouterDescriptor::sign(fields, &settings.identity).expect(
                 "an address, a chain that was checked and a day's lifetime are within bounds",
             ));
         let config = RingConfig {
@@ -426,7 +425,6 @@ impl Node {
             friends: Friends::default(),
             network: settings.network,
             identity: settings.identity,
-            fields,
             descriptor,
             keys_made: now.wall,
             also: settings.also,

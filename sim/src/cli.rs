@@ -10,6 +10,7 @@ mod progress;
 mod study;
 
 use std::{
+    fmt::Display,
     fs,
     io::{self, Write as _},
     path::{Path, PathBuf},
@@ -87,20 +88,50 @@ enum Verb {
     New(study::New),
 }
 
+/// What is run: the flags of every verb that takes a scenario.
 #[derive(Args, Debug)]
-struct Run {
+struct What {
     /// The scenario, a TOML file
     #[arg(value_name = "SCENARIO.toml")]
     scenario: PathBuf,
-    /// Which seeds: `7`, or `1..32` with both ends
+    /// Which seeds, at each value of a key that varies: `7`, or `1..32` with both ends
     #[arg(long, default_value = "1..10", value_name = "FIRST..LAST")]
     seeds: Seeds,
-    /// How many run side by side; results do not depend on it
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1_024))]
-    jobs: u16,
     /// Put KEY=VALUE in the place of what the scenario says, such as network.routers=200
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
+}
+
+impl What {
+    fn text(&self) -> Result<String, Failure> {
+        read(&self.scenario)
+    }
+
+    /// Where files lie that the scenario names.
+    fn folder(&self) -> &Path {
+        folder(&self.scenario)
+    }
+
+    /// What is wrong with the scenario.
+    fn wrong(&self, why: impl Display) -> Failure {
+        Failure::Usage(format!("{}: {why}", self.scenario.display()))
+    }
+}
+
+/// How many seeds are run at a time.
+#[derive(Args, Clone, Copy, Debug)]
+struct Jobs {
+    /// How many run side by side; results do not depend on it
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1_024))]
+    jobs: u16,
+}
+
+#[derive(Args, Debug)]
+struct Run {
+    #[command(flatten)]
+    what: What,
+    #[command(flatten)]
+    jobs: Jobs,
     /// Keep results in this folder
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -132,10 +163,9 @@ struct Swarm {
     /// The first
     #[arg(long, default_value_t = 1)]
     first: u64,
-    /// How many run side by side
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1_024))]
-    jobs: u16,
-    /// Where to put the smallest scenario that still fails
+    #[command(flatten)]
+    jobs: Jobs,
+    /// Where to put what fails, and then the smallest scenario found that still does
     #[arg(long, default_value = ".", value_name = "DIR")]
     out: PathBuf,
 }
@@ -287,12 +317,11 @@ fn folder(file: &Path) -> &Path {
 
 impl Run {
     fn run(self, stop: &Arc<AtomicBool>) -> Result<Verdict, Failure> {
-        let text = read(&self.scenario)?;
-        let named = |error| Failure::Usage(format!("{}: {error}", self.scenario.display()));
-        let (scenario, text) = Scenario::read(&text, &self.sets).map_err(named)?;
-        let folder = folder(&self.scenario);
-        let batch = Batch { scenario: &scenario, text: &text, folder };
-        let reports = run_seeds(batch, self.seeds, self.jobs, self.out.as_deref(), stop)?;
+        let Self { what, jobs, .. } = &self;
+        let read = Scenario::read(&what.text()?, &what.sets);
+        let (scenario, text) = read.map_err(|error| what.wrong(error))?;
+        let batch = Batch { scenario: &scenario, text: &text, folder: what.folder() };
+        let reports = run_seeds(batch, what.seeds, *jobs, self.out.as_deref(), stop)?;
         let summary = Summary::of(&scenario, &reports);
         if self.json {
             print(format_args!("{}", serde_json::to_string_pretty(&summary)?))?;
@@ -301,9 +330,9 @@ impl Run {
         }
         let dir = self.out.as_deref();
         for report in reports.iter().filter(|it| it.verdict(&scenario) != Verdict::Passed) {
-            failed(report, dir, &self.scenario);
+            failed(report, dir, &what.scenario);
         }
-        if self.seeds.is_missing(&reports) {
+        if what.seeds.is_missing(&reports) {
             return Err(Failure::Interrupted);
         }
         Ok(summary.verdict.unwrap_or(Verdict::Passed))
@@ -314,7 +343,7 @@ impl Run {
 fn run_seeds(
     batch: Batch<'_>,
     seeds: Seeds,
-    jobs: u16,
+    Jobs { jobs }: Jobs,
     out: Option<&Path>,
     stop: &Arc<AtomicBool>,
 ) -> Result<Vec<Report>, Failure> {
@@ -485,33 +514,40 @@ impl Swarm {
         let last = self.first.saturating_add(self.seeds.clamp(1, 100_000) - 1);
         let seeds: Vec<_> = (self.first..=last).collect();
         let show = Show::new(swarm::LONGEST, seeds.len(), stop);
-        let failures = swarm::run(&seeds, self.jobs.into(), |seed| show.watcher(seed))?;
+        let failures = swarm::run(&seeds, self.jobs.jobs.into(), |seed| show.watcher(seed))?;
         show.finish();
         let mut worst = Verdict::Passed;
         for failure in &failures {
             worst = worst.max(failure.verdict());
-            let first = failure.violations.first().map_or("", |it| &it.oracle);
-            let seed = failure.seed;
-            say(format_args!("seed {seed} failed ({first}); looking for less that still fails"));
+            say(format_args!("seed {} failed", failure.seed));
+            self.keep(failure)?;
+        }
+        for failure in &failures {
+            say(format_args!("looking for less of seed {} that still fails", failure.seed));
             let quiet = || Quiet(Arc::clone(stop));
             let small = failure.shrink(&mut || Box::new(quiet()))?;
-            let name = format!("swarm-{}.toml", small.seed);
-            fs::create_dir_all(&self.out)?;
-            let path = self.out.join(&name);
-            fs::write(&path, &small.text)?;
-            for it in &small.violations {
-                let (oracle, router, what) = (&it.oracle, it.router, &it.what);
-                let at = Duration::from_micros(it.at_us).as_secs_f64();
-                say(format_args!("  {oracle}: at {at} s, router {router}: {what}"));
-            }
-            let path = path.display();
-            say(format_args!("again: warren sim run {path} --seeds {} --out DIR", small.seed));
+            self.keep(&small)?;
         }
         if stop.load(Ordering::Relaxed) {
             return Err(Failure::Interrupted);
         }
         print(format_args!("{} of {} seeds passed", seeds.len() - failures.len(), seeds.len()))?;
         Ok(worst)
+    }
+
+    /// Writes the scenario of a seed that failed, and says what was seen and how to see it again.
+    fn keep(&self, failure: &swarm::Failure) -> Result<(), Failure> {
+        fs::create_dir_all(&self.out)?;
+        let path = self.out.join(format!("swarm-{}.toml", failure.seed));
+        fs::write(&path, &failure.text)?;
+        for it in &failure.violations {
+            let (oracle, router, what) = (&it.oracle, it.router, &it.what);
+            let at = Duration::from_micros(it.at_us).as_secs_f64();
+            say(format_args!("  {oracle}: at {at} s, router {router}: {what}"));
+        }
+        let path = path.display();
+        say(format_args!("again: warren sim run {path} --seeds {} --out DIR", failure.seed));
+        Ok(())
     }
 }
 

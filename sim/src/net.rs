@@ -194,6 +194,8 @@ pub struct Net {
     by_address: BTreeMap<SocketAddr, HostNo>,
     conns: Conns,
     flight: Flight,
+    /// Where a router's bytes are put together.
+    written: Vec<u8>,
     queue: Queue<Event>,
     breaks: Rng,
     /// Padding of idle links is counted and not sent.
@@ -224,6 +226,7 @@ impl Net {
             by_address: BTreeMap::new(),
             conns: Conns::default(),
             flight: Flight::default(),
+            written: Vec::new(),
             queue: Queue::new(),
             hash: blake3::Hasher::new(),
             events: 0,

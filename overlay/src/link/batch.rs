@@ -30,6 +30,11 @@ const SPARES_MAX: usize = TUNNEL_WINDOW.cap as usize / BATCH_CELLS;
 pub(super) struct Spares(Vec<Vec<CellBody>>);
 
 impl Spares {
+    /// None.
+    pub(super) const fn none() -> Self {
+        Self(Vec::new())
+    }
+
     /// An empty batch with room for [`BATCH_CELLS`].
     pub(super) fn take(&mut self) -> Vec<CellBody> {
         self.0.pop().unwrap_or_else(|| Vec::with_capacity(BATCH_CELLS))

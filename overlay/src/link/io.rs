@@ -17,18 +17,14 @@
 //! The driver's loop: give bytes and messages, drain `poll_output`; whenever the socket takes bytes
 //! and `wants_transmit`, ask `poll_transmit` for them. So the choice of cells is made late.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use crate::{
     crypto::aead::TAG_LEN,
     id::{LinkNo, TunnelId},
     link::{
         api::{LinkCounters, LinkInput, LinkOutput, LinkSettings},
-        batch::{BATCH_CELLS, Spares},
+        batch::BATCH_CELLS,
         bulk::{BulkQueue, Joiner},
         channel::{HEAD_LEN, Opener, Sealer},
         control::ControlQueue,
@@ -36,6 +32,7 @@ use crate::{
         grants::Grants,
         handshake::Established,
         lane::{self, LaneBalance, LaneCounters, LaneState},
+        load::Load,
         padding::{PadCount, Pads},
         pulse::{Pulse, Sign},
         rate::Pacer,
@@ -105,24 +102,11 @@ pub(super) struct Core {
     joiner: Joiner,
     /// Grants to tell.
     pub(super) grants: Grants,
-    /// Lanes with a pending batch.
-    touched: Vec<TunnelId>,
-    /// Batches to fill.
-    spares: Spares,
-    /// Where a control message is put together.
-    pub(super) scratch: Vec<u8>,
-    /// Lanes of which cells have left, not yet told to the feeder.
-    pub(super) drained: Vec<TunnelId>,
-    /// Grants that came before their lane: cells, and when.
-    pub(super) early: BTreeMap<TunnelId, (u32, Time)>,
+    pub(super) load: Load,
     pub(super) closed: VecDeque<TunnelId>,
     pub(super) outputs: VecDeque<LinkOutput>,
     pub(super) pulse: Pulse,
     pub(super) pads: Pads,
-    /// Until when the bandwidth limit holds cells and parts back.
-    pub(super) data_held: Option<Time>,
-    /// Whether lanes that were idle may send before that.
-    pub(super) data_spared: bool,
     /// The link's turns at the bandwidth for what is sent.
     pub(super) pace_out: Pacer,
     /// When lanes are looked at next; none while nothing can have gone wrong with them.
@@ -158,17 +142,11 @@ impl LinkIo {
             control: ControlQueue::default(),
             bulk: BulkQueue::default(),
             joiner: Joiner::default(),
-            touched: Vec::new(),
-            spares: Spares::default(),
-            scratch: Vec::new(),
-            drained: Vec::new(),
-            early: BTreeMap::new(),
+            load: Load::default(),
             closed: VecDeque::new(),
             outputs: VecDeque::new(),
             pulse: Pulse::new(now, !counted),
             pads: Pads::new(now, counted, rng),
-            data_held: None,
-            data_spared: true,
             check_at: None,
             counters: LinkCounters::default(),
         };
@@ -213,7 +191,7 @@ impl LinkIo {
             self.reader.rest();
             core.rest();
         }
-        core.data_held.take_if(|until| *until <= now);
+        core.load.let_go(now);
         core.grants.handle_timeout(now);
         if core.check_at.take_if(|at| *at <= now).is_some() {
             core.close_stuck(now);
@@ -249,9 +227,9 @@ impl LinkIo {
             State::Open => core.pulse.poll_timeout(),
         };
         let pads = core.pads.poll_timeout();
-        let grants = core.grants.poll_timeout();
-        let timers = [life, pads, core.check_at, core.data_held, grants];
-        timers.into_iter().flatten().min()
+        let held = [core.load.held.data, core.grants.poll_timeout()];
+        let timers = [life, pads, core.check_at].into_iter().chain(held);
+        timers.flatten().min()
     }
 
     /// Whether the link is over.
@@ -311,13 +289,13 @@ impl LinkIo {
     }
 
     /// Memory that is kept for the next cells, in bytes.
-    pub const fn spare_bytes(&self) -> usize {
-        self.core.spares.bytes()
+    pub fn spare_bytes(&self) -> usize {
+        self.core.load.spares.bytes()
     }
 
     /// Gives up memory that is kept for the next cells.
     pub fn rest(&mut self) {
-        self.core.spares.rest();
+        self.core.load.rest();
     }
 
     /// The credits of its lanes.
@@ -398,18 +376,14 @@ impl Core {
     /// An idle link keeps no room for what does not come.
     fn rest(&mut self) {
         self.sealer.rest();
-        self.spares.rest();
-        self.pads.rest();
-        self.scratch = Vec::new();
-        self.outputs.rest();
         self.grants.rest();
-        self.touched.rest();
-        self.drained.rest();
+        self.load.rest();
+        self.pads.rest();
+        self.outputs.rest();
         self.schedule.rest();
         self.bulk.rest();
         self.joiner.rest();
         self.lanes.rest();
-        self.early.rest();
         self.closed.rest();
     }
 
@@ -426,7 +400,7 @@ impl Core {
             LinkMessage::Goodbye => self.close(CloseReason::PeerGoodbye),
             LinkMessage::Credit { tunnel, cells } => self.credit(now, tunnel, u32::from(cells)),
             LinkMessage::Teardown { tunnel } => {
-                self.early.remove(&tunnel);
+                self.load.take_early(tunnel);
                 if !self.remove(tunnel) {
                     if self.closed.contains(&tunnel) {
                         return;
@@ -468,7 +442,7 @@ impl Core {
             Lane::ToEnd { .. } | Lane::Leg { .. } => {}
         }
         if state.pending.is_empty() {
-            self.touched.push(tunnel);
+            self.load.touched.push(tunnel);
         }
         let transit = matches!(&*state.lane, Lane::Transit { .. });
         let full = if transit { BATCH_CELLS } else { frame::CELLS_MAX };
@@ -480,7 +454,7 @@ impl Core {
                 self.outputs.extend(delivery.map(|(to, message)| LinkOutput::Part { to, message }));
             }
             if transit && state.pending.capacity() == 0 {
-                state.pending = self.spares.take();
+                state.pending = self.load.spares.take();
             }
             let room = full - state.pending.len();
             let (part, later) = rest.split_at_mut(room.min(rest.len()));
@@ -495,7 +469,10 @@ impl Core {
 
     /// Sends on what one read brought, one message a lane.
     fn flush_batches(&mut self) {
-        for tunnel in self.touched.drain(..) {
+        if self.load.touched.is_empty() {
+            return;
+        }
+        for tunnel in self.load.touched.drain(..) {
             let Some(state) = self.lanes.get_mut(&tunnel) else { continue };
             let cells = std::mem::take(&mut state.pending);
             if !cells.is_empty() {
@@ -516,7 +493,7 @@ impl Core {
             LinkCommand::Open { tunnel, lane } => self.open(now, tunnel, lane),
             LinkCommand::EndHop { tunnel, command } => self.end_hop_command(now, tunnel, command),
             LinkCommand::Close { tunnel, tell } => {
-                self.early.remove(&tunnel);
+                self.load.take_early(tunnel);
                 self.remove(tunnel);
                 if tell {
                     self.send(&LinkMessage::Teardown { tunnel });
@@ -548,7 +525,7 @@ impl Core {
                 state.book.drained(now, cells, self.round_trip);
                 self.list_grant(tunnel);
             }
-            PartMessage::Spent { batch } => self.spares.give(batch),
+            PartMessage::Spent { batch } => self.load.spares.give(batch),
             PartMessage::SpliceCells { tunnel, splice, cells } => {
                 self.leg_cells(now, tunnel, splice, cells);
             }
@@ -579,7 +556,7 @@ impl Core {
         self.control.clear();
         self.bulk.clear();
         self.grants.clear();
-        self.early.clear();
+        self.load = Load::default();
         self.event(LinkEvent::Closed(reason));
     }
 

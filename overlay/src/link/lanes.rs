@@ -24,14 +24,14 @@ impl Core {
                 self.schedule.wake(tunnel, &mut state.egress.turn);
             }
         } else if !self.closed.contains(&tunnel) {
-            if self.early.len() >= EARLY_MAX {
-                self.early.retain(|_, (_, at)| now.since(*at) < EARLY_KEPT);
+            if self.load.early.len() >= EARLY_MAX {
+                self.load.early.retain(|_, (_, at)| now.since(*at) < EARLY_KEPT);
             }
-            if self.early.len() >= EARLY_MAX {
+            if self.load.early.len() >= EARLY_MAX {
                 self.counters.grants_dropped += 1;
                 return;
             }
-            let entry = self.early.entry(tunnel).or_insert((0, now));
+            let entry = self.load.early.entry(tunnel).or_insert((0, now));
             entry.0 = entry.0.saturating_add(cells);
         }
     }
@@ -50,7 +50,7 @@ impl Core {
             return self.break_lane(tunnel);
         };
         let mut egress = Egress::opened(now);
-        if let Some((cells, _)) = self.early.remove(&tunnel) {
+        if let Some(cells) = self.load.take_early(tunnel) {
             egress.credit(cells);
         }
         let state = LaneState {

@@ -15,6 +15,7 @@ mod handshake;
 mod io;
 mod lane;
 mod lanes;
+mod load;
 mod masking;
 mod padding;
 mod pulse;

@@ -10,6 +10,7 @@ use crate::{
         frame::FrameWriter,
         io::{Core, LinkIo, State, TRANSMIT_MAX},
         lane,
+        load::Held,
         schedule::Served,
     },
     plane::CloseReason,
@@ -57,12 +58,13 @@ impl LinkIo {
     /// Whether `poll_transmit` may have something.
     pub fn wants_transmit(&self) -> bool {
         let core = &self.core;
+        let held = core.load.held;
         core.state != State::Closed
             && (!core.control.is_empty()
                 || core.pads.wants_frame()
                 || core.grants.is_ready()
-                || (core.data_waits() && core.data_held.is_none())
-                || (core.schedule.has_fresh() && core.data_spared))
+                || (core.data_waits() && held.data.is_none())
+                || (core.schedule.has_fresh() && !held.fresh))
     }
 }
 
@@ -89,8 +91,8 @@ impl Core {
             }
         }
         if let Some(len) = self.pads.fill(now, frame.is_empty()) {
-            encode(&LinkMessage::Padding(len), &mut self.scratch);
-            frame.control(&self.scratch);
+            encode(&LinkMessage::Padding(len), &mut self.load.scratch);
+            frame.control(&self.load.scratch);
         }
         let cells = frame.cell_count();
         self.counters.cells_out += cells as u64;
@@ -106,8 +108,8 @@ impl Core {
 
     /// Takes note of how long the bandwidth limit keeps back what is left, if it does.
     fn hold(&mut self, now: Time) {
-        self.data_held = self.data_waits().then(|| self.pace_out.cells(now).err()).flatten();
-        self.data_spared = self.pace_out.spares(now);
+        let data = self.data_waits().then(|| self.pace_out.cells(now).err()).flatten();
+        self.load.hold(Held { data, fresh: !self.pace_out.spares(now) });
         self.grants.hold(now);
     }
 
@@ -122,9 +124,9 @@ impl Core {
         let mut parts = 0;
         while frame.control_room() >= LinkMessage::PART_LEN + PART_HEAD_LEN
             && (parts == 0 || self.schedule.is_empty())
-            && self.bulk.next_part(&mut self.scratch)
+            && self.bulk.next_part(&mut self.load.scratch)
         {
-            frame.control(&self.scratch);
+            frame.control(&self.load.scratch);
             parts += 1;
         }
         parts
@@ -138,8 +140,8 @@ impl Core {
             let Some(state) = self.lanes.get_mut(&tunnel) else { continue };
             state.grant_listed = false;
             if let Ok(cells @ 1..) = u16::try_from(state.book.grant(turn.most)) {
-                encode(&LinkMessage::Credit { tunnel, cells }, &mut self.scratch);
-                frame.control(&self.scratch);
+                encode(&LinkMessage::Credit { tunnel, cells }, &mut self.load.scratch);
+                frame.control(&self.load.scratch);
                 self.grants.told(now, turn, cells);
             }
             self.list_grant(tunnel);
@@ -159,7 +161,7 @@ impl Core {
             };
             let sent = state.fill(now, tunnel, frame, &mut self.outputs);
             if sent > 0 && state.left == 0 {
-                self.drained.push(tunnel);
+                self.load.drained.push(tunnel);
             }
             state.left += u32::try_from(sent).unwrap_or(u32::MAX);
             // A lane that gave nothing has nothing, whatever it says: the loop must end.
@@ -171,7 +173,10 @@ impl Core {
 
     /// Tells feeders what has left, once a lane.
     fn tell_drained(&mut self, now: Time) {
-        let mut told = std::mem::take(&mut self.drained);
+        if self.load.drained.is_empty() {
+            return;
+        }
+        let mut told = std::mem::take(&mut self.load.drained);
         for tunnel in told.drain(..) {
             let Some(state) = self.lanes.get_mut(&tunnel) else { continue };
             let cells = std::mem::take(&mut state.left);
@@ -180,7 +185,7 @@ impl Core {
                 None => self.pump_end_hop(now, tunnel),
             }
         }
-        self.drained = told; // keeps its room
+        self.load.drained = told; // keeps its room
     }
 }
 

@@ -108,7 +108,7 @@ struct Waiting {
 
 /// Lazy checking of others' proofs: one at a time, fair between sources, at most 5 % of a core.
 ///
-/// In networks of difficulty 0 checks are next to free, and not spaced.
+/// In networks of difficulty 0 checks are next to free, and done at once.
 #[derive(Debug)]
 pub struct ProofChecks {
     network: Network,
@@ -119,9 +119,9 @@ pub struct ProofChecks {
     /// Whose turn it was last: the next check is another source's if there is one.
     last: Option<Source>,
     next: Time,
-    /// By what was claimed.
+    /// By what was claimed, which is a hash: what follows a new one is any of the others, and gives way
+    /// where there are too many.
     cache: Table<[u8; 16], bool>,
-    order: VecDeque<[u8; 16]>,
     blocked: VecDeque<(Source, Time)>,
     done: VecDeque<Checked>,
 }
@@ -137,7 +137,6 @@ impl ProofChecks {
             last: None,
             next: Time::ZERO,
             cache: Table::new(),
-            order: VecDeque::new(),
             blocked: VecDeque::new(),
             done: VecDeque::new(),
         }
@@ -176,6 +175,10 @@ impl ProofChecks {
             }
             return;
         }
+        if self.network.difficulty == Difficulty::NONE {
+            let good = self.check(descriptor);
+            return self.conclude(now, id, source, blame, good);
+        }
         let of_source = self.queue.iter().filter(|other| other.source == source).count();
         if of_source < QUEUE_PER_SOURCE_MAX && self.queue.len() < QUEUE_MAX {
             let waiting = Waiting { source, blame, descriptor: Arc::clone(descriptor) };
@@ -201,24 +204,23 @@ impl ProofChecks {
             let Some(waiting) = self.queue.remove(turn.unwrap_or(0)) else { return };
             let Waiting { source, blame, descriptor } = waiting;
             self.last = Some(source);
-            if self.network.difficulty != Difficulty::NONE {
-                self.next = now + CHECK_SPACING;
-            }
-            let claimed = descriptor.fields().admission;
-            let id = descriptor.id();
-            let output = puzzle::output(&self.network_id, &id, claimed.nonce, self.network.cost());
-            let good = output == Some(claimed.output);
-            let claim = *descriptor.claim();
-            if self.cache.insert(claim, good).is_none() {
-                self.order.push_back(claim);
-            }
-            if self.order.len() > self.cache_max
-                && let Some(oldest) = self.order.pop_front()
-            {
-                self.cache.remove(&oldest);
-            }
-            self.conclude(now, id, source, blame, good);
+            self.next = now + CHECK_SPACING;
+            let good = self.check(&descriptor);
+            self.conclude(now, descriptor.id(), source, blame, good);
         }
+    }
+
+    fn check(&mut self, descriptor: &RouterDescriptor) -> bool {
+        let claimed = descriptor.fields().admission;
+        let (id, cost) = (descriptor.id(), self.network.cost());
+        let output = puzzle::output(&self.network_id, &id, claimed.nonce, cost);
+        let good = output == Some(claimed.output);
+        let claim = *descriptor.claim();
+        self.cache.insert(claim, good);
+        if self.cache.len() > self.cache_max {
+            self.cache.remove_after(&claim);
+        }
+        good
     }
 
     fn conclude(&mut self, now: Time, id: RouterId, source: Source, blame: bool, good: bool) {
@@ -241,7 +243,7 @@ impl ProofChecks {
     /// Gives up room that nothing needs.
     pub(super) fn rest(&mut self) {
         self.queue.rest();
-        self.order.rest();
+        self.cache.rest();
         self.blocked.rest();
         self.done.rest();
     }
@@ -377,6 +379,17 @@ mod tests {
         checks.handle_timeout(at(0));
         assert_eq!(checks.poll_output(), Some(Checked { id: key(1).id(), good: false }));
         assert!(!checks.is_blocked(at(1), source(1)));
+    }
+
+    #[test]
+    fn where_checks_are_free_nothing_waits_and_so_many_results_are_kept_as_were_asked_for() {
+        let mut checks = ProofChecks::new(&network(0), 8);
+        for n in 0..50 {
+            checks.submit(at(0), &honest(n, 0), source(1), true);
+            assert_eq!(checks.known(&honest(n, 0)), Some(true));
+        }
+        assert_eq!(checks.poll_timeout(), None);
+        assert_eq!((0..50).filter(|n| checks.known(&honest(*n, 0)).is_some()).count(), 8);
     }
 
     #[test]

@@ -195,6 +195,9 @@ impl Ring {
     /// Gives up memory that nothing needs: to be called now and then.
     pub fn rest(&mut self, now: Time) {
         self.rng.rest();
+        self.links.rest();
+        self.outputs.rest();
+        self.neighbours.rest();
         self.view.rest();
         self.proofs.rest();
         self.requests.rest(now);

@@ -21,6 +21,7 @@ use crate::{
     id::{LinkNo, Location, RouterId},
     ring::visited::Visited,
     rng::Rng,
+    room::Room,
     time::Time,
     wire::{Prefix, RouterDescriptor},
 };
@@ -148,6 +149,14 @@ impl Neighbours {
         let degree = degree.clamp(*DEGREE_RANGE.start(), *DEGREE_RANGE.end());
         let per_prefix_max = if local { usize::MAX } else { (degree / 5).max(2) };
         Self { own, degree, per_prefix_max, local, list: Vec::new(), guests: Vec::new() }
+    }
+
+    /// Gives up room that nothing needs.
+    pub(super) fn rest(&mut self) {
+        for list in [&mut self.list, &mut self.guests] {
+            list.rest();
+            list.iter_mut().for_each(|it| it.sent.rest());
+        }
     }
 
     /// Wants so many neighbours from now on.

@@ -83,15 +83,15 @@ impl Ring {
         let mut unproven = Vec::new();
         let (neighbours, open) = (&self.neighbours, self.members.is_open());
         for router in self.view.fit(|id| !open && neighbours.by_id(id).is_some()) {
+            if self.proofs.known(router).is_none()
+                && let Some(address) = router.address()
+            {
+                self.proofs.submit(now.time, router, Source::of(address), false);
+            }
             match self.proofs.known(router) {
                 Some(true) => proven.push(Arc::clone(router)),
                 Some(false) => {}
                 None => unproven.push(Arc::clone(router)),
-            }
-        }
-        for router in &unproven {
-            if let Some(address) = router.address() {
-                self.proofs.submit(now.time, router, Source::of(address), false);
             }
         }
         if proven.len() < PROVEN_ENOUGH {

@@ -237,6 +237,8 @@ impl View {
     /// Gives up room that nothing needs.
     pub(super) fn rest(&mut self) {
         self.failed.rest();
+        self.entries.rest();
+        self.ring.rest();
     }
 
     pub(super) fn get(&self, id: &RouterId) -> Option<&Arc<RouterDescriptor>> {

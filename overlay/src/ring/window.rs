@@ -159,6 +159,7 @@ impl Windows {
         for it in self.0.values_mut() {
             it.sides.take_if(|sides| sides.iter().all(at_rest));
         }
+        self.0.rest();
     }
 
     /// The link is gone.

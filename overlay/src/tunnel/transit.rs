@@ -315,6 +315,7 @@ impl Transit {
         for neighbour in self.neighbours.values_mut() {
             neighbour.rest(now);
         }
+        self.neighbours.rest();
         self.pending.rest();
         self.pending_sides.rest();
         self.tunnels.rest();

@@ -23,10 +23,15 @@ use crate::{
 impl Host {
     /// Carries mail until nobody has anything more to say.
     pub(super) fn settle(&mut self, now: Now) {
+        let mut node = false;
         loop {
             while let Some(address) = self.touched.pop_first() {
                 match address {
-                    Address::Node => self.drain_node(now),
+                    Address::Node => {
+                        self.drain_node(now);
+                        node = true;
+                        continue;
+                    }
                     Address::Link(link) => self.drain_link(now, link),
                     Address::End(end) => self.drain_end(now, end),
                 }
@@ -38,9 +43,13 @@ impl Host {
                     let writable = |no| HostOutput::Stream(no, StreamEvent::Writable);
                     self.out.extend(delayed.map(writable));
                 }
-                None if self.touched.is_empty() => return,
+                None if self.touched.is_empty() => break,
                 None => {}
             }
+        }
+        // Asking it costs most, and it is spoken to again and again meanwhile.
+        if node {
+            self.arm(Address::Node);
         }
     }
 

@@ -70,6 +70,11 @@ impl Deadlines {
         parts
     }
 
+    /// Gives up room that nothing needs.
+    pub(super) fn rest(&mut self) {
+        self.of.rest();
+    }
+
     /// The earliest.
     pub(super) fn first(&self) -> Option<Time> {
         self.order.first().map(|(at, _)| *at)

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use warren_overlay::{
     time::Now,
     tunnel::transit::TransitInput,
-    wire::{Address, NO_TRANSIT, RouterDescriptor, TAKES_WORK},
+    wire::{Address, DescriptorFields, NO_TRANSIT, RouterDescriptor, TAKES_WORK},
 };
 
 use super::Node;
@@ -38,11 +38,10 @@ impl Node {
     /// Opens or closes this router for tunnels of others, and tells everybody.
     pub(super) fn carry(&mut self, now: Now, transit: bool) {
         let capabilities = capabilities(transit);
-        if self.fields.capabilities != capabilities {
-            self.fields.capabilities = capabilities;
+        if self.descriptor.fields().capabilities != capabilities {
             self.transit.handle_input(now, TransitInput::Closed(!transit));
-            self.unsaid = self.fields.published == now.wall;
-            self.describe(now);
+            self.unsaid = self.descriptor.fields().published == now.wall;
+            self.describe(now, |fields| fields.capabilities = capabilities);
         }
     }
 
@@ -52,22 +51,28 @@ impl Node {
             self.transit.rotate_keys();
             self.keys_made = now.wall;
         }
-        let stale = self.fields.published.plus(DESCRIPTOR_MINUTES / 2) <= now.wall;
-        let unsaid = self.unsaid && self.fields.published < now.wall;
+        let published = self.descriptor.fields().published;
+        let stale = published.plus(DESCRIPTOR_MINUTES / 2) <= now.wall;
+        let unsaid = self.unsaid && published < now.wall;
         if rotate || stale || unsaid {
             self.unsaid = false;
-            self.describe(now);
+            self.describe(now, |_| {});
         }
     }
 
-    /// Signs a new descriptor and tells the ring, which tells the neighbours.
-    pub(super) fn describe(&mut self, now: Now) {
+    /// Signs a new descriptor, with what `change` says anew, and tells the ring, which tells the
+    /// neighbours.
+    pub(super) fn describe(&mut self, now: Now, change: impl FnOnce(&mut DescriptorFields)) {
         let keys = self.transit.keys();
-        self.fields.tunnel_dh = keys.dh_public();
-        *self.fields.tunnel_kem = *keys.kem_public();
-        self.fields.published = now.wall;
-        self.fields.expiry = now.wall.plus(DESCRIPTOR_MINUTES);
-        if let Ok(descriptor) = RouterDescriptor::sign(self.fields.clone(), &self.identity) {
+        let mut fields = DescriptorFields {
+            tunnel_dh: keys.dh_public(),
+            tunnel_kem: Box::new(*keys.kem_public()),
+            published: now.wall,
+            expiry: now.wall.plus(DESCRIPTOR_MINUTES),
+            ..self.descriptor.fields().clone()
+        };
+        change(&mut fields);
+        if let Ok(descriptor) = RouterDescriptor::sign(fields, &self.identity) {
             self.descriptor = Arc::new(descriptor);
             let own = Arc::clone(&self.descriptor);
             self.ring.handle_input(now, warren_overlay::ring::Input::OwnDescriptor(own));

@@ -11,11 +11,7 @@
 //!                 '-- failed or 10 s --> every waiter gets Refused
 //! ```
 
-use std::{
-    collections::{BTreeSet, VecDeque},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use warren_overlay::{
     id::{LinkNo, RouterId, TunnelId},
@@ -115,7 +111,7 @@ struct Link {
     /// Where it really comes from or leads to.
     remote: Address,
     /// Lanes open now.
-    lanes: BTreeSet<TunnelId>,
+    lanes: Table<TunnelId, ()>,
     /// The ring wants it.
     kept: bool,
     /// It lost against another link to the same router.
@@ -125,7 +121,7 @@ struct Link {
 
 impl Link {
     fn new(state: State, remote: Address, used: Time) -> Self {
-        Self { state, remote, lanes: BTreeSet::new(), kept: false, retiring: false, used }
+        Self { state, remote, lanes: Table::new(), kept: false, retiring: false, used }
     }
 
     /// When it has taken too long to come up, or been of no use for too long; `None` while it is used.
@@ -474,7 +470,7 @@ impl Links {
     /// A lane opened on the link.
     pub(super) fn lane_opened(&mut self, no: LinkNo, tunnel: TunnelId) {
         if let Some(link) = self.links.get_mut(&no) {
-            link.lanes.insert(tunnel);
+            link.lanes.insert(tunnel, ());
         }
     }
 
@@ -589,6 +585,8 @@ impl Links {
         for link in self.links.values_mut() {
             link.lanes.rest();
         }
+        self.links.rest();
+        self.by_id.rest();
         self.failed.rest();
         self.recent.rest();
         self.out.rest();

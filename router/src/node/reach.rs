@@ -373,6 +373,7 @@ impl Reach {
     /// Gives up room that nothing needs.
     pub(super) fn rest(&mut self) {
         self.rng.rest();
+        self.peers.rest();
         self.asked.rest();
         self.seen.rest();
         self.out.rest();

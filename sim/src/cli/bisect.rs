@@ -10,7 +10,7 @@ use std::{
 
 use clap::Args;
 
-use super::{Failure, Seeds, folder, print, read, run_seeds, say};
+use super::{Failure, Jobs, What, print, run_seeds, say};
 use crate::{
     batch::{Batch, Summary, Verdict},
     sweep,
@@ -18,21 +18,13 @@ use crate::{
 
 #[derive(Args, Debug)]
 pub(super) struct Bisect {
-    /// The scenario, a TOML file with `[expect]`
-    #[arg(value_name = "SCENARIO.toml")]
-    scenario: PathBuf,
+    #[command(flatten)]
+    what: What,
+    #[command(flatten)]
+    jobs: Jobs,
     /// The key and its values in order: adversary.hostile=0.0..0.3/0.01 or network.degree=[8, 10, 12]
     #[arg(long = "vary", value_name = "KEY=VALUES")]
     vary: String,
-    /// Which seeds at each value: `7`, or `1..32` with both ends
-    #[arg(long, default_value = "1..10", value_name = "FIRST..LAST")]
-    seeds: Seeds,
-    /// How many run side by side; results do not depend on it
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1_024))]
-    jobs: u16,
-    /// Put KEY=VALUE in the place of what the scenario says
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    sets: Vec<String>,
     /// Keep results in this folder, a folder for each value that was tried
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -40,12 +32,12 @@ pub(super) struct Bisect {
 
 impl Bisect {
     pub(super) fn run(self, stop: &Arc<AtomicBool>) -> Result<Verdict, Failure> {
-        let text = read(&self.scenario)?;
-        let named = |error| Failure::Usage(format!("{}: {error}", self.scenario.display()));
-        let sweep = sweep::Sweep::read(&text, &self.sets, std::slice::from_ref(&self.vary));
-        let sweep = sweep.map_err(named)?;
-        let points = sweep.points().map_err(named)?;
-        let usage = |why: &str| Err(Failure::Usage(format!("{}: {why}", self.scenario.display())));
+        let Self { what, vary, .. } = &self;
+        let wrong = |error| what.wrong(error);
+        let sweep = sweep::Sweep::read(&what.text()?, &what.sets, std::slice::from_ref(vary));
+        let sweep = sweep.map_err(wrong)?;
+        let points = sweep.points().map_err(wrong)?;
+        let usage = |why: &str| Err(what.wrong(why));
         if sweep.keys().count() != 1 || points.len() < 2 {
             return usage("bisect takes one key with two values or more, and no table [sweep]");
         }
@@ -79,10 +71,10 @@ impl Bisect {
     ) -> Result<bool, Failure> {
         let Some((point, scenario, text)) = point else { return Ok(false) };
         say(format_args!("{}", point.folder));
-        let batch = Batch { scenario, text, folder: folder(&self.scenario) };
+        let batch = Batch { scenario, text, folder: self.what.folder() };
         let out = self.out.as_ref().map(|out| out.join(&point.folder));
-        let reports = run_seeds(batch, self.seeds, self.jobs, out.as_deref(), stop)?;
-        if self.seeds.is_missing(&reports) {
+        let reports = run_seeds(batch, self.what.seeds, self.jobs, out.as_deref(), stop)?;
+        if self.what.seeds.is_missing(&reports) {
             return Err(Failure::Interrupted);
         }
         let summary = Summary::of(scenario, &reports);

@@ -10,7 +10,7 @@ use std::{
 
 use clap::Args;
 
-use super::{Failure, Seeds, failed, folder, print, progress::Show, read, say, study, tell};
+use super::{Failure, Seeds, What, failed, print, progress::Show, say, study, tell};
 use crate::{
     batch::{Batch, ENGINE, Summary, Verdict},
     plan::{self, JOBS_MAX, PlanError, Planned},
@@ -30,21 +30,14 @@ impl From<PlanError> for Failure {
 
 #[derive(Args, Debug)]
 pub(super) struct Plan {
-    /// The scenario, a TOML file; with a table [sweep] all its points
-    #[arg(value_name = "SCENARIO.toml")]
-    scenario: PathBuf,
+    #[command(flatten)]
+    what: What,
     /// How many jobs the seeds are dealt to
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=i64::from(JOBS_MAX)))]
     jobs: u32,
-    /// Which seeds, at each point: `7`, or `1..32` with both ends
-    #[arg(long, default_value = "1..10", value_name = "FIRST..LAST")]
-    seeds: Seeds,
     /// Another key, and its values, as for `sweep`
     #[arg(long = "vary", value_name = "KEY=VALUES")]
     varies: Vec<String>,
-    /// Put KEY=VALUE in the place of what the scenario says
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    sets: Vec<String>,
     /// A folder that all machines see; results come there
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -52,12 +45,12 @@ pub(super) struct Plan {
 
 impl Plan {
     pub(super) fn run(self) -> Result<Verdict, Failure> {
-        let text = read(&self.scenario)?;
-        let named = |error| Failure::Usage(format!("{}: {error}", self.scenario.display()));
-        let Seeds(first, last) = self.seeds;
+        let what = &self.what;
+        let Seeds(first, last) = what.seeds;
         let plan = plan::Plan { engine: ENGINE.into(), first, last, jobs: self.jobs };
-        let planned = Planned::new(&text, &self.sets, &self.varies, plan).map_err(named)?;
-        planned.write(&self.out, folder(&self.scenario))?;
+        let planned = Planned::new(&what.text()?, &what.sets, &self.varies, plan);
+        let planned = planned.map_err(|error| what.wrong(error))?;
+        planned.write(&self.out, what.folder())?;
         let out = self.out.display();
         for job in 1..=self.jobs {
             print(format_args!("warren sim exec {out} --job {job}"))?;

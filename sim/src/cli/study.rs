@@ -11,7 +11,7 @@ use std::{
 
 use clap::Args;
 
-use super::{Failure, Seeds, folder, print, read, run_seeds, say};
+use super::{Failure, Jobs, What, print, run_seeds, say};
 use crate::{
     batch::{Batch, ENGINE, Summary, Verdict},
     compare::{self, CompareError},
@@ -23,21 +23,13 @@ use crate::{
 
 #[derive(Args, Debug)]
 pub(super) struct Sweep {
-    /// The scenario, a TOML file; its table [sweep] names keys and values
-    #[arg(value_name = "SCENARIO.toml")]
-    scenario: PathBuf,
-    /// Another key, and its values: network.routers=[50,100] or adversary.hostile=0.05..0.2/0.05
+    #[command(flatten)]
+    what: What,
+    #[command(flatten)]
+    jobs: Jobs,
+    /// A key beside those in the scenario's table [sweep], and its values: network.routers=[50,100] or adversary.hostile=0.05..0.2/0.05
     #[arg(long = "vary", value_name = "KEY=VALUES")]
     varies: Vec<String>,
-    /// Which seeds at each point: `7`, or `1..32` with both ends
-    #[arg(long, default_value = "1..10", value_name = "FIRST..LAST")]
-    seeds: Seeds,
-    /// How many run side by side; results do not depend on it
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1_024))]
-    jobs: u16,
-    /// Put KEY=VALUE in the place of what the scenario says
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    sets: Vec<String>,
     /// Keep results in this folder, a folder for each point; what is there is not run again
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -45,18 +37,18 @@ pub(super) struct Sweep {
 
 impl Sweep {
     pub(super) fn run(self, stop: &Arc<AtomicBool>) -> Result<Verdict, Failure> {
-        let text = read(&self.scenario)?;
-        let named = |error| Failure::Usage(format!("{}: {error}", self.scenario.display()));
-        let sweep = sweep::Sweep::read(&text, &self.sets, &self.varies).map_err(named)?;
-        let points = sweep.points().map_err(named)?;
+        let what = &self.what;
+        let wrong = |error| what.wrong(error);
+        let sweep = sweep::Sweep::read(&what.text()?, &what.sets, &self.varies).map_err(wrong)?;
+        let points = sweep.points().map_err(wrong)?;
         let mut done = Vec::new();
         let mut worst = Verdict::Passed;
         for (no, (point, scenario, text)) in (1..).zip(&points) {
             say(format_args!("{no} of {}: {}", points.len(), point.folder));
-            let batch = Batch { scenario, text, folder: folder(&self.scenario) };
+            let batch = Batch { scenario, text, folder: what.folder() };
             let out = self.out.join(&point.folder);
-            let reports = run_seeds(batch, self.seeds, self.jobs, Some(&out), stop)?;
-            if self.seeds.is_missing(&reports) {
+            let reports = run_seeds(batch, what.seeds, self.jobs, Some(&out), stop)?;
+            if what.seeds.is_missing(&reports) {
                 return Err(Failure::Interrupted);
             }
             let summary = Summary::of(scenario, &reports);

@@ -11,9 +11,6 @@ use warren_router::host::{Host, HostOutput};
 use super::{CONNECT_LIMIT, Event, Happened, HostNo, JITTER_MAX, Net};
 use crate::{chance, conn::EndOf};
 
-/// Room for what a router mostly sends at a time.
-const FRAME: usize = 512;
-
 impl Net {
     /// Carries out all that a router wants.
     pub(super) fn drain(&mut self, no: HostNo) {
@@ -102,11 +99,12 @@ impl Net {
         let way = self.conns.way(end);
         let Some(place) = self.places.get_mut(no as usize) else { return false };
         let Some(host) = &mut place.host else { return false };
-        let mut bytes = Vec::with_capacity(FRAME);
-        if !host.poll_transmit(now, link, &mut bytes) {
+        self.written.clear();
+        if !host.poll_transmit(now, link, &mut self.written) {
             return false;
         }
-        bytes.shrink_to_fit();
+        // As long as it is, and no longer: it may be under way for long, with many others.
+        let bytes = self.written.clone();
         let left = match place.seat.uplink {
             Some(uplink) => place.bucket.take(now.time, uplink, bytes.len()),
             None => now.time,

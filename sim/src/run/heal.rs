@@ -68,10 +68,14 @@ pub(super) fn heal(run: &mut Run<'_>, limit: Duration, watcher: &mut dyn Watcher
         if now >= end {
             let (router, what) = match open {
                 _ if ready < alive.len() => {
-                    let now = |no: &HostNo| run.world.net.now(*no);
-                    let unready = run.world.net.hosts().find(|(no, it)| !it.status(now(no)).ready);
-                    let router = unready.map_or(0, |(no, _)| no);
-                    (router, format!("{ready} of {} routers are ready", alive.len()))
+                    let net = &run.world.net;
+                    let states = net.hosts().map(|(no, it)| (no, it.status(net.now(no))));
+                    let (router, verdict) = states
+                        .filter(|(_, it)| !it.ready)
+                        .map(|(no, it)| (no, it.verdict))
+                        .next()
+                        .unwrap_or_default();
+                    (router, format!("{ready} of {} routers are ready: {verdict}", alive.len()))
                 }
                 open => {
                     let client = open.map_or(0, |(client, ..)| *client);

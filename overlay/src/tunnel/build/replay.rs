@@ -10,16 +10,15 @@ use crate::time::Wall;
 
 /// How long an ephemeral is remembered, in minutes after the minute in its record.
 pub const REPLAY_MINUTES: u32 = 20;
-/// How old a record may be, in minutes.
-const PAST_MINUTES: u32 = 10;
-/// How far ahead a record may be, in minutes.
-const FUTURE_MINUTES: u32 = 5;
+/// How old a record may be, or how far ahead, in minutes: where clocks are off by five minutes either
+/// way, two of them differ by ten. Links and sessions take no more either.
+const MINUTES_OFF_MAX: u32 = 10;
 
 /// Remembers builds for as long as their minute would pass, and forgets none earlier: when full, new
 /// builds are refused. Else a flood of builds would push out the one that is to be replayed.
 #[derive(Debug)]
 pub struct ReplayWindow {
-    /// By the record's minute, so that whole minutes are dropped at once; at most 36 of them.
+    /// By the record's minute, so that whole minutes are dropped at once; at most 31 of them.
     seen: BTreeMap<Wall, BTreeSet<[u8; 16]>>,
     len: usize,
     capacity: usize,
@@ -47,7 +46,7 @@ impl ReplayWindow {
         made: Wall,
         mark: [u8; 16],
     ) -> Result<(), OpenError> {
-        if !made.within(wall, PAST_MINUTES, FUTURE_MINUTES) {
+        if !made.within(wall, MINUTES_OFF_MAX, MINUTES_OFF_MAX) {
             return Err(OpenError::Expired);
         }
         if self.seen.get(&made).is_some_and(|marks| marks.contains(&mark)) {

@@ -89,10 +89,9 @@ impl Node {
     /// Says of itself what is held to be so.
     pub(in crate::node) fn settle_door(&mut self, now: Now) {
         let addresses = addresses(self.reach.address(), self.also);
-        if self.fields.addresses != addresses {
-            self.fields.addresses = addresses;
-            self.unsaid = self.fields.published == now.wall;
-            self.describe(now);
+        if self.descriptor.fields().addresses != addresses {
+            self.unsaid = self.descriptor.fields().published == now.wall;
+            self.describe(now, |fields| fields.addresses = addresses);
         }
     }
 }
