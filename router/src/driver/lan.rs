@@ -15,9 +15,7 @@ use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use data_encoding::BASE32_NOPAD;
 use if_addrs::{IfAddr, Interface};
-use mdns_sd::{
-    DaemonEvent, Metrics, ResolvedService, ServiceDaemon, ServiceEvent, ServiceInfo, TxtProperty,
-};
+use mdns_sd::{Metrics, ResolvedService, ServiceDaemon, ServiceEvent, ServiceInfo, TxtProperty};
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,
@@ -165,7 +163,6 @@ struct Search {
     events: mpsc::Sender<Event>,
     daemon: ServiceDaemon,
     heard: mdns_sd::Receiver<ServiceEvent>,
-    troubles: mdns_sd::Receiver<DaemonEvent>,
     /// What this router's own notice is called.
     own: Option<String>,
     /// Those that say they are there, by what their notices are called.
@@ -175,7 +172,6 @@ struct Search {
 impl Search {
     fn begin(me: Me, clock: Clock, events: mpsc::Sender<Event>) -> mdns_sd::Result<Self> {
         let daemon = ServiceDaemon::new()?;
-        let troubles = daemon.monitor()?;
         let own = me.port.map(|port| announcement(me, port)).transpose()?;
         let name = own.as_ref().map(|own| own.get_fullname().to_owned());
         if let Some(own) = own {
@@ -183,7 +179,7 @@ impl Search {
         }
         let heard = daemon.browse(KIND)?;
         let found = BTreeMap::new();
-        Ok(Self { me, clock, events, daemon, heard, troubles, own: name, found })
+        Ok(Self { me, clock, events, daemon, heard, own: name, found })
     }
 
     async fn run(&mut self, stopped: &mut oneshot::Receiver<()>) -> Ended {
@@ -199,11 +195,6 @@ impl Search {
                     // The library ends what does not keep up.
                     Err(_) => return Ended::For(Nearby::Crowded),
                 },
-                trouble = self.troubles.recv_async() => {
-                    if let Ok(DaemonEvent::Error(error)) = trouble {
-                        return Ended::For(Nearby::Failed(error.to_string()));
-                    }
-                }
                 _ = looks.tick() => {
                     if self.is_crowded().await {
                         return Ended::For(Nearby::Crowded);
@@ -236,7 +227,11 @@ impl Search {
             ServiceEvent::ServiceResolved(service) => {
                 let name = service.get_fullname().to_owned();
                 let Some((contact, also)) = self.read(&service) else { return };
-                let known = self.found.get(&name) == Some(&(contact, also));
+                // Said again: only that it is true for longer is new.
+                let same = |it: &(Contact, _)| {
+                    (it.0.id, it.0.address, it.1) == (contact.id, contact.address, also)
+                };
+                let known = self.found.get(&name).is_some_and(same);
                 if known || self.found.len() >= FOUND_MAX && !self.found.contains_key(&name) {
                     return;
                 }
