@@ -279,8 +279,7 @@ impl Rings {
                 Output::Store { ticket: None, .. }
                 | Output::Answer { .. }
                 | Output::Pushed { .. }
-                | Output::Offered { .. }
-                | Output::Wanted { .. }
+                | Output::Repair { .. }
                 | Output::Neighbourhood(_)
                 | Output::HandOver
                 | Output::Left => {}

@@ -75,7 +75,7 @@ fn the_lines_router_is_asked_for_a_port_by_upnp_and_gets_it_back() {
 }
 
 /// The namespace of the `n`th machine.
-fn network(n: u8) -> PathBuf {
+fn namespace(n: u8) -> PathBuf {
     format!("/run/netns/r{n}").into()
 }
 
@@ -126,7 +126,7 @@ pub(crate) fn inside() {
         member(&dir, network, "lan_discovery = true");
         let place = dir.display().to_string();
         ids.push(run(["key", "id", "--dir", &place]).success().trim().to_owned());
-        Router::start_in(Some(&network(n)), &dir, &[])
+        Router::start_in(Some(&namespace(n)), &dir, &[])
     };
     let stranger = start(4, "elsewhere-7f3a");
     let mut routers: Vec<Router> = (1..=3).map(|n| start(n, "garden-7f3a")).collect();
@@ -232,7 +232,7 @@ pub(crate) fn inside_line() {
     assert!(!refused.status.success());
     assert!(refused.stderr.contains("warren init --local"), "{}", refused.stderr);
     fs::write(dir.join("warren.toml"), "[link]\nport_mapping = true\n").unwrap();
-    let mut router = Router::start_in(Some(&network(1)), &dir, &[]);
+    let mut router = Router::start_in(Some(&namespace(1)), &dir, &[]);
     let status = wait_for(Duration::from_mins(1), "a port to be forwarded", || {
         router.status().filter(|status| status["mapped"] != "asking")
     });

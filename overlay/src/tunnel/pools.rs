@@ -149,6 +149,13 @@ pub enum PoolsInput {
         /// What none of its tunnels may touch, from now on.
         avoid: Avoid,
     },
+    /// A client `End` can do with so many: what it has beside them is not renewed.
+    WantFewer {
+        /// Who.
+        end: EndNo,
+        /// How many, at least one.
+        count: usize,
+    },
     /// A service needs so many gateway tunnels ([`SERVICE_TUNNELS`] usually).
     WantService {
         /// Its `End`.
@@ -466,6 +473,7 @@ impl Pools {
             PoolsInput::LinkDown { link } => self.link_down(now.time, link),
             PoolsInput::LinkQuiet { link, quiet } => self.link_quiet(link, quiet),
             PoolsInput::TakeClient { end, avoid } => self.take(now.time, end, &avoid),
+            PoolsInput::WantFewer { end, count } => self.want_fewer(end, count),
             PoolsInput::WantService { end, count, hops, layer } => {
                 self.want_service(end, count, hops, Some(layer));
                 if self.view.len() >= THIRD.view_min {

@@ -71,6 +71,8 @@ pub(super) enum ContextsOutput {
     DropEnd { end: EndNo },
     /// One more tunnel for an end.
     TakeTunnel { end: EndNo },
+    /// From now on so many are enough for an end.
+    WantFewer { end: EndNo, count: usize },
     /// The answer to `Open`.
     Opened { open: u64, result: Result<StreamNo, Failure> },
     /// Streams of this end that are reset before they opened failed for this reason.
@@ -262,6 +264,10 @@ impl Contexts {
                 for _ in context.tunnels..want {
                     context.tunnels += 1;
                     self.out.push_back(ContextsOutput::TakeTunnel { end });
+                }
+                if want < context.tunnels {
+                    context.tunnels = want;
+                    self.out.push_back(ContextsOutput::WantFewer { end, count: want });
                 }
             }
             EndEvent::NeedDescriptor => {

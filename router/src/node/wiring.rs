@@ -527,6 +527,9 @@ impl Node {
             ContextsOutput::End { end, input } => self.tell_end(end, input),
             ContextsOutput::DropEnd { end } => self.drop_end(now, end),
             ContextsOutput::TakeTunnel { end } => self.take_client(now, end),
+            ContextsOutput::WantFewer { end, count } => {
+                self.pools.handle_input(now, PoolsInput::WantFewer { end, count });
+            }
             ContextsOutput::Failing { end, failure } => {
                 self.out.push_back(NodeOutput::Failing { end, failure });
             }

@@ -61,6 +61,12 @@ impl Pools {
         self.takes.push_back(now);
     }
 
+    pub(super) fn want_fewer(&mut self, end: EndNo, count: usize) {
+        if let Some(want) = self.wants.get_mut(&end) {
+            want.count = want.count.min(count.max(1));
+        }
+    }
+
     pub(super) fn want_service(
         &mut self,
         end: EndNo,
@@ -224,6 +230,7 @@ impl Pools {
             {
                 self.hand_out(now.time, side, end);
             }
+            self.retire_surplus(now.time, end);
             let own = |attempt: &super::Attempt| attempt.end == Some(end);
             let under_way = self.attempts.values().filter(|attempt| own(attempt)).count();
             for _ in under_way..self.missing(now.time, end) {
@@ -253,6 +260,19 @@ impl Pools {
                 matches!(own.holder, Holder::Stock(_)) && client(own) && own.rotates <= now.time
             };
             self.close_all(over);
+        }
+    }
+
+    /// One that is about to end and needs no successor is left in time too.
+    fn retire_surplus(&mut self, now: Time, end: EndNo) {
+        if self.missing(now, end) > 0 {
+            return;
+        }
+        let old = |own: &Own| own.serves(end) && own.rotates <= now;
+        for ((link, tunnel), own) in self.tunnels.iter_mut().filter(|(_, own)| old(own)) {
+            own.holder = Holder::Retired(end);
+            let (link, tunnel) = (*link, *tunnel);
+            self.outputs.push_back(PoolsOutput::Retire { end, link, tunnel });
         }
     }
 

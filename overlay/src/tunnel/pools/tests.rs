@@ -227,6 +227,25 @@ fn a_service_gets_another_tunnel_beside_one_that_is_mute_and_keeps_that() {
 }
 
 #[test]
+fn an_end_that_wants_fewer_again_keeps_no_more_and_loses_none_under_it() {
+    let mut fabric = started(12);
+    fabric.run(seconds(1));
+    for _ in 0..5 {
+        take(&mut fabric, END);
+    }
+    fabric.run(seconds(2));
+    assert_eq!(held(&fabric).len(), 5);
+    fabric.input(PoolsInput::WantFewer { end: END, count: 2 });
+    assert_eq!(held(&fabric).len(), 5, "they serve as long as they last");
+    fabric.log.clear();
+    fabric.run(Duration::from_mins(20));
+    assert_eq!(said(&fabric, |out| matches!(out, PoolsOutput::Lost { .. })), 0);
+    let retired = said(&fabric, |out| matches!(out, PoolsOutput::Retire { .. }));
+    assert!(retired >= 5, "{retired}");
+    assert_eq!(held(&fabric).len(), 2);
+}
+
+#[test]
 fn a_tunnel_that_its_end_calls_dead_is_replaced_without_lost() {
     let mut fabric = started(12);
     fabric.run(seconds(1));
