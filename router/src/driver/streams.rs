@@ -308,7 +308,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let application = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (socket, _) = listener.accept().await.unwrap();
-        let (events, mut heard) = mpsc::channel(8);
+        let (events, mut heard) = mpsc::channel(128);
         let (outlet, inbox) = inbox::new();
         // More than any socket takes.
         for _ in 0..64 {
@@ -319,7 +319,10 @@ mod tests {
         application.readable().await.unwrap();
         outlet.reset(Failure::Busy);
         timeout(Duration::from_secs(20), pump).await.unwrap().unwrap();
-        let last = heard.recv().await;
+        let mut last = None;
+        while let Some(event) = heard.recv().await {
+            last = Some(event);
+        }
         let reset = AppCommand::Reset { stream: NO.stream, reason: ResetReason::Closed };
         assert!(matches!(&last, Some(Event::App { command, .. }) if *command == reset), "{last:?}");
     }
