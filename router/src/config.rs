@@ -446,7 +446,7 @@ mod tests {
         // Every default is written out in it, so that nobody must read code to know a key.
         let value: toml::Table = shipped.parse().unwrap();
         let keys: usize = value.values().map(|section| section.as_table().unwrap().len()).sum();
-        assert_eq!(keys, 19);
+        assert_eq!(keys, 20);
     }
 
     #[test]

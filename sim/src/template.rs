@@ -32,6 +32,8 @@ templates![
     "droppers",
     "ends",
     "fifth-killed",
+    "files-churn",
+    "files-killed",
     "fingerprint",
     "five-hundred",
     "gossip",

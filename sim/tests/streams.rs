@@ -55,6 +55,6 @@ fn ten_thousand_streams_that_nobody_reads_stay_within_the_memory_limit() {
         assert_eq!(filled, usize::from(CONTEXTS * STREAMS_PER_CONTEXT));
         let limit = (MEMORY_MIB as usize) << 20;
         assert!((limit / 4 * 3..=limit).contains(&most), "{most} bytes held of {limit}");
-        assert!((1..=5).contains(&ended), "{ended} sessions ended");
+        assert!((1..=6).contains(&ended), "{ended} sessions ended");
     });
 }

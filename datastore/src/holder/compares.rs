@@ -84,10 +84,10 @@ impl Peer {
     fn say_at(&self) -> Option<Time> {
         let saved = u64::try_from(SAY_SAVED.as_micros()).unwrap_or(0);
         let may = Time::from_micros(self.said_until.as_micros().saturating_sub(saved));
-        if !self.waiting.is_empty() {
-            Some(may)
-        } else {
+        if self.waiting.is_empty() {
             (!self.ahead.is_empty()).then_some(may.max(self.begin_at))
+        } else {
+            Some(may)
         }
     }
 }

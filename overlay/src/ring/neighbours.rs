@@ -155,7 +155,9 @@ impl Neighbours {
     pub(super) fn rest(&mut self) {
         for list in [&mut self.list, &mut self.guests] {
             list.rest();
-            list.iter_mut().for_each(|it| it.sent.rest());
+            for it in list.iter_mut() {
+                it.sent.rest();
+            }
         }
     }
 

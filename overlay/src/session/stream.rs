@@ -325,7 +325,7 @@ mod tests {
                 while told.front().is_some_and(|(at, _)| *at <= now) {
                     known += told.pop_front().map_or(0, |(_, more)| more);
                 }
-                let comes = known.min((CREDIT_START / 4 << round_trip) / 100);
+                let comes = known.min(((CREDIT_START / 4) << round_trip) / 100);
                 known -= comes;
                 incoming.arrive(usize::try_from(comes).unwrap()).unwrap();
                 let more: u64 = incoming.consume(now, comes, rtt, u64::MAX).into();
