@@ -23,7 +23,9 @@ pub(crate) fn step(error: &io::Error) -> &'static str {
     match error.kind() {
         ErrorKind::NotFound => "look whether the name is right",
         ErrorKind::PermissionDenied => "see with `ls -ld` whose it is and who may use it",
-        ErrorKind::AlreadyExists => "choose another name",
+        ErrorKind::AlreadyExists | ErrorKind::InvalidInput | ErrorKind::InvalidFilename => {
+            "choose another name"
+        }
         ErrorKind::AddrInUse => "choose another port",
         ErrorKind::AddrNotAvailable => "choose an address of this machine",
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
@@ -32,7 +34,6 @@ pub(crate) fn step(error: &io::Error) -> &'static str {
         ErrorKind::ReadOnlyFilesystem => "choose a folder that can be written",
         ErrorKind::IsADirectory => "name a file in it",
         ErrorKind::NotADirectory => "name a folder",
-        ErrorKind::InvalidInput | ErrorKind::InvalidFilename => "choose another name",
         ErrorKind::OutOfMemory => "free some memory",
         ErrorKind::BrokenPipe | ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof => {
             "see with `warren status` whether the router still runs, and try again"

@@ -54,7 +54,10 @@ fn files(folder: &Path, all: &mut Vec<PathBuf>) {
             if !["bench", "tests"].contains(&name.as_str()) {
                 files(&path, all);
             }
-        } else if name.ends_with(".rs") && !name.contains("tests") && name != "bench_main.rs" {
+        } else if path.extension().is_some_and(|it| it == "rs")
+            && !name.contains("tests")
+            && name != "bench_main.rs"
+        {
             all.push(path);
         }
     }

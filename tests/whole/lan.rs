@@ -122,7 +122,7 @@ pub(crate) fn inside() {
     let heard = listen();
     let mut ids = Vec::new();
     let mut start = |n: u8, network: &str| {
-        let dir = scratch.join(&format!("r{n}"));
+        let dir = scratch.join(format!("r{n}"));
         member(&dir, network, "lan_discovery = true");
         let place = dir.display().to_string();
         ids.push(run(["key", "id", "--dir", &place]).success().trim().to_owned());
@@ -194,9 +194,10 @@ fn gateway() -> Arc<Mutex<Vec<String>>> {
 fn answer(mut socket: TcpStream, asked: &Mutex<Vec<String>>) -> Option<()> {
     socket.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
     let (mut text, mut piece) = (String::new(), [0; 4_096]);
-    while !text.contains("</s:Envelope>")
-        && !(text.starts_with("GET") && text.ends_with("\r\n\r\n"))
-    {
+    let whole = |text: &str| {
+        text.contains("</s:Envelope>") || text.starts_with("GET") && text.ends_with("\r\n\r\n")
+    };
+    while !whole(&text) {
         let n = socket.read(&mut piece).ok().filter(|n| *n > 0)?;
         text.push_str(&String::from_utf8_lossy(&piece[..n]));
     }

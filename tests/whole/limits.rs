@@ -175,7 +175,7 @@ fn a_router_that_twenty_tunnels_push_sends_what_its_operator_allows_and_no_more(
         let mut socket = via.connect().unwrap();
         write!(socket, "GET /b/200000000 HTTP/1.1\r\nHost: {name}\r\n\r\n").unwrap();
         pulling.push(thread::spawn(move || {
-            let mut bytes = [0; 65_536];
+            let mut bytes = vec![0; 65_536];
             while matches!(socket.read(&mut bytes), Ok(n) if n > 0) {}
         }));
     }

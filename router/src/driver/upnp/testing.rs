@@ -194,11 +194,9 @@ fn control(manner: Manner, action: &str, values: &str, first: bool) -> String {
     let other_port = adds && values[1] != values[3];
     let refusal = match manner {
         Manner::Refuses if adds => 606,
-        Manner::Taken if adds && first => 718,
-        Manner::AllTaken if adds => 718,
-        Manner::ForGood if lasts => 725,
+        Manner::Taken | Manner::AllTaken if adds && (first || manner == Manner::AllTaken) => 718,
         Manner::SamePort if other_port => 724,
-        Manner::SamePort if lasts => 725,
+        Manner::ForGood | Manner::SamePort if lasts => 725,
         Manner::Confused => return page("200 OK", "<a><SomethingResponse/></a>"),
         _ => {
             let ip = match manner {
