@@ -1,8 +1,6 @@
 //! One stream over six relays with 40 ms between any two: windows that start small are as large as the
 //! path needs after a few round trips.
 
-#![expect(clippy::indexing_slicing, reason = "test code: it fails by panicking")]
-
 use std::time::Duration;
 
 use warren_overlay::{crypto::suite, service::Name};

@@ -143,13 +143,14 @@ fn recovery(seed: u64, blow: Blow) -> Duration {
 
 /// In ten seconds as a rule, in a minute nearly always: over ten seeds, or as many as `WARREN_SEEDS` says
 /// (the table of docs/operation.md).
+#[expect(clippy::print_stdout, reason = "figures for whoever asks with --nocapture")]
 fn answers_again(blow: Blow) {
     let seeds = std::env::var("WARREN_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(10);
     let mut took: Vec<Duration> = (1..=seeds).map(|seed| recovery(seed, blow)).collect();
     took.sort_unstable();
     let share = |percent: usize| took[(took.len() * percent).div_ceil(100) - 1];
     let (median, nearly_all, longest) = (share(50), share(99), share(100));
-    eprintln!(
+    println!(
         "{blow:?}, {seeds} seeds: p50 {median:.1?}, p99 {nearly_all:.1?}, longest {longest:.1?}"
     );
     assert!(median <= USUAL, "{took:?}");

@@ -266,9 +266,9 @@ fn a_mark_is_noise_behind_an_honest_hop_and_is_read_through_a_key_stream() {
     scratch.passes("new --template tagging s.toml");
     let (printed, _) = scratch.passes("sweep s.toml --seeds 1..2 --out results");
     let (ours, other) = (|it| at(&printed, "chained", it), |it| at(&printed, "counter", it));
-    assert!(ours("marks_read") == 0.0 && other("marks_read") == 1.0, "{printed}");
+    assert!(ours("marks_read") <= 0.0 && other("marks_read") >= 1.0, "{printed}");
     assert!((0.49..0.51).contains(&ours("mark_bits")), "{printed}");
-    assert!(ours("tunnels_ended") == 1.0 && other("tunnels_ended") == 0.0, "{printed}");
+    assert!(ours("tunnels_ended") >= 1.0 && other("tunnels_ended") <= 0.0, "{printed}");
 }
 
 #[test]

@@ -189,8 +189,12 @@ impl Correlation {
         let empty = Counts::new(self.seconds, self.bin_ms);
         let score = |a: &[(f64, f64)], b: &[(f64, f64)]| {
             let mut counts = empty.clone();
-            a.iter().for_each(|it| counts.see(Sight::In(it.0)));
-            b.iter().for_each(|it| counts.see(Sight::Out(it.1)));
+            for (sent, _) in a {
+                counts.see(Sight::In(*sent));
+            }
+            for (_, came) in b {
+                counts.see(Sight::Out(*came));
+            }
             counts.guess().unwrap_or(0.0)
         };
         let (mut same, mut others) = (Vec::new(), Vec::new());

@@ -139,7 +139,9 @@ impl Crawler {
             }
             rings.run(now, &mut |_, to, message| {
                 if to >= routers {
-                    named(message).into_iter().for_each(|named| list.see(Sight { named }));
+                    for named in named(message) {
+                        list.see(Sight { named });
+                    }
                 }
                 true
             });

@@ -214,7 +214,7 @@ impl Gossip {
             if !watcher.progress(now, rings.events) {
                 return None;
             }
-            self.turn(&mut rings, now, &mut stage);
+            Self::turn(&mut rings, now, &mut stage);
             stage.push(&mut rings, &honest);
             if now >= look || now >= end {
                 look = look + Duration::from_secs(60 * u64::from(LOOK_MINUTES));
@@ -232,7 +232,7 @@ impl Gossip {
     }
 
     /// Until the next push: hostile rings are as others, but for what they name.
-    fn turn(&self, rings: &mut Rings, until: Time, stage: &mut Stage) {
+    fn turn(rings: &mut Rings, until: Time, stage: &mut Stage) {
         let mut heard: Vec<(Seat, Vec<warren_overlay::id::RouterId>)> = Vec::new();
         rings.run(until, &mut |from, to, message| {
             let RingMessage::Gossip(named) = message else { return true };

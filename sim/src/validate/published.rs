@@ -74,8 +74,8 @@ fn samplers() -> Vec<Check> {
     };
     let ks = |name: &str, draw: &dyn Fn(&mut Rng) -> f64| {
         let batch = |no| {
-            let mut rng = Streams::new(no).of(name, 0);
-            distance((0..DRAWS).map(|_| draw(&mut rng)).collect())
+            let mut chance = Streams::new(no).of(name, 0);
+            distance((0..DRAWS).map(|_| draw(&mut chance)).collect())
         };
         let batches: Vec<f64> = (0..8).map(batch).collect();
         let name = format!("KS distance from 1/d, lengths {name}, N = {NODES}");
