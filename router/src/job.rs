@@ -4,7 +4,7 @@
 //! side (`warren_datastore::transfer`, `node::transfers`).
 
 use warren_datastore::transfer::{Output, Transfer};
-use warren_overlay::{ring::Class, time::Time};
+use warren_overlay::{garlic::BlockAnswer, ring::Class, time::Time};
 
 use crate::node::{JobAnswer, JobEvent, JobInput, JobRequest};
 
@@ -22,6 +22,7 @@ pub fn deliver(transfer: &mut dyn Transfer, now: Time, event: JobEvent) -> bool 
         JobEvent::Answer { ask, routers, answer } => {
             let answer = match answer {
                 Some(JobAnswer::Block(answer)) => Some(answer),
+                Some(JobAnswer::Pinned(block)) => Some(BlockAnswer::Found(block)),
                 Some(JobAnswer::Record(_)) | None => None,
             };
             transfer.handle_answer(now, ask, routers, answer);

@@ -35,14 +35,14 @@ impl Heal {
         heal
     }
 
-    /// Puts a block that was rebuilt elsewhere (by a reading).
+    /// Puts a block back that was not found, and is here.
     pub fn put(&mut self, now: Time, block: Block) {
         self.add_put(block);
         self.step(now);
     }
 
     fn add_put(&mut self, block: Block) {
-        // Rebuilt blocks come from all over the file: each 32 are a segment of their own.
+        // They come from all over the file: each 32 are a segment of their own.
         let place = Place { level: u8::MAX - 1, segment: self.put / 32, index: 0 };
         self.courier.add(Op::Put(block), place, self.put);
         self.put += 1;

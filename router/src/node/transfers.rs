@@ -62,6 +62,8 @@ pub enum JobRequest {
 pub enum JobAnswer {
     /// To a request about a block; a found one is the one that was asked for.
     Block(BlockAnswer),
+    /// Nobody has it any more; it is pinned here. Give it back to the network.
+    Pinned(Block),
     /// To a request about a record, whose signature nobody has checked.
     Record(RecordAnswer),
 }
@@ -78,8 +80,8 @@ pub enum JobInput {
     },
     /// From now on its blocks are pinned: those that come and those that it stores.
     Pin {
-        /// Whether the network is asked also for what is pinned; what it has lost is then taken from here
-        /// and put back. Otherwise only what is not pinned yet is asked for.
+        /// Whether the network is asked also for what is pinned; what it has lost comes from here then, as
+        /// [`JobAnswer::Pinned`]. Otherwise only what is not pinned yet is asked for.
         renew: bool,
     },
     /// It wants so many exits in all, at most 16.
@@ -188,8 +190,8 @@ pub(super) struct Look {
 /// A request that was sent.
 #[derive(Debug)]
 struct Open {
-    /// The owner's number; none for what is put back by the way.
-    ask: Option<u64>,
+    /// The owner's number.
+    ask: u64,
     exit: ExitNo,
     /// Which block is wanted.
     get: Option<(BlockAddress, Class)>,
@@ -408,35 +410,30 @@ impl Transfers {
             }
             JobRequest::PutBlock(block, class) if pin.is_some() => {
                 self.out.push_back(TransfersOutput::Pin { job: no, block: block.clone() });
-                self.send(now, no, (Some(ask), exit), JobRequest::PutBlock(block, class));
+                self.send(now, no, (ask, exit), JobRequest::PutBlock(block, class));
             }
-            request => self.send(now, no, (Some(ask), exit), request),
+            request => self.send(now, no, (ask, exit), request),
         }
     }
 
-    /// What came of a `Look`. Who finds nothing asks the network; who was asked before and did not have it
-    /// is given it.
+    /// What came of a `Look`. Where nothing is found the network is asked, unless it was before.
     pub(super) fn looked(&mut self, now: Time, no: JobNo, look: Look, found: Option<Block>) {
         let Look { ask, exit, address, class, asked } = look;
-        let routers = asked.unwrap_or(0);
-        let answer = match found {
-            Some(block) => {
-                if asked.is_some() {
-                    let put = JobRequest::PutBlock(block.clone(), Class::Bulk);
-                    self.send(now, no, (None, exit), put);
-                } else if self.jobs.get(&no).is_some_and(|job| job.pin.is_some()) {
+        let answer = match (found, asked) {
+            (Some(block), Some(_)) => JobAnswer::Pinned(block),
+            (Some(block), None) => {
+                if self.jobs.get(&no).is_some_and(|job| job.pin.is_some()) {
                     self.out.push_back(TransfersOutput::Pin { job: no, block: block.clone() });
                 }
-                BlockAnswer::Found(block)
+                JobAnswer::Block(BlockAnswer::Found(block))
             }
-            None if asked.is_some() => BlockAnswer::NotFound,
-            None => {
-                let get = JobRequest::GetBlock(address, class);
-                return self.send(now, no, (Some(ask), exit), get);
+            (None, Some(_)) => JobAnswer::Block(BlockAnswer::NotFound),
+            (None, None) => {
+                return self.send(now, no, (ask, exit), JobRequest::GetBlock(address, class));
             }
         };
-        let answer = Some(JobAnswer::Block(answer));
-        self.tell(no, JobEvent::Answer { ask, routers, answer });
+        let routers = asked.unwrap_or(0);
+        self.tell(no, JobEvent::Answer { ask, routers, answer: Some(answer) });
     }
 
     /// A block could not be pinned.
@@ -444,13 +441,7 @@ impl Transfers {
         self.tell(job, JobEvent::NotPinned);
     }
 
-    fn send(
-        &mut self,
-        now: Time,
-        no: JobNo,
-        (ask, exit): (Option<u64>, ExitNo),
-        request: JobRequest,
-    ) {
+    fn send(&mut self, now: Time, no: JobNo, (ask, exit): (u64, ExitNo), request: JobRequest) {
         let Some(job) = self.jobs.get_mut(&no) else { return };
         let puts = matches!(request, JobRequest::PutBlock(..));
         job.puts |= puts;
@@ -463,10 +454,7 @@ impl Transfers {
                 self.tell(no, JobEvent::ExitGone(exit));
                 self.draw_again(no, old.tunnel);
             }
-            if let Some(ask) = ask {
-                self.tell(no, JobEvent::Answer { ask, routers: 0, answer: None });
-            }
-            return;
+            return self.tell(no, JobEvent::Answer { ask, routers: 0, answer: None });
         };
         let (end, tunnel) = (job.end, Some(through.tunnel));
         // The top bit is the end's own (EndInput::Request).
@@ -500,7 +488,7 @@ impl Transfers {
         };
         let Some(no) = self.ends.get(&end).copied() else { return };
         let Some(job) = self.jobs.get_mut(&no) else { return };
-        let Some(Open { ask: Some(ask), exit, get }) = job.open.remove(&request) else { return };
+        let Some(Open { ask, exit, get }) = job.open.remove(&request) else { return };
         match (&answer, get) {
             (Some(JobAnswer::Block(BlockAnswer::Found(block))), _) => {
                 let block = block.clone();
@@ -510,9 +498,14 @@ impl Transfers {
                     self.out.push_back(TransfersOutput::Keep { block });
                 }
             }
-            (Some(JobAnswer::Block(BlockAnswer::NotFound)), Some((address, class)))
-                if job.pin == Some(true) =>
-            {
+            (
+                Some(JobAnswer::Block(
+                    BlockAnswer::NotFound
+                    | BlockAnswer::NoRoute { .. }
+                    | BlockAnswer::RecentlyFailed { .. },
+                )),
+                Some((address, class)),
+            ) if job.pin == Some(true) => {
                 let look = Look { ask, exit, address, class, asked: Some(routers) };
                 return self.out.push_back(TransfersOutput::Look { job: no, look });
             }

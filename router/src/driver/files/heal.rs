@@ -48,7 +48,7 @@ pub(crate) struct HealNews {
     pub(crate) missing: u64,
     /// Of these rebuilt.
     pub(crate) rebuilt: u64,
-    /// Of these put back and confirmed.
+    /// Put back and confirmed: those, and of a pin also what only this router still had.
     pub(crate) stored: u64,
     /// Segments gone through.
     pub(crate) segments: u64,
@@ -203,6 +203,9 @@ async fn run(
     }
     link.taps = way.tap.is_some();
     loop {
+        for block in std::mem::take(&mut link.lost) {
+            heal.put(link.now(), block);
+        }
         link.carry(&mut heal).await?;
         for block in std::mem::take(&mut link.tapped) {
             if let Some(tap) = &way.tap

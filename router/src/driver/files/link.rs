@@ -55,6 +55,8 @@ pub(super) struct Link {
     pub(super) taps: bool,
     /// Blocks that came, and that go to the network.
     pub(super) tapped: Vec<Block>,
+    /// Pinned blocks that the network lost.
+    pub(super) lost: Vec<Block>,
     runtime: Handle,
 }
 
@@ -79,6 +81,7 @@ impl Link {
             standing: Vec::new(),
             taps: false,
             tapped: Vec::new(),
+            lost: Vec::new(),
             runtime: Handle::current(),
         }
     }
@@ -156,6 +159,9 @@ impl Link {
             JobEvent::Answer {
                 answer: Some(JobAnswer::Block(BlockAnswer::Found(block))), ..
             } if self.taps => self.tapped.push(block.clone()),
+            JobEvent::Answer { answer: Some(JobAnswer::Pinned(block)), .. } => {
+                self.lost.push(block.clone());
+            }
             JobEvent::Refused | JobEvent::Answer { .. } => {}
         }
         self.exits.open = self.standing.len();

@@ -198,7 +198,7 @@ fn what_was_fetched_here_before_is_not_asked_for_again() {
 }
 
 #[test]
-fn what_is_pinned_is_given_back_to_a_network_that_lost_it() {
+fn who_renews_a_pin_is_told_which_blocks_the_network_lost() {
     let (mut machine, _) = job(1, None);
     ready(&mut machine, 1, 9);
     told(&mut machine, at(1), JobInput::Pin { renew: true });
@@ -215,29 +215,16 @@ fn what_is_pinned_is_given_back_to_a_network_that_lost_it() {
     let Some(TransfersOutput::Look { look, .. }) = machine.poll_output() else { panic!() };
     machine.looked(at(2).time, JOB, look, Some(block));
     let out: Vec<_> = std::iter::from_fn(|| machine.poll_output()).collect();
-    let [
-        TransfersOutput::End {
-            input: EndInput::Request { clove: put @ Clove::BlockPut { .. }, .. },
-            ..
-        },
-        TransfersOutput::Event {
-            event:
-                JobEvent::Answer {
-                    ask: 1,
-                    routers: 5,
-                    answer: Some(JobAnswer::Block(BlockAnswer::Found(_))),
-                },
-            ..
-        },
-    ] = out.as_slice()
-    else {
-        panic!("{out:?}");
-    };
-    // Nobody waits for what comes of that.
-    let request = put.request().unwrap();
-    let event = EndEvent::Block { request, asked: 5, answer: Some(Answer::Stored { copies: 3 }) };
-    machine.handle_input(at(3), TransfersInput::End { end: END, event });
-    assert!(machine.poll_output().is_none());
+    assert!(
+        matches!(
+            out.as_slice(),
+            [TransfersOutput::Event {
+                event: JobEvent::Answer { ask: 1, routers: 5, answer: Some(JobAnswer::Pinned(_)) },
+                ..
+            }]
+        ),
+        "its owner is told, and waits until it is stored: {out:?}"
+    );
 }
 
 #[test]
