@@ -49,7 +49,12 @@ use crate::remedy;
 
 /// An anonymizing overlay network router.
 #[derive(Debug, Parser)]
-#[command(name = "warren", version, about, max_term_width = 100)]
+#[command(
+    name = "warren",
+    version,
+    about = "A router of an anonymizing overlay network: hidden services, stored files and sites",
+    max_term_width = 100
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -176,12 +181,15 @@ enum Failure {
     Refused(String),
     #[error("{0}")]
     InPart(String),
+    /// Whoever read standard output has enough.
+    #[error("nobody reads what this prints: let it print elsewhere")]
+    Unread,
 }
 
 impl Failure {
     fn code(&self) -> ExitCode {
         ExitCode::from(match self {
-            Self::Other(_) => 1,
+            Self::Other(_) | Self::Unread => 1,
             Self::NotRunning(_) => 3,
             Self::NotFound(_) => 4,
             Self::TooLong(_) => 5,
@@ -245,7 +253,9 @@ pub fn main() -> ExitCode {
     match runtime.block_on(run_command(cli.command)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            say(format_args!("error: {failure}"));
+            if !matches!(failure, Failure::Unread) {
+                say(format_args!("error: {failure}"));
+            }
             failure.code()
         }
     }
@@ -297,7 +307,11 @@ fn say(words: std::fmt::Arguments<'_>) {
 
 /// A result, on standard output.
 fn print(result: std::fmt::Arguments<'_>) -> Result<(), Failure> {
-    Ok(writeln!(std::io::stdout(), "{result}")?)
+    use std::io::ErrorKind::BrokenPipe;
+    writeln!(std::io::stdout(), "{result}").map_err(|error| match error.kind() {
+        BrokenPipe => Failure::Unread,
+        _ => error.into(),
+    })
 }
 
 /// A result as one JSON object, on standard output.

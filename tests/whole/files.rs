@@ -6,6 +6,7 @@
 use std::{
     fs,
     io::Write,
+    os::unix::fs::symlink,
     path::Path,
     process::{Command, Stdio},
     time::Duration,
@@ -97,15 +98,22 @@ fn a_folder_comes_back_whole_or_in_part() {
     for (path, len) in files {
         scratch.write(format!("folder/{path}"), &bytes(len));
     }
-    let uri = put(&net.routers[2], &folder, &[]);
+    // A link inside the folder is a file of it; what leads out of it is not stored, and that is said.
+    for (link, to) in [("docs/again.txt", "a.txt"), ("outside", "/etc/hostname"), ("gone", "no")] {
+        symlink(to, folder.join(link)).unwrap();
+    }
+    let stored = net.routers[2].command(&["put", &folder.display().to_string()]);
+    assert!(stored.stderr.contains("2 entries of the folder were left out"), "{}", stored.stderr);
+    let uri = stored.success().trim().to_owned();
     assert!(uri.starts_with("warren:dir:"));
     let out = scratch.join("out");
     get(&net.routers[8], &uri, &out);
-    for (path, len) in files {
+    for (path, len) in files.into_iter().chain([("docs/again.txt", 90_000)]) {
         assert!(fs::read(out.join(path)).unwrap() == bytes(len), "{path}");
     }
+    assert!(!out.join("outside").exists() && !out.join("gone").exists());
     let list = net.routers[8].command(&["ls", &uri]).success();
-    assert_eq!(list.lines().count(), files.len(), "{list}");
+    assert_eq!(list.lines().count(), files.len() + 1, "{list}");
     assert!(list.contains("text/html") && list.contains("docs/deep/er/b.png"), "{list}");
     let one = scratch.join("one");
     get(&net.routers[8], &format!("{uri}/docs/a.txt"), &one);

@@ -192,7 +192,17 @@ pub(super) async fn put(args: Put) -> Result<(), Failure> {
             "note: this network is small: each router that was asked saw a larger part of the file"
         ));
     }
+    tell_left_out(done.left_out, common.json);
     if common.json { print_json(&done) } else { print(format_args!("{uri}")) }
+}
+
+/// Says what of a folder was not stored.
+pub(super) fn tell_left_out(count: usize, json: bool) {
+    if count > 0 && !json {
+        super::say(format_args!(
+            "note: {count} entries of the folder were left out: links that lead out of it or to folders, sockets, pipes"
+        ));
+    }
 }
 
 pub(super) async fn puts(args: Puts) -> Result<(), Failure> {

@@ -114,6 +114,7 @@ fn whole(dir: &PathBuf) -> Result<PathBuf, Failure> {
 
 async fn publish(report: Report, request: PublishRequest) -> Result<(), Failure> {
     let done = files::publish(report.place, report.json, &request).await?;
+    files::tell_left_out(done.left_out, report.json);
     published(report.json, &done)
 }
 

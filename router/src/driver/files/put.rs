@@ -61,6 +61,9 @@ pub(crate) struct PutNews {
     pub(crate) objects: usize,
     /// Bytes of all objects.
     pub(crate) bytes: u64,
+    /// What a folder holds and is not stored: links that lead out of it or to folders, and what is neither
+    /// file nor folder.
+    pub(crate) left_out: usize,
     /// Blocks of the object that is being stored: made, stored, in all.
     pub(crate) encoded: u64,
     /// Blocks stored.
@@ -193,7 +196,9 @@ impl Put<'_> {
     async fn folder(&mut self, root: PathBuf) -> Result<Uri, FileError> {
         let base = root.clone();
         let walk = tokio::task::spawn_blocking(move || files_under(&base));
-        let files = walk.await.map_err(|_| FileError::Stopping)?.map_err(FileError::Source)?;
+        let walked = walk.await.map_err(|_| FileError::Stopping)?;
+        let (files, left_out) = walked.map_err(FileError::Source)?;
+        self.news.send_modify(|news| news.left_out = left_out);
         let bytes = files.iter().map(|file| file.len).sum();
         let bad = |error| FileError::Source(format!("{error}"));
         let plan = Plan::new(files).map_err(bad)?;
@@ -326,29 +331,41 @@ fn changed() -> FileError {
     FileError::Source("the folder changed while it was being stored: put it again".into())
 }
 
-/// All files of a folder, links left out: what they name may be anywhere.
-fn files_under(root: &Path) -> Result<Vec<Planned>, String> {
-    let mut files = Vec::new();
+/// All files of a folder, and how many entries are left out: a link counts as the file that it leads to,
+/// but only inside the folder, since what else it names may be anywhere.
+fn files_under(root: &Path) -> Result<(Vec<Planned>, usize), String> {
+    let real = fs::canonicalize(root).map_err(|error| remedy::at(root, &error))?;
+    let (mut files, mut left_out) = (Vec::new(), 0);
     let mut folders = vec![root.to_owned()];
     while let Some(folder) = folders.pop() {
         let fail = |error: std::io::Error| remedy::at(&folder, &error);
         for entry in fs::read_dir(&folder).map_err(fail)? {
-            let entry = entry.map_err(fail)?;
-            let about = entry.metadata().map_err(fail)?;
+            let path = entry.map_err(fail)?.path();
+            let about = fs::symlink_metadata(&path).map_err(fail)?;
             if about.is_dir() {
-                folders.push(entry.path());
-            } else if about.is_file() {
-                let path = entry.path();
-                let inner = path.strip_prefix(root).ok().and_then(Path::to_str);
-                let inner = inner.filter(|inner| valid_path(inner)).ok_or_else(|| {
-                    format!("{}: this name cannot be stored; rename it", path.display())
-                })?;
-                let mime = mime_of(inner).to_owned();
-                files.push(Planned { path: inner.to_owned(), mime, len: about.len() });
+                folders.push(path);
+                continue;
             }
+            let linked = about.is_symlink().then(|| linked_inside(&real, &path)).flatten();
+            let Some(about) = linked.or(Some(about)).filter(fs::Metadata::is_file) else {
+                left_out += 1;
+                continue;
+            };
+            let inner = path.strip_prefix(root).ok().and_then(Path::to_str);
+            let inner = inner.filter(|inner| valid_path(inner)).ok_or_else(|| {
+                format!("{}: this name cannot be stored; rename it", path.display())
+            })?;
+            let mime = mime_of(inner).to_owned();
+            files.push(Planned { path: inner.to_owned(), mime, len: about.len() });
         }
     }
-    Ok(files)
+    Ok((files, left_out))
+}
+
+/// What a link leads to, if that lies in the folder `real` (an absolute path without links).
+fn linked_inside(real: &Path, link: &Path) -> Option<fs::Metadata> {
+    let target = fs::canonicalize(link).ok()?;
+    target.starts_with(real).then(|| fs::metadata(target).ok())?
 }
 
 fn read_all(paths: &[PathBuf]) -> Result<Vec<u8>, String> {

@@ -80,6 +80,9 @@ pub(crate) struct SiteDone {
     pub(crate) uri: String,
     /// Number of the version.
     pub(crate) number: u64,
+    /// Entries of the folder that are not stored ([`PutNews::left_out`]).
+    #[serde(default)]
+    pub(crate) left_out: usize,
 }
 
 /// A site that is published from here.
@@ -221,7 +224,8 @@ impl Sites {
         let source = self.key_source(name)?;
         let directory = self.0.files.put_folder(request.path.clone(), source, news).await?;
         let onto = if request.onto_newest { Onto::Newest } else { Onto::Known };
-        self.version_of(name, directory, request.label.clone(), onto).await
+        let done = self.version_of(name, directory, request.label.clone(), onto).await?;
+        Ok(SiteDone { left_out: news.borrow().left_out, ..done })
     }
 
     /// A site of one's own that begins with what another one shows now.
@@ -463,7 +467,8 @@ pub(in crate::driver) const fn other(outcome: &LookupOutcome) -> SiteError {
 
 fn done(name: Name, number: u64) -> SiteDone {
     let uri = Uri::Site(name).to_string();
-    SiteDone { name: name.to_string(), url: format!("http://{name}/"), uri, number }
+    let url = format!("http://{name}/");
+    SiteDone { name: name.to_string(), url, uri, number, left_out: 0 }
 }
 
 /// A site by its name, its URL or its URI.
