@@ -17,7 +17,8 @@ use crate::{
     wire::{Address, Prefix, RouterDescriptor},
 };
 
-/// Below so many usable routers one of them can get more than 5 % of the hops: the set is too small.
+/// Below so many usable routers one of them can get more than 5 % of the hops ([`weights`]): the set is
+/// too small.
 pub const ROUTERS_ENOUGH: usize = 40;
 
 /// Draws of a whole path before a rule is given up. Draws are blind to what they make impossible for
@@ -251,37 +252,17 @@ fn draw(
     Some(path)
 }
 
-/// How much each router counts, given what it claims to offer in kbit/s.
+/// How much each router counts, given what it claims to offer in kbit/s: its claim, but no more than the
+/// middle one of all claims.
 ///
-/// No one counts for more than the larger of 5 % and 2/n of the sum, whatever it claims: claims are
-/// free, and an unbounded one would draw all paths (Bauer et al. 2007 did it to Tor). Larger claims
-/// are lowered to the largest value that keeps to the cap. A claim of nothing counts as 1.
+/// Claims are free, and an unbounded one would draw all paths (Bauer et al. 2007 did it to Tor). So a
+/// claim can only make its router count for less: nobody counts for more than 2/n of the sum, since half
+/// of all count as much as anybody can. A claim of nothing counts as 1.
 pub fn weights(claims: &[u32]) -> Vec<u64> {
-    /// Fractions of a claim's unit, so that small claims are not rounded away.
-    const SCALE: u64 = 1 << 16;
-    let scaled: Vec<u64> = claims.iter().map(|claim| u64::from(*claim).max(1) * SCALE).collect();
-    let count = scaled.len() as u64;
-    // share = top / bottom, the larger of 1/20 and 2/n.
-    let (top, bottom) = if count < 40 { (2, count) } else { (1, 20) };
-    if bottom <= top {
-        return scaled;
-    }
-    let mut falling = scaled.clone();
-    falling.sort_unstable_by(|a, b| b.cmp(a));
-    let mut rest: u64 = falling.iter().sum();
-    let mut cap = u64::MAX;
-    // With the k largest lowered to c: c = share * (k c + rest), so c = top rest / (bottom - top k).
-    for (lowered, largest) in (0u64..).zip(&falling) {
-        let Some(divisor) = bottom.checked_sub(top * lowered).filter(|divisor| *divisor > 0) else {
-            break;
-        };
-        cap = top * rest / divisor;
-        if *largest <= cap {
-            break;
-        }
-        rest -= largest;
-    }
-    scaled.into_iter().map(|weight| weight.min(cap).max(1)).collect()
+    let mut rising = claims.to_vec();
+    rising.sort_unstable();
+    let middle = rising.get(rising.len().saturating_sub(1) / 2).copied().unwrap_or(0);
+    claims.iter().map(|claim| u64::from((*claim).min(middle).max(1))).collect()
 }
 
 #[cfg(test)]
