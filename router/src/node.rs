@@ -402,7 +402,8 @@ impl Node {
         let hops = usize::from(settings.hops);
         let pools = PoolsConfig { client_hops: hops, service_hops: hops, ..PoolsConfig::new(me) };
         // Damaged layers are no reason not to start: new ones are drawn.
-        let layers = Layers::from_bytes(&settings.guards).unwrap_or_default();
+        let layers = Layers::from_bytes(&settings.guards)
+            .unwrap_or_else(|_| Layers::new(settings.peers.iter().map(|peer| peer.id())));
         let mut this = Self {
             network_id,
             hops: settings.hops,

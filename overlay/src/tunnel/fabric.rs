@@ -80,7 +80,7 @@ impl Fabric {
         let mut rng = Rng::from_seed([77; 32]);
         let mut config = PoolsConfig::new(RouterId([0; 32]));
         configure(&mut config);
-        let pools = Pools::new(config, Layers::new(), rng.fork());
+        let pools = Pools::new(config, Layers::new([]), rng.fork());
         let view: Vec<_> = routers.iter().map(|router| Arc::clone(&router.descriptor)).collect();
         let count = routers.len() + 1;
         // Node 0 has a Transit too, so that numbers are indices; nobody builds through it.

@@ -145,6 +145,19 @@ impl Guard {
     }
 }
 
+/// From whom a layer is drawn.
+#[derive(Clone, Copy, Debug)]
+pub struct Known<'a> {
+    /// All that are known.
+    pub view: &'a [Arc<RouterDescriptor>],
+    /// Never this router itself.
+    pub own: RouterId,
+    /// None of these is or becomes a member: they belong to a layer before this one.
+    pub taken: &'a BTreeSet<RouterId>,
+    /// These are drawn only where there is nobody else.
+    pub last: &'a BTreeSet<RouterId>,
+}
+
 /// One layer of one router.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Guards {
@@ -218,16 +231,9 @@ impl Guards {
         Ok(Self { list, swapped, ..Self::new(rules) })
     }
 
-    /// Applies the rules; to be called with every new view and every minute. None of `taken` is or
-    /// becomes a member: they belong to a layer before this one.
-    pub fn maintain(
-        &mut self,
-        now: Now,
-        rng: &mut Rng,
-        view: &[Arc<RouterDescriptor>],
-        own: RouterId,
-        taken: &BTreeSet<RouterId>,
-    ) {
+    /// Applies the rules; to be called with every new view and every minute.
+    pub fn maintain(&mut self, now: Now, rng: &mut Rng, known: Known<'_>) {
+        let Known { view, own, taken, .. } = known;
         let before = self.list.len();
         let others = others(view, own, now.wall);
         if others == 0 {
@@ -255,14 +261,14 @@ impl Guards {
         while self.primaries() < self.rules.count {
             if let Some(guard) = self.list.iter_mut().find(|guard| guard.stand_in) {
                 guard.stand_in = false; // already met: better than one more
-            } else if !enough || !self.draw(now, rng, view, own, taken, false) {
+            } else if !enough || !self.draw(now, rng, known, false) {
                 break;
             }
         }
         if self.is_short(now.wall, view) {
             let since = *self.out_since.get_or_insert(now.time);
             if now.time.since(since) >= OUT_MAX && enough {
-                self.stand_in(now, rng, view, own, taken);
+                self.stand_in(now, rng, known);
             }
         } else {
             self.out_since = None;
@@ -283,14 +289,7 @@ impl Guards {
         !self.list.is_empty() && reached < self.rules.least
     }
 
-    fn stand_in(
-        &mut self,
-        now: Now,
-        rng: &mut Rng,
-        view: &[Arc<RouterDescriptor>],
-        own: RouterId,
-        taken: &BTreeSet<RouterId>,
-    ) {
+    fn stand_in(&mut self, now: Now, rng: &mut Rng, known: Known<'_>) {
         if self.list.len() >= self.rules.count + self.rules.stand_ins {
             if !self.may_swap(now.wall, DAY) {
                 return;
@@ -299,7 +298,7 @@ impl Guards {
             self.list.remove(at);
             self.swapped = Some(now.wall);
         }
-        self.draw(now, rng, view, own, taken, true);
+        self.draw(now, rng, known, true);
     }
 
     fn may_swap(&self, wall: Wall, every: u32) -> bool {
@@ -315,15 +314,8 @@ impl Guards {
     }
 
     /// Draws one more, related to none of the others, nor to those of `taken`, where that is possible.
-    fn draw(
-        &mut self,
-        now: Now,
-        rng: &mut Rng,
-        view: &[Arc<RouterDescriptor>],
-        own: RouterId,
-        taken: &BTreeSet<RouterId>,
-        stand_in: bool,
-    ) -> bool {
+    fn draw(&mut self, now: Now, rng: &mut Rng, known: Known<'_>, stand_in: bool) -> bool {
+        let Known { view, own, taken, last } = known;
         let mut apart = Avoid::none();
         let is_met = |router: &Arc<RouterDescriptor>| {
             let id = router.id();
@@ -333,10 +325,12 @@ impl Guards {
         for router in &met {
             apart.router(router);
         }
+        let is_last = |router: &Arc<RouterDescriptor>| last.contains(&router.id());
+        let (last, view): (Vec<_>, Vec<_>) = view.into_iter().partition(is_last);
         let none = BTreeSet::new();
-        let choose = |rng: &mut Rng, avoid: &Avoid| {
+        let choose = |rng: &mut Rng, view: &[Arc<RouterDescriptor>], avoid: &Avoid| {
             let wanted = Wanted {
-                view: &view,
+                view,
                 own,
                 hops: 1,
                 first: None,
@@ -347,7 +341,9 @@ impl Guards {
             };
             select::choose(rng, now.wall, &wanted).ok()?.hops.pop()
         };
-        let drawn = choose(rng, &apart).or_else(|| choose(rng, &Avoid::none()));
+        let anywhere = Avoid::none();
+        let mut ways = [(&view, &apart), (&view, &anywhere), (&last, &anywhere)].into_iter();
+        let drawn = ways.find_map(|(view, avoid)| choose(rng, view, avoid));
         let Some(router) = drawn else { return false };
         let (least, most) = self.rules.life;
         let life = least + u32::try_from(rng.below(u64::from(most - least) + 1)).unwrap_or(0);

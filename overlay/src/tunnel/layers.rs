@@ -23,8 +23,9 @@ use std::{
     sync::Arc,
 };
 
+use self::trial::Trial;
 use super::{
-    guards::{FIRST, Guards, SECOND, THIRD},
+    guards::{FIRST, Guards, Known, SECOND, THIRD},
     select::Within,
 };
 use crate::{
@@ -32,10 +33,12 @@ use crate::{
     id::RouterId,
     rng::Rng,
     time::{Now, Time},
-    wire::{Reader, RouterDescriptor, WireError, Writer},
+    wire::{Prefix, Reader, RouterDescriptor, WireError, Writer},
 };
 
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
+/// Before a newcomer's guards were drawn once more.
+const VERSION_LAYERS: u8 = 2;
 /// Before there were layers: the guards alone.
 const VERSION_GUARDS: u8 = 1;
 /// Services whose gateways are kept; those of one more are drawn anew with each tunnel.
@@ -81,6 +84,7 @@ pub(super) struct Shape {
 /// All layers of one router.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layers {
+    trial: Trial,
     /// The guards.
     pub(super) first: Guards,
     second: Guards,
@@ -89,16 +93,11 @@ pub struct Layers {
     gateways: BTreeMap<GatewaysTag, Guards>,
 }
 
-impl Default for Layers {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Layers {
-    /// None drawn yet.
-    pub const fn new() -> Self {
+    /// None drawn yet, by a newcomer whose invite names these routers: at most 16 are remembered.
+    pub fn new(invited_by: impl IntoIterator<Item = RouterId>) -> Self {
         Self {
+            trial: Trial::new(invited_by),
             first: Guards::new(&FIRST),
             second: Guards::new(&SECOND),
             third: Guards::new(&THIRD),
@@ -106,11 +105,12 @@ impl Layers {
         }
     }
 
-    /// What to store: version 2, the three layers, count of services 1, then for each its tag 16 and its
-    /// layer.
+    /// What to store: version 3, the first day, the three layers, count of services 1, then for each its tag
+    /// 16 and its layer.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut w = Writer::default();
         w.u8(VERSION);
+        self.trial.write(&mut w);
         for layer in [&self.first, &self.second, &self.third] {
             layer.write(&mut w);
         }
@@ -122,16 +122,19 @@ impl Layers {
         w.into_bytes()
     }
 
-    /// Reads what was stored, now or before there were layers.
+    /// Reads what was stored, now or by an older version.
     ///
     /// # Errors
     /// On anything else; the caller then starts with none.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, WireError> {
         let mut r = Reader::new(bytes);
-        let mut this = Self::new();
+        let mut this = Self { trial: Trial::over(), ..Self::new([]) };
         match r.u8("guards version")? {
             VERSION_GUARDS => this.first = Guards::read(&mut r, &FIRST)?,
-            VERSION => {
+            version @ (VERSION | VERSION_LAYERS) => {
+                if version == VERSION {
+                    this.trial = Trial::read(&mut r)?;
+                }
                 this.first = Guards::read(&mut r, &FIRST)?;
                 this.second = Guards::read(&mut r, &SECOND)?;
                 this.third = Guards::read(&mut r, &THIRD)?;
@@ -165,13 +168,24 @@ impl Layers {
         own: RouterId,
         shapes: &[Shape],
     ) {
-        let mut taken = BTreeSet::new();
-        self.first.maintain(now, rng, firsts, own, &taken);
+        let (none, mut taken) = (BTreeSet::new(), BTreeSet::new());
+        let is_due = self.trial.is_due(now.time);
+        let known = Known { view: firsts, own, taken: &none, last: self.trial.invited_by() };
+        self.first.maintain(now, rng, known);
+        if is_due {
+            let mut again = Guards::new(&FIRST);
+            again.maintain(now, rng, known);
+            if !again.list().is_empty() {
+                self.first = again;
+                self.trial.end();
+            }
+        }
         taken.extend(self.first.list().iter().map(|it| it.id));
-        self.second.maintain(now, rng, view, own, &taken);
+        self.second.maintain(now, rng, Known { view, own, taken: &taken, last: &none });
         taken.extend(self.second.list().iter().map(|it| it.id));
+        let known = Known { view, own, taken: &taken, last: &none };
         if shapes.iter().any(|shape| shape.hops > 3) {
-            self.third.maintain(now, rng, view, own, &taken);
+            self.third.maintain(now, rng, known);
         } else {
             self.third.expire(now.wall);
         }
@@ -186,9 +200,14 @@ impl Layers {
         for tag in wanted {
             if self.gateways.len() < SERVICES_MAX || self.gateways.contains_key(&tag) {
                 let layer = self.gateways.entry(tag).or_insert_with(|| Guards::new(&THIRD));
-                layer.maintain(now, rng, view, own, &taken);
+                layer.maintain(now, rng, known);
             }
         }
+    }
+
+    /// There is a link with somebody in this place.
+    pub(super) fn linked(&mut self, place: Prefix) {
+        self.trial.linked(place);
     }
 
     /// Who may stand at each position of a path behind the first; `load` says how many paths of the
@@ -256,6 +275,8 @@ impl Layers {
         [&mut self.second, &mut self.third].into_iter().chain(self.gateways.values_mut())
     }
 }
+
+mod trial;
 
 #[cfg(test)]
 mod tests;

@@ -38,7 +38,7 @@ use crate::{
     room::Room,
     table::Table,
     time::{Now, Time},
-    wire::RouterDescriptor,
+    wire::{Prefix, RouterDescriptor},
 };
 
 /// The `End` that lanes of tunnels in stock name. Node numbers real ones from 1.
@@ -100,6 +100,8 @@ pub enum PoolsInput {
     View(Vec<Arc<RouterDescriptor>>),
     /// The only routers that may be first hops: those with whom there may be links.
     FirstHops(BTreeSet<RouterId>),
+    /// There is a link with somebody in this place.
+    Linked(Prefix),
     /// [`PoolsOutput::Connect`] succeeded.
     Connected {
         /// Which.
@@ -464,6 +466,7 @@ impl Pools {
                 self.linked = Some(linked);
                 self.find_firsts(now);
             }
+            PoolsInput::Linked(place) => return self.layers.linked(place),
             PoolsInput::Connected { ask, link, tunnel } => self.connected(now, ask, (link, tunnel)),
             PoolsInput::Unreachable { ask } => self.unreachable(now.time, ask),
             PoolsInput::Reply { link, tunnel, reply } => {

@@ -88,11 +88,12 @@ impl Node {
             return;
         }
         let lost = self.links.up(now.time, link, peer, initiator);
-        if !self.network.local
-            && let Some(remote) = self.links.remote(link)
-        {
-            let input = TransitInput::Place { link, place: remote.prefix() };
-            self.transit.handle_input(now, input);
+        if let Some(remote) = self.links.remote(link) {
+            let place = remote.prefix();
+            self.pools.handle_input(now, PoolsInput::Linked(place));
+            if !self.network.local {
+                self.transit.handle_input(now, TransitInput::Place { link, place });
+            }
         }
         if let Some(loser) = lost.filter(|lost| *lost != link) {
             self.ring.handle_input(now, ring::Input::LinkDown { link: loser });

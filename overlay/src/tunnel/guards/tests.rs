@@ -42,7 +42,9 @@ impl Case {
     }
 
     fn maintain(&mut self, minutes: u32) {
-        self.guards.maintain(at(minutes), &mut self.rng, &self.view, OWN, &BTreeSet::new());
+        let (taken, last) = (&BTreeSet::new(), &BTreeSet::new());
+        let known = Known { view: &self.view, own: OWN, taken, last };
+        self.guards.maintain(at(minutes), &mut self.rng, known);
     }
 
     fn ids(&self) -> Vec<RouterId> {

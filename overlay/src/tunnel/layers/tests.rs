@@ -43,7 +43,12 @@ struct Case {
 
 impl Case {
     fn of(view: Vec<Arc<RouterDescriptor>>, seed: u8) -> Self {
-        let mut this = Self { layers: Layers::new(), view, rng: Rng::from_seed([seed; 32]) };
+        Self::invited(view, seed, &[])
+    }
+
+    fn invited(view: Vec<Arc<RouterDescriptor>>, seed: u8, by: &[RouterId]) -> Self {
+        let layers = Layers::new(by.iter().copied());
+        let mut this = Self { layers, view, rng: Rng::from_seed([seed; 32]) };
         this.maintain(0, &SHAPES);
         this
     }
@@ -135,6 +140,43 @@ fn stored_guards_of_before_there_were_layers_are_read() {
     assert!(read.second.list().is_empty());
 }
 
+fn place(number: u8) -> Prefix {
+    Router::at(1, [100, number, 0, 1], None, 1_000).descriptor.prefix().unwrap()
+}
+
+#[test]
+fn a_newcomers_guards_are_drawn_once_more_after_a_day_with_links_in_five_places() {
+    let mut case = Case::new(60, 1);
+    let first = ids(&case.layers.first);
+    (0..4).for_each(|number| case.layers.linked(place(number)));
+    let pass = |case: &mut Case, hours: std::ops::Range<u32>| {
+        hours.for_each(|hour| case.maintain(hour * 60, &SHAPES));
+        ids(&case.layers.first)
+    };
+    assert_eq!(pass(&mut case, 1..30), first, "four places are too few");
+    // What is stored goes on where it was: but for the places, which are found anew.
+    case.layers = Layers::from_bytes(&case.layers.to_bytes()).unwrap();
+    (0..5).for_each(|number| case.layers.linked(place(number)));
+    let second = pass(&mut case, 30..31);
+    assert!(second != first && second.len() == FIRST.count);
+    (0..5).for_each(|number| case.layers.linked(place(number)));
+    assert_eq!(pass(&mut case, 31..80), second, "once");
+}
+
+#[test]
+fn guards_that_are_young_are_kept_over_restarts() {
+    let mut case = Case::new(60, 1);
+    let first = ids(&case.layers.first);
+    for hour in 1..60 {
+        // Each start is a clock of its own, and half an hour is no hour.
+        case.layers = Layers::from_bytes(&case.layers.to_bytes()).unwrap();
+        (0..5).for_each(|number| case.layers.linked(place(number)));
+        case.maintain(hour * 60, &SHAPES);
+        case.maintain(hour * 60 + 30, &SHAPES);
+    }
+    assert_eq!(ids(&case.layers.first), first);
+}
+
 /// Each member out of reach as soon as it was met, for `days`: how many were met.
 fn met_under_attack(rules: &'static Rules, days: u32) -> usize {
     let mut rng = Rng::from_seed([3; 32]);
@@ -143,7 +185,8 @@ fn met_under_attack(rules: &'static Rules, days: u32) -> usize {
         let view = descriptors_at(WALL.plus(day * 24 * 60), 250);
         for minutes in day * 24 * 60..(day + 1) * 24 * 60 {
             let now = at(minutes);
-            guards.maintain(now, &mut rng, &view, OWN, &BTreeSet::new());
+            let (taken, last) = (&BTreeSet::new(), &BTreeSet::new());
+            guards.maintain(now, &mut rng, Known { view: &view, own: OWN, taken, last });
             met.extend(ids(&guards));
             for id in ids(&guards) {
                 guards.unreachable(now.time, id);
@@ -166,6 +209,19 @@ fn an_attacker_who_takes_down_members_makes_us_meet_few_others() {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// Whoever invites somebody must not be the one who sees what he builds.
+    #[test]
+    fn nobody_of_the_invite_is_a_guard_where_there_are_others(count in 5u8..30, by in 1usize..5, seed: u8) {
+        let view = descriptors_at(WALL, count);
+        let invited_by: Vec<_> = view[..by].iter().map(|router| router.id()).collect();
+        let others = view.len() - by;
+        let case = Case::invited(view, seed, &invited_by);
+        let guards = ids(&case.layers.first);
+        prop_assert_eq!(guards.len(), FIRST.count);
+        let of_invite = guards.iter().filter(|id| invited_by.contains(id)).count();
+        prop_assert_eq!(of_invite, FIRST.count.saturating_sub(others));
+    }
 
     /// Whoever is of one layer is of none before it, and shares no place with it where there are enough.
     #[test]
@@ -217,7 +273,11 @@ proptest! {
     fn stored_layers_are_the_same_layers(count in 0u8..40, seed: u8) {
         let case = Case::new(count, seed);
         let stored = case.layers.to_bytes();
-        prop_assert_eq!(Layers::from_bytes(&stored), Ok(case.layers));
+        let read = Layers::from_bytes(&stored).unwrap();
+        prop_assert_eq!(&read.to_bytes(), &stored);
+        let Layers { first, second, third, gateways, .. } = case.layers;
+        prop_assert_eq!([read.first, read.second, read.third], [first, second, third]);
+        prop_assert_eq!(read.gateways, gateways);
         for short in 0..stored.len() {
             prop_assert!(Layers::from_bytes(&stored[..short]).is_err());
         }
