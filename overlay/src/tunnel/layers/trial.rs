@@ -16,7 +16,7 @@ const HOURS: u8 = 24;
 /// Links with routers in so many places.
 const PLACES: usize = 5;
 /// Routers of an invite that are remembered.
-pub(super) const INVITED_BY_MAX: usize = 16;
+const INVITED_BY_MAX: usize = 16;
 const HOUR: Duration = Duration::from_secs(3_600);
 
 /// A router's first day.
