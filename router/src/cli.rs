@@ -182,7 +182,7 @@ enum Failure {
     #[error("{0}")]
     InPart(String),
     /// Whoever read standard output has enough.
-    #[error("nobody reads what this prints: let it print elsewhere")]
+    #[error("nobody reads what is printed: write it to a file")]
     Unread,
 }
 

@@ -127,7 +127,7 @@ fn a_client_that_stops_reading_slows_nobody_else() {
 /// Streams whose applications do not read, and how many conversations they belong to.
 const STUCK: usize = 1_000;
 const CONVERSATIONS: usize = 8;
-/// A change of what is held that says that it is not over.
+/// A change of what is held, and what comes in a second, that say that it is not over.
 const MOVED_KIB: u64 = 1_024;
 /// Who open them at the same time: a stream waits for its turn behind all that nobody reads.
 const WORKERS: usize = 40;
@@ -163,7 +163,8 @@ fn readers_that_stop_never_take_more_memory_than_the_operator_allows() {
         let most = rest + (MEMORY_MIB << 20) * 11 / 10;
         assert!(resident <= most, "{} KiB resident, {} at rest", resident >> 10, rest >> 10);
         thread::sleep(Duration::from_millis(100));
-        (held, resident, router.metric("warren_ended_for_memory_total").unwrap())
+        let received = router.metric("warren_received_bytes_per_second").unwrap() >> 10;
+        (held, resident, router.metric("warren_ended_for_memory_total").unwrap(), received)
     };
     let mut largest = 0;
     let stuck: Vec<TcpStream> = thread::scope(|scope| {
@@ -175,16 +176,18 @@ fn readers_that_stop_never_take_more_memory_than_the_operator_allows() {
         }
         workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect()
     });
-    // Until every window is full, and all that had to end has ended: nothing but what passes by moves.
+    // Until every window and every socket is full, and all that had to end has ended: nothing but what passes
+    // by moves.
     let (mut first, mut same) = (look(), 0);
     let last = wait_for(Duration::from_mins(3), "nothing to move any more", || {
         let now = look();
         largest = largest.max(now.1);
-        let moved = now.0.abs_diff(first.0) > MOVED_KIB || now.2 != first.2;
+        let flows = now.0.abs_diff(first.0) > MOVED_KIB || now.3 > MOVED_KIB;
+        let moved = flows || now.2 != first.2;
         (first, same) = if moved { (now, 0) } else { (first, same + 1) };
         (same >= 30).then_some(now)
     });
-    let (held, resident, ended) = last;
+    let (held, resident, ended, _) = last;
     let beside = via.verify(8 << 20).unwrap();
     let beside = beside.min(via.verify(8 << 20).unwrap());
     look();
