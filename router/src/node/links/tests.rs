@@ -10,7 +10,7 @@ use warren_overlay::{
     wire::{Admission, DescriptorFields, RouterDescriptor},
 };
 
-use super::*;
+use super::{favours::DIALS_PER_ASKER_MAX, *};
 
 const WALL: Wall = Wall::from_minutes(1_000);
 
@@ -102,6 +102,61 @@ fn an_address_that_failed_is_left_alone_for_ten_minutes() {
     assert_eq!(links.poll_output(), Some(refused));
     assert_eq!(ask(&mut links, at(300), &to, Some(LinkNo(9))), Asked::Refused);
     assert_eq!(ask(&mut links, at(602), &to, Some(LinkNo(9))), Asked::Pending);
+}
+
+/// Asks for `contact` on behalf of a tunnel, or for this router's own sake.
+fn ask_for(links: &mut Links, contact: &Contact, asker: Asker, by: Option<LinkNo>) -> Asked {
+    links.ask(at(0), contact, &[], asker, by)
+}
+
+fn dial(links: &mut Links) -> LinkNo {
+    let Some(LinksOutput::Dial { link, .. }) = links.poll_output() else { panic!("no dial") };
+    link
+}
+
+#[test]
+fn who_sends_us_to_the_wrong_place_keeps_us_from_nobody() {
+    let victim = router(1, "8.8.4.1:9000");
+    let right = victim.contact().unwrap();
+    let address = "9.9.9.9:9000".parse::<SocketAddr>().unwrap().into();
+    for wrong in [Contact { address, ..right }, Contact { link_key: [7; 32], ..right }] {
+        let mut links = registry(false);
+        let (theirs, own) = (Asker::Transit(1), Asker::Pools(1));
+        assert_eq!(ask_for(&mut links, &wrong, theirs, Some(LinkNo(9))), Asked::Pending);
+        let to_nobody = dial(&mut links);
+        // A guard of ours, say: it is dialled where we know it to be.
+        assert_eq!(ask_for(&mut links, &right, own, None), Asked::Pending);
+        let to_victim = dial(&mut links);
+        // Others wait for what we dial ourselves, whatever they say; we do not wait for theirs.
+        assert_eq!(ask_for(&mut links, &wrong, Asker::Transit(2), Some(LinkNo(9))), Asked::Pending);
+        assert_eq!(ask_for(&mut links, &right, Asker::Transit(3), Some(LinkNo(8))), Asked::Pending);
+        assert_eq!(links.poll_output(), None);
+        links.up(at(1).time, to_victim, &victim, true);
+        let ready: Vec<_> = std::iter::from_fn(|| links.poll_output()).collect();
+        let waited = [own, Asker::Transit(2), Asker::Transit(3)];
+        assert_eq!(ready, waited.map(|asker| LinksOutput::Ready { asker, link: to_victim }));
+        // What was dialled in vain hurts nobody but who wanted it, for now and later.
+        assert!(!links.down(at(2).time, to_nobody));
+        let refused = LinksOutput::Refused { asker: theirs, id: victim.id() };
+        assert_eq!(links.poll_output(), Some(refused));
+        assert_eq!(ask_for(&mut links, &right, own, None), Asked::Ready(to_victim));
+        links.down(at(3).time, to_victim);
+        assert_eq!(ask_for(&mut links, &right, theirs, Some(LinkNo(8))), Asked::Pending);
+    }
+}
+
+#[test]
+fn those_who_wait_for_others_take_no_place_from_ourselves() {
+    let mut links = registry(false);
+    let contact = router(1, "8.8.4.1:9000").contact().unwrap();
+    let crowd = u64::try_from(WAITERS_MAX).unwrap();
+    for n in 0..crowd {
+        let asked = ask_for(&mut links, &contact, Asker::Transit(n), Some(LinkNo(9)));
+        assert_eq!(asked, Asked::Pending, "{n}");
+    }
+    let one_more = ask_for(&mut links, &contact, Asker::Transit(crowd), Some(LinkNo(9)));
+    assert_eq!(one_more, Asked::Refused);
+    assert_eq!(ask_for(&mut links, &contact, Asker::Pools(1), None), Asked::Pending);
 }
 
 #[test]
