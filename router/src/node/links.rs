@@ -505,11 +505,13 @@ impl Links {
         self.tidy_at = Some(self.tidy_at.map_or(at, |before| before.min(at)));
     }
 
-    /// The peer sent a fresh descriptor; one that is not its own is ignored.
-    pub(super) fn refresh(&mut self, no: LinkNo, fresh: &Arc<RouterDescriptor>) -> bool {
+    /// The peer sent a fresh descriptor; one that is not its own is ignored. So is one of the future: times
+    /// count minutes, so that nobody describes itself much oftener than once in one.
+    pub(super) fn refresh(&mut self, now: Now, no: LinkNo, fresh: &Arc<RouterDescriptor>) -> bool {
         match self.links.get_mut(&no).map(|link| &mut link.state) {
             Some(State::Up { peer, .. })
                 if peer.id() == fresh.id()
+                    && fresh.is_current(now.wall)
                     && peer.fields().published < fresh.fields().published =>
             {
                 *peer = Arc::clone(fresh);

@@ -19,6 +19,10 @@ fn at(seconds: u64) -> Now {
 }
 
 fn router(seed: u8, address: &str) -> Arc<RouterDescriptor> {
+    published(seed, address, WALL)
+}
+
+fn published(seed: u8, address: &str, published: Wall) -> Arc<RouterDescriptor> {
     let mut rng = Rng::from_seed([seed; 32]);
     let key = IdentityKey::generate(&mut rng);
     let fields = DescriptorFields {
@@ -32,8 +36,8 @@ fn router(seed: u8, address: &str) -> Arc<RouterDescriptor> {
         family: None,
         admission: Admission { nonce: 0, output: [0; 32] },
         vouches: Vec::new(),
-        published: WALL,
-        expiry: WALL.plus(60),
+        published,
+        expiry: published.plus(60),
     };
     Arc::new(RouterDescriptor::sign(fields, &key).unwrap())
 }
@@ -183,6 +187,20 @@ fn of_two_links_both_sides_keep_the_same() {
         kept == own
     };
     assert_ne!(keeps_own_dial(&a, &b), keeps_own_dial(&b, &a));
+}
+
+#[test]
+fn a_peer_describes_itself_anew_as_often_as_minutes_pass() {
+    let mut links = registry(false);
+    let says = |minutes| published(1, "8.8.4.1:9000", WALL.plus(minutes));
+    let link = links.accept(at(0).time, says(0).address().unwrap()).unwrap();
+    links.up(at(0).time, link, &says(0), false);
+    let mut taken = |minute: u32, of| {
+        let now = Now { wall: WALL.plus(minute), ..at(0) };
+        (0..of).filter(|n| links.refresh(now, link, &says(*n))).count()
+    };
+    assert_eq!(taken(0, 60), 10, "clocks may be ten minutes off");
+    assert_eq!((taken(0, 60), taken(1, 60), taken(3, 60)), (0, 1, 2));
 }
 
 #[test]
