@@ -30,11 +30,13 @@ use std::{
     io::{self, Read, Write},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
 };
 
+use warren_overlay::crypto::secret::Secret;
 use zeroize::Zeroizing;
 
-use crate::remedy;
+use crate::{entropy, remedy};
 
 /// The longest file that is read back, in bytes; all of them are far smaller.
 const FILE_MAX: u64 = 1 << 20;
@@ -69,6 +71,8 @@ pub(crate) enum HomeError {
 pub(crate) struct Home {
     dir: PathBuf,
     _lock: Option<File>,
+    /// Held by who looks for a secret and makes it if there is none.
+    making: Mutex<()>,
 }
 
 impl Home {
@@ -77,11 +81,7 @@ impl Home {
     /// # Errors
     /// When another router holds it or the file system refuses.
     pub(crate) fn open(dir: &Path) -> Result<Self, HomeError> {
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(dir)
-            .map_err(|source| HomeError::Io { path: dir.to_owned(), source })?;
+        make_folder(dir).map_err(|source| HomeError::Io { path: dir.to_owned(), source })?;
         let path = dir.join("router.lock");
         let lock = OpenOptions::new()
             .create(true)
@@ -91,7 +91,7 @@ impl Home {
             .open(&path)
             .map_err(|source| HomeError::Io { path: path.clone(), source })?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { dir: dir.to_owned(), _lock: Some(lock) }),
+            Ok(()) => Ok(Self { dir: dir.to_owned(), _lock: Some(lock), making: Mutex::default() }),
             Err(TryLockError::WouldBlock) => Err(HomeError::Locked(dir.to_owned())),
             Err(TryLockError::Error(source)) => Err(HomeError::Io { path, source }),
         }
@@ -99,7 +99,7 @@ impl Home {
 
     /// `dir` for reading alone, whether a router runs there or not: every file is replaced whole.
     pub(crate) fn look(dir: &Path) -> Self {
-        Self { dir: dir.to_owned(), _lock: None }
+        Self { dir: dir.to_owned(), _lock: None, making: Mutex::default() }
     }
 
     /// The folder.
@@ -154,7 +154,7 @@ impl Home {
         let new = self.dir.join(format!("{name}.new"));
         let attempt = || -> io::Result<()> {
             if let Some(folder) = path.parent() {
-                fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+                make_folder(folder)?;
             }
             let mut file = OpenOptions::new()
                 .create(true)
@@ -169,6 +169,21 @@ impl Home {
             File::open(path.parent().unwrap_or(&self.dir))?.sync_all()
         };
         attempt().map_err(|source| HomeError::Io { path: path.clone(), source })
+    }
+
+    /// The secret in file `name`, made when there is none. Whoever asks at the same moment gets the same.
+    ///
+    /// # Errors
+    /// When it cannot be read or written, or is not 32 bytes.
+    pub(crate) fn secret(&self, name: &str) -> Result<Secret<32>, HomeError> {
+        let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(mut bytes) = self.read(name)? {
+            let bytes = bytes.as_mut_slice().try_into().map_err(|_| self.damaged(name))?;
+            return Ok(Secret::take(bytes));
+        }
+        let secret = Secret::random(&mut entropy::generator());
+        self.write(name, secret.expose_secret())?;
+        Ok(secret)
     }
 
     /// Removes file `name`, if it is there.
@@ -211,9 +226,20 @@ impl Home {
     }
 }
 
+/// Makes a folder where there is none, for its owner alone. That it is there is durable once the one around it
+/// is, as far as its owner may open it.
+fn make_folder(folder: &Path) -> io::Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    let around = folder.parent().filter(|around| !around.as_os_str().is_empty());
+    File::open(around.unwrap_or(Path::new("."))).map_or(Ok(()), |around| around.sync_all())
+}
+
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
+    use std::{collections::BTreeSet, os::unix::fs::PermissionsExt};
 
     use super::*;
 
@@ -263,6 +289,23 @@ mod tests {
         let path = scratch.0.join("router.key");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
         assert!(matches!(home.read("router.key"), Err(HomeError::TooOpen(_))));
+    }
+
+    #[test]
+    fn whoever_asks_for_a_new_secret_at_the_same_moment_gets_the_same() {
+        let scratch = Scratch::new("home-secret");
+        let home = Home::open(&scratch.0).unwrap();
+        let all: BTreeSet<[u8; 32]> = std::thread::scope(|scope| {
+            let asks = (0..8)
+                .map(|_| scope.spawn(|| *home.secret("contexts/me").unwrap().expose_secret()));
+            let asks: Vec<_> = asks.collect();
+            asks.into_iter().map(|it| it.join().unwrap()).collect()
+        });
+        assert_eq!(all.len(), 1);
+        let kept = home.read("contexts/me").unwrap().unwrap();
+        assert!(all.contains(kept.as_slice()));
+        home.write("contexts/me", &[7; 31]).unwrap();
+        assert!(matches!(home.secret("contexts/me"), Err(HomeError::Damaged(_))));
     }
 
     #[test]

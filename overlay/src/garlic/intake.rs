@@ -150,6 +150,11 @@ impl Intake {
         self.waiting.values().copied()
     }
 
+    /// Whether somebody waits, or left before its time.
+    pub(super) fn is_crowded(&self) -> bool {
+        !self.waiting.is_empty() || !self.arrivals.is_empty()
+    }
+
     /// When to look again.
     pub(super) fn poll_timeout(&self) -> Option<Time> {
         let (late, _) = self.arrivals.front()?;

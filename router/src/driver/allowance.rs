@@ -75,12 +75,14 @@ impl Allowance {
     }
 
     /// The links have counted `total` bytes since the start. A clock that goes back to an earlier month
-    /// changes nothing: who sets it so gains no second allowance.
+    /// takes what was used along: who sets it so gains no second allowance, and one that had run ahead does
+    /// not leave the router without one until that time comes.
     pub(super) fn count(&mut self, now: Wall, total: u64) {
         let month = month_of(now);
         if month > self.month {
-            (self.month, self.used) = (month, 0);
+            self.used = 0;
         }
+        self.month = month;
         self.used = self.used.saturating_add(total.saturating_sub(self.counted));
         self.counted = total;
     }
@@ -152,6 +154,12 @@ mod tests {
         allowance.count(day(20_700), 11 << 30);
         assert_eq!(allowance.used(), 11 << 30);
         allowance.count(day(20_788), 12 << 30);
+        assert_eq!((allowance.used(), allowance.state(10)), (1 << 30, Month::Free));
+        // A clock that had run ahead for years.
+        allowance.count(day(40_000), 30 << 30);
+        allowance.count(day(20_788), 30 << 30);
+        assert_eq!(allowance.state(10), Month::Over);
+        allowance.count(day(20_819), 31 << 30);
         assert_eq!((allowance.used(), allowance.state(10)), (1 << 30, Month::Free));
     }
 

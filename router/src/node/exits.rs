@@ -16,7 +16,10 @@
 //!  Either side gone: the leg's lane is closed, the other side hears CloseSplice.
 //! ```
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    ops::RangeInclusive,
+};
 
 use warren_overlay::{
     answer::{Answer, RETRY_MAX_S},
@@ -31,11 +34,12 @@ use warren_overlay::{
     wire::{Contact, LinkMessage, SEALED_LEASE_LEN},
 };
 
-/// Splices whose gateway is still being dialled or asked; each is one of a bounded number in its
-/// end hop too.
-const OPENING_MAX: usize = 1_024;
+/// Legs at the same time, both kinds. Each is a lane whose cells count against the quota.
+const LEGS: Places = Places { max: 8_192, few: 16, all: 12_288 };
+/// Splices whose gateway is still being dialled; each is one of a bounded number in its end hop too.
+const OPENING: Places = Places { max: 1_024, few: 4, all: 2_048 };
 /// Requests under way for all tunnels that end here.
-const QUERIES_MAX: usize = 1_024;
+const QUERIES: Places = Places { max: 1_024, few: 1, all: 1_536 };
 /// Of these, watches, which stay open for minutes.
 const WATCHES_MAX: usize = 256;
 /// Watches of one tunnel.
@@ -46,9 +50,9 @@ const PUTS_MAX: usize = 48;
 /// Above that a tunnel with none under way may have one, up to so many in all: who puts little is not
 /// kept out by who puts much.
 const PUTS_FIRST_MAX: usize = 96;
-/// Found blocks that wait to be read, in all tunnels that end here: 32 MiB. Owners that do not read
-/// lose their tunnels after a minute (the link's doing).
-const UNREAD_MAX: u64 = 1_024;
+/// Found blocks that wait to be read, in all tunnels that end here: 32 to 48 MiB. Owners that do not
+/// read lose their tunnels after a minute (the link's doing).
+const UNREAD: Places = Places { max: 1_024, few: 1, all: 1_536 };
 /// Leases that one link may show, a second and at once: each costs a key agreement.
 const SHOWN: (u32, u32) = (100, 400);
 /// What those are told for whom there is no room, in seconds.
@@ -57,6 +61,24 @@ const BUSY_RETRY_S: u16 = 5;
 const BUSY_PUT_RETRY_S: u16 = 1;
 /// The same for a watch.
 const BUSY_WATCH_RETRY_S: u16 = 60;
+
+/// Places that all tunnels that end here share. A tunnel is cheap, and most of what it takes can be kept
+/// without a word: so a few must not be able to take all.
+struct Places {
+    /// For all that anybody asks: a tunnel may have a third of what is free.
+    max: usize,
+    /// So many a tunnel may have also when these are taken,
+    few: usize,
+    /// as long as there are not so many in all.
+    all: usize,
+}
+
+impl Places {
+    /// Whether a tunnel that has `held` of `used` may have one more.
+    const fn has_one_for(&self, held: usize, used: usize) -> bool {
+        held < self.max.saturating_sub(used) / 3 || held < self.few && used < self.all
+    }
+}
 
 /// A lane: a link, and its number there.
 type Side = (LinkNo, TunnelId);
@@ -131,7 +153,7 @@ pub(super) struct Exits {
     /// Who asked what: the tunnel, its request's number, and what it is about.
     queries: BTreeMap<u64, (Side, u32, About)>,
     /// Found blocks that owners have not read, by tunnel.
-    unread: BTreeMap<Side, u64>,
+    unread: BTreeMap<Side, usize>,
     /// Leases that each link may show.
     shown: BTreeMap<LinkNo, Bucket>,
     /// Legs with an open lane, by lane.
@@ -214,9 +236,7 @@ impl Exits {
     pub(super) fn handle_timeout(&mut self, now: Now) {
         while let Some(admission) = self.leases.next(now.time) {
             match admission {
-                Admission::Enter { leg, tunnel } => {
-                    self.tell(tunnel, EndHopCommand::AcceptIncoming { leg });
-                }
+                Admission::Enter { leg, tunnel } => self.enter(leg, tunnel),
                 Admission::Refuse { leg } => self.reply(leg, false),
                 Admission::Report { tunnel, crowd } => {
                     self.tell(tunnel, EndHopCommand::Crowd(crowd));
@@ -272,7 +292,7 @@ impl Exits {
             EndHopEvent::Refused { leg } => self.reply(leg, false),
             EndHopEvent::Flushed { blocks } => {
                 if let Some(unread) = self.unread.get_mut(&at) {
-                    *unread = unread.saturating_sub(blocks.into());
+                    *unread = unread.saturating_sub(usize::try_from(blocks).unwrap_or(usize::MAX));
                     if *unread == 0 {
                         self.unread.remove(&at);
                     }
@@ -314,7 +334,8 @@ impl Exits {
                 self.tell(at, EndHopCommand::Answer(clove));
             }
             Clove::SpliceOpen { splice, contact, sealed } => {
-                if self.dialling.len() + self.legs.len() >= OPENING_MAX + LEGS_MAX {
+                let (opening, of_it) = (self.dialling.len(), self.opening(at));
+                if !OPENING.has_one_for(of_it, opening) || !self.has_leg_for(at) {
                     return self.tell(at, EndHopCommand::CloseSplice { splice });
                 }
                 let ask = self.number();
@@ -361,10 +382,12 @@ impl Exits {
                 return Some(BUSY_PUT_RETRY_S);
             }
         }
-        let unread: u64 = self.unread.values().sum();
-        let full =
-            self.queries.len() >= QUERIES_MAX || about == About::Block && unread >= UNREAD_MAX;
-        full.then_some(BUSY_RETRY_S)
+        let of_tunnel = self.queries.values().filter(|(tunnel, ..)| *tunnel == at).count();
+        let unread = self.unread.values().sum();
+        let of_it = self.unread.get(&at).copied().unwrap_or_default();
+        let room = QUERIES.has_one_for(of_tunnel, self.queries.len())
+            && (about != About::Block || UNREAD.has_one_for(of_it, unread));
+        (!room).then_some(BUSY_RETRY_S)
     }
 
     fn connected(&mut self, ask: u64, lane: Side) {
@@ -379,16 +402,36 @@ impl Exits {
         let (per_second, burst) = SHOWN;
         let bucket = self.shown.entry(leg.0).or_insert(Bucket::full(now.time, burst));
         if self.legs.contains_key(&leg)
-            || self.legs.len() >= LEGS_MAX
+            || self.legs.len() >= LEGS.all
             || !bucket.take(now.time, per_second, burst)
         {
             return self.reply(leg, false);
         }
         match self.leases.open(now.time, leg, sealed) {
-            Ok(Some(tunnel)) => self.tell(tunnel, EndHopCommand::AcceptIncoming { leg }),
+            Ok(Some(tunnel)) => self.enter(leg, tunnel),
             Ok(None) => self.handle_timeout(now),
             Err(_) => self.reply(leg, false),
         }
+    }
+
+    /// A client may enter at a lease, if its service's tunnel may have one more.
+    fn enter(&mut self, leg: Side, tunnel: Side) {
+        if self.has_leg_for(tunnel) {
+            self.tell(tunnel, EndHopCommand::AcceptIncoming { leg });
+        } else {
+            self.reply(leg, false);
+        }
+    }
+
+    /// Splices of a tunnel whose gateway is being dialled.
+    fn opening(&self, tunnel: Side) -> usize {
+        self.dialling.values().filter(|(at, ..)| *at == tunnel).count()
+    }
+
+    /// Whether a tunnel may have one more leg.
+    fn has_leg_for(&self, tunnel: Side) -> bool {
+        let held = self.by_splice.range(all_of(tunnel)).count() + self.opening(tunnel);
+        LEGS.has_one_for(held, self.legs.len() + self.dialling.len())
     }
 
     fn splice_reply(&mut self, leg: Side, accepted: bool) {
@@ -447,9 +490,7 @@ impl Exits {
         self.queries.retain(|_, (at, ..)| *at != tunnel);
         self.unread.remove(&tunnel);
         self.toll.forget(tunnel);
-        let first = (tunnel, SpliceId(0));
-        let last = (tunnel, SpliceId(u32::MAX));
-        let legs: Vec<_> = self.by_splice.range(first..=last).map(|(_, leg)| *leg).collect();
+        let legs: Vec<_> = self.by_splice.range(all_of(tunnel)).map(|(_, leg)| *leg).collect();
         for leg in legs {
             self.forget(leg);
             self.close_lane(leg);
@@ -483,8 +524,10 @@ impl Exits {
     }
 }
 
-/// Legs at the same time, both kinds. Each is a lane whose cells count against the quota.
-const LEGS_MAX: usize = 8_192;
+/// All splices that a tunnel may have.
+fn all_of(tunnel: Side) -> RangeInclusive<(Side, SpliceId)> {
+    (tunnel, SpliceId(0))..=(tunnel, SpliceId(u32::MAX))
+}
 
 #[cfg(test)]
 mod tests;

@@ -164,6 +164,7 @@ mod tests {
         friends.set(at(0).time, vec![router(1, 1_000, 9_000)]);
         assert!(friends.described(&router(1, 1_001, 9_001)));
         assert!(!friends.described(&router(1, 1_000, 9_002)), "older");
+        assert!(!friends.described(&router(1, 1_001, 9_001)), "said again: nothing to write down");
         assert!(!friends.described(&router(2, 1_001, 9_003)), "no friend");
         // Told again who they are: what is known of them stays.
         friends.set(at(0).time, vec![router(1, 1_000, 9_000), router(3, 1_000, 9_000)]);

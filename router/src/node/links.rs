@@ -1,15 +1,22 @@
 //! Which links there are, who waits for one, and what may be dialled.
 //!
 //! Lives here: one link per router, made on demand for whoever asks (ring, tunnels, splices), the
-//! numbering of lanes on it, and the dial rules of PROTOCOL P3. Does not live here: handshakes and
-//! frames (`overlay::link`), sockets (driver), what the askers want the link for.
+//! numbering of lanes on it. Does not live here: how often is dialled for others (`links/favours.rs`),
+//! handshakes and frames (`overlay::link`), sockets (driver), what the askers want the link for.
 //!
 //! ```text
 //! ask --up already--> Ready
 //!  |--not dialable, over budget, failed lately--> Refused   (one coarse answer for every cause)
+//!  |--the same contact is being dialled--> waits with the others
 //!  '--else--> Dialling --up--> every waiter gets Ready
 //!                 '-- failed or 10 s --> every waiter gets Refused
 //! ```
+//!
+//! Where a router is, others say too, and say what they like: who asks for another contact of it than is
+//! being dialled has that dialled beside it. Only those who ask for others' sake wait for an own dial,
+//! whatever they say.
+
+mod favours;
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -21,6 +28,7 @@ use warren_overlay::{
     wire::{Address, Contact, RouterDescriptor},
 };
 
+use self::favours::Favours;
 use crate::config::Ban;
 
 /// Links that came from one /16 (IPv4) or /32 (IPv6), as a share of all: one part of this. Not in a local
@@ -32,16 +40,6 @@ const DIAL_LIMIT: Duration = Duration::from_secs(20);
 const IDLE_LIMIT: Duration = Duration::from_mins(1);
 /// The same for the loser of two links between one pair of routers.
 const RETIRING_LIMIT: Duration = Duration::from_secs(5);
-/// A failed address is not dialled again for others for this long (PROTOCOL P3).
-const FAILED_MEMORY: Duration = Duration::from_mins(10);
-/// Remembered failed addresses.
-const FAILED_MAX: usize = 4_096;
-/// Dials that may be pending to one /24 or /48 on behalf of others (PROTOCOL P3).
-const PENDING_PER_BLOCK_MAX: usize = 2;
-/// New dials a second to one /24 or /48 on behalf of others (PROTOCOL P3).
-const DIALS_PER_BLOCK_MAX: usize = 4;
-/// New dials a second on behalf of one neighbour.
-const DIALS_PER_ASKER_MAX: usize = 8;
 /// Askers that may wait for one dial.
 const WAITERS_MAX: usize = 64;
 
@@ -88,6 +86,8 @@ enum State {
         contact: Box<Contact>,
         since: Time,
         waiters: Vec<Asker>,
+        /// For this router's own sake too.
+        own: bool,
     },
     /// Somebody dialled us; the handshake is under way. Or what it was for is done.
     Accepted {
@@ -95,7 +95,7 @@ enum State {
     },
     /// Dialled to see whether a peer can be reached there, beside the link that it has here.
     Probing {
-        address: Address,
+        contact: Box<Contact>,
         since: Time,
     },
     Up {
@@ -147,28 +147,10 @@ pub(super) struct Links {
     links: Table<LinkNo, Link>,
     by_id: Table<RouterId, LinkNo>,
     made: u32,
-    failed: VecDeque<(Time, Address)>,
-    /// Dials for others within the last second: when, where to, for whom.
-    recent: VecDeque<(Time, Block, LinkNo)>,
+    favours: Favours,
     /// By when to look for what took too long or is of no use; or earlier.
     tidy_at: Option<Time>,
     out: VecDeque<LinksOutput>,
-}
-
-/// A /24 of IPv4 or a /48 of IPv6.
-type Block = [u8; 7];
-
-fn block(address: &Address) -> Block {
-    match address.socket().ip() {
-        std::net::IpAddr::V4(ip) => {
-            let [a, b, c, _] = ip.octets();
-            [4, a, b, c, 0, 0, 0]
-        }
-        std::net::IpAddr::V6(ip) => {
-            let [a, b, c, d, e, f, ..] = ip.octets();
-            [6, a, b, c, d, e, f]
-        }
-    }
 }
 
 impl Links {
@@ -183,8 +165,7 @@ impl Links {
             links: Table::new(),
             by_id: Table::new(),
             made: 0,
-            failed: VecDeque::new(),
-            recent: VecDeque::new(),
+            favours: Favours::default(),
             tidy_at: None,
             out: VecDeque::new(),
         }
@@ -246,20 +227,10 @@ impl Links {
         asker: Asker,
         asked_by: Option<LinkNo>,
     ) -> Asked {
-        if let Some(no) = self.by_id.get(&contact.id)
-            && let Some(link) = self.links.get_mut(no)
+        if let Some(no) = self.by_id.get(&contact.id).copied()
+            && let Some(asked) = self.wait_there(now.time, no, contact, asker, asked_by.is_none())
         {
-            link.used = now.time;
-            return match &mut link.state {
-                State::Up { .. } => Asked::Ready(*no),
-                State::Dialling { waiters, .. } if waiters.len() < WAITERS_MAX => {
-                    waiters.push(asker);
-                    Asked::Pending
-                }
-                State::Dialling { .. } | State::Accepted { .. } | State::Probing { .. } => {
-                    Asked::Refused
-                }
-            };
+            return asked;
         }
         if contact.id == self.me
             || self.links.len() >= self.max
@@ -267,15 +238,19 @@ impl Links {
             || self.is_banned(&contact.address)
             || contact.expiry.plus(10) < now.wall
             || asked_by.is_some_and(|asker| {
-                self.failed_lately(now.time, &contact.address)
+                self.favours.failed_lately(now.time, contact)
                     || !self.within_budget(now.time, contact, asker)
             })
         {
             return Asked::Refused;
         }
         let no = self.number();
-        let waiters = vec![asker];
-        let state = State::Dialling { contact: Box::new(*contact), since: now.time, waiters };
+        let state = State::Dialling {
+            contact: Box::new(*contact),
+            since: now.time,
+            waiters: vec![asker],
+            own: asked_by.is_none(),
+        };
         self.links.insert(no, Link::new(state, contact.address, now.time));
         self.by_id.insert(contact.id, no);
         self.tidy_by(now.time + DIAL_LIMIT);
@@ -301,7 +276,7 @@ impl Links {
             return None;
         }
         let no = self.number();
-        let state = State::Probing { address, since: now.time };
+        let state = State::Probing { contact: Box::new(*contact), since: now.time };
         self.links.insert(no, Link::new(state, address, now.time));
         self.tidy_by(now.time + DIAL_LIMIT);
         self.out.push_back(LinksOutput::Dial { link: no, contact: *contact, also: None });
@@ -311,10 +286,10 @@ impl Links {
     /// A connection has served its purpose: it never counts as a link.
     pub(super) fn met(&mut self, no: LinkNo) {
         if let Some(link) = self.links.get_mut(&no)
-            && let State::Probing { since, address } = link.state
+            && let State::Probing { since, contact } = &link.state
         {
-            link.state = State::Accepted { since };
-            self.failed.retain(|(_, failed)| *failed != address);
+            self.favours.worked(contact);
+            link.state = State::Accepted { since: *since };
         }
     }
 
@@ -331,22 +306,49 @@ impl Links {
     }
 
     fn within_budget(&mut self, now: Time, contact: &Contact, asker: LinkNo) -> bool {
-        while self.recent.front().is_some_and(|(at, ..)| now.since(*at) > Duration::from_secs(1)) {
-            self.recent.pop_front();
+        let dialled = self
+            .links
+            .values()
+            .filter(|link| matches!(link.state, State::Dialling { .. } | State::Probing { .. }));
+        self.favours.admits(now, contact, asker, dialled.map(|link| link.remote))
+    }
+
+    /// What comes of waiting for link `no` to the router that `contact` names, or for another dial that
+    /// leads where `contact` says; `None` if that is to be dialled itself.
+    fn wait_there(
+        &mut self,
+        now: Time,
+        no: LinkNo,
+        contact: &Contact,
+        asker: Asker,
+        own: bool,
+    ) -> Option<Asked> {
+        let fits = |link: &Link| match &link.state {
+            State::Up { .. } => true,
+            State::Dialling { contact: dialled, own: dialled_for_own, .. } => {
+                favours::alike(dialled, contact) || *dialled_for_own && !own
+            }
+            State::Accepted { .. } | State::Probing { .. } => false,
+        };
+        let dials = |link: &Link| matches!(&link.state, State::Dialling { contact: other, .. } if favours::alike(other, contact));
+        let at = if self.links.get(&no).is_some_and(fits) {
+            no
+        } else {
+            *self.links.iter().find(|(_, link)| dials(link))?.0
+        };
+        let link = self.links.get_mut(&at)?;
+        link.used = now;
+        match &mut link.state {
+            State::Up { .. } => Some(Asked::Ready(at)),
+            State::Dialling { waiters, own: dialled_for_own, .. }
+                if own || waiters.len() < WAITERS_MAX =>
+            {
+                waiters.push(asker);
+                *dialled_for_own |= own;
+                Some(Asked::Pending)
+            }
+            _ => Some(Asked::Refused),
         }
-        let to = block(&contact.address);
-        let pending = self.links.values().filter(|link| {
-            let dialled = matches!(link.state, State::Dialling { .. } | State::Probing { .. });
-            dialled && block(&link.remote) == to
-        });
-        let allowed = pending.count() < PENDING_PER_BLOCK_MAX
-            && self.recent.iter().filter(|(_, block, _)| *block == to).count()
-                < DIALS_PER_BLOCK_MAX
-            && self.recent.iter().filter(|(.., by)| *by == asker).count() < DIALS_PER_ASKER_MAX;
-        if allowed {
-            self.recent.push_back((now, to, asker));
-        }
-        allowed
     }
 
     /// A handshake succeeded. Of two links between one pair, the one that the router with the
@@ -406,14 +408,14 @@ impl Links {
         let (id, was_up) = match link.state {
             State::Up { peer, .. } => (peer.id(), true),
             State::Dialling { contact, waiters, .. } => {
-                self.remember_failed(now, contact.address);
+                self.favours.failed(now, &contact);
                 for asker in waiters {
                     self.out.push_back(LinksOutput::Refused { asker, id: contact.id });
                 }
                 (contact.id, false)
             }
-            State::Probing { address, .. } => {
-                self.remember_failed(now, address);
+            State::Probing { contact, .. } => {
+                self.favours.failed(now, &contact);
                 return false;
             }
             State::Accepted { .. } => return false,
@@ -431,21 +433,6 @@ impl Links {
             }
         }
         was_up
-    }
-
-    /// Whether it was dialled in vain within the last ten minutes, for whomever.
-    fn failed_lately(&mut self, now: Time, address: &Address) -> bool {
-        while self.failed.front().is_some_and(|(at, _)| now.since(*at) > FAILED_MEMORY) {
-            self.failed.pop_front();
-        }
-        self.failed.iter().any(|(_, failed)| failed == address)
-    }
-
-    fn remember_failed(&mut self, now: Time, address: Address) {
-        if self.failed.len() == FAILED_MAX {
-            self.failed.pop_front();
-        }
-        self.failed.push_back((now, address));
     }
 
     /// The next free lane number on a link that is up, by its side's rule (PROTOCOL P5).
@@ -518,11 +505,13 @@ impl Links {
         self.tidy_at = Some(self.tidy_at.map_or(at, |before| before.min(at)));
     }
 
-    /// The peer sent a fresh descriptor; one that is not its own is ignored.
-    pub(super) fn refresh(&mut self, no: LinkNo, fresh: &Arc<RouterDescriptor>) -> bool {
+    /// The peer sent a fresh descriptor; one that is not its own is ignored. So is one of the future: times
+    /// count minutes, so that nobody describes itself much oftener than once in one.
+    pub(super) fn refresh(&mut self, now: Now, no: LinkNo, fresh: &Arc<RouterDescriptor>) -> bool {
         match self.links.get_mut(&no).map(|link| &mut link.state) {
             Some(State::Up { peer, .. })
                 if peer.id() == fresh.id()
+                    && fresh.is_current(now.wall)
                     && peer.fields().published < fresh.fields().published =>
             {
                 *peer = Arc::clone(fresh);
@@ -547,7 +536,7 @@ impl Links {
 
     /// Addresses that failed may work from where this router is now.
     pub(super) fn forgive(&mut self) {
-        self.failed.clear();
+        self.favours.forgive();
     }
 
     /// When to call `tidy`.
@@ -587,8 +576,7 @@ impl Links {
         }
         self.links.rest();
         self.by_id.rest();
-        self.failed.rest();
-        self.recent.rest();
+        self.favours.rest();
         self.out.rest();
     }
 

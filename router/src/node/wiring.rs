@@ -167,7 +167,7 @@ impl Node {
                 self.exits.handle_input(now, input);
             }
             LinkMessage::Descriptor(descriptor) => {
-                if self.links.refresh(link, &descriptor) {
+                if self.links.refresh(now, link, &descriptor) {
                     self.friend_described(&descriptor);
                     let input = ring::Input::Descriptor { link, descriptor };
                     self.ring.handle_input(now, input);

@@ -20,7 +20,6 @@ use warren_datastore::{
     transfer::StoreState,
     uri::Uri,
 };
-use warren_overlay::crypto::secret::Secret;
 
 use super::{Bytes, FileError, Files, Stored, bytes_of, content_of, file_bytes};
 use crate::{entropy, remedy};
@@ -121,13 +120,7 @@ pub(super) fn key_source(files: &Files, request: &PutRequest) -> Result<KeySourc
     let home =
         files.home().ok_or("this router keeps nothing, and so has no contexts: leave --as away")?;
     let file = format!("contexts/{name}");
-    if let Some(bytes) = home.read(&file).map_err(|error| error.to_string())? {
-        let mut secret: [u8; 32] =
-            bytes.as_slice().try_into().map_err(|_| home.damaged(&file).to_string())?;
-        return Ok(KeySource::context(Secret::take(&mut secret)));
-    }
-    let secret = Secret::random(&mut entropy::generator());
-    home.write(&file, secret.expose_secret()).map_err(|error| error.to_string())?;
+    let secret = home.secret(&file).map_err(|error| error.to_string())?;
     Ok(KeySource::context(secret))
 }
 

@@ -221,15 +221,7 @@ impl Files {
 }
 
 pub(in crate::driver) fn load_key(home: &Home) -> Result<Secret<32>, String> {
-    let words = |error: crate::home::HomeError| error.to_string();
-    if let Some(bytes) = home.read(KEY_FILE).map_err(words)? {
-        let mut key: [u8; 32] =
-            bytes.as_slice().try_into().map_err(|_| home.damaged(KEY_FILE).to_string())?;
-        return Ok(Secret::take(&mut key));
-    }
-    let key = Secret::random(&mut entropy::generator());
-    home.write(KEY_FILE, key.expose_secret()).map_err(words)?;
-    Ok(key)
+    home.secret(KEY_FILE).map_err(|error| error.to_string())
 }
 
 fn encode(

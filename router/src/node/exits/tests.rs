@@ -3,7 +3,7 @@
 use warren_overlay::{
     block::{BLOCK_LEN, Block, BlockAddress},
     crypto::effort::{EFFORT_MAX, MemoryPuzzle, Search},
-    garlic::put_challenge,
+    garlic::{Rate, put_challenge, seal_lease},
     id::Key,
     ring::Watch,
 };
@@ -158,4 +158,80 @@ fn work_that_was_not_done_ends_the_tunnel() {
         matches!(closed, Some(ExitsOutput::Link { command: LinkCommand::Close { .. }, .. })),
         "{closed:?}"
     );
+}
+
+/// What a router does about a splice that the owner of a tunnel wants: it is dialled, or refused.
+fn splice(exits: &mut Exits, at: Side, no: u32) -> Option<u64> {
+    let address = std::net::SocketAddr::from(([8, 8, 8, 8], 9_000)).into();
+    let (id, link_key) = (RouterId([5; 32]), [6; 32]);
+    let contact = Contact { id, link_key, address, expiry: Now::default().wall };
+    let clove = Clove::SpliceOpen { splice: SpliceId(no), contact, sealed: [0; _] };
+    let input = ExitsInput::EndHop { at, event: EndHopEvent::Request(clove), room: ROOM };
+    exits.handle_input(Now::default(), input);
+    match exits.poll_output().expect("something is done") {
+        ExitsOutput::Connect { ask, .. } => Some(ask),
+        ExitsOutput::Link {
+            command: LinkCommand::EndHop { command: EndHopCommand::CloseSplice { .. }, .. },
+            ..
+        } => None,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_few_tunnels_with_silent_splices_leave_room_for_those_of_others() {
+    let mut exits = exits();
+    let mut legs = 0;
+    for (tunnel_no, no) in (1..=20).flat_map(|tunnel| (1..=1_024).map(move |no| (tunnel, no))) {
+        let Some(ask) = splice(&mut exits, tunnel(tunnel_no), no) else { continue };
+        legs += 1;
+        let lane = (LinkNo(2), TunnelId(legs));
+        exits.handle_input(Now::default(), ExitsInput::Connected { ask, lane });
+        while exits.poll_output().is_some() {}
+    }
+    assert!(legs > 8_000, "{legs}: there is room for many");
+    assert!(splice(&mut exits, tunnel(21), 1).is_some());
+    // And for those of a service whose gateway is here.
+    let lease = [7; 16];
+    let ask = Clove::LeaseRequest { request: 1, lease, rate: Rate::default() };
+    let Some(Clove::LeaseGranted { splice_key, .. }) = told(&mut exits, tunnel(22), ask) else {
+        panic!("no lease")
+    };
+    let sealed = seal_lease(&mut Rng::from_seed([2; 32]), &splice_key, &lease).unwrap();
+    let leg = (LinkNo(3), TunnelId(1));
+    exits.handle_input(Now::default(), ExitsInput::SpliceOpen { leg, sealed });
+    let Some(ExitsOutput::Link { command: LinkCommand::EndHop { tunnel: at, command }, .. }) =
+        exits.poll_output()
+    else {
+        panic!("refused")
+    };
+    assert_eq!((at, command), (TunnelId(22), EndHopCommand::AcceptIncoming { leg }));
+}
+
+#[test]
+fn a_few_tunnels_that_ask_much_or_never_read_leave_room_for_others() {
+    let mut exits = exits();
+    let get = |request| Clove::RecordGet { request, key: Key([7; 32]) };
+    for (no, request) in (1..=40).flat_map(|no| (0..32).map(move |request| (no, request))) {
+        let _ = ask(&mut exits, tunnel(no), get(request));
+    }
+    assert!(exits.queries.len() > 1_000, "{}: there is room for many", exits.queries.len());
+    assert!(ask(&mut exits, tunnel(41), get(0)).is_ok());
+
+    let mut exits = self::exits();
+    let block = |request| {
+        let address = BlockAddress([1; 32]);
+        Clove::BlockGet { request, class: Class::Interactive, address }
+    };
+    let found = Block::copy_from(&vec![7; BLOCK_LEN]).unwrap();
+    for (no, request) in (1..=80).flat_map(|no| (0..16).map(move |request| (no, request))) {
+        if told(&mut exits, tunnel(no), block(request)).is_none() {
+            let (query, answer) = (exits.next, Answer::Found(Unit::Block(found.clone())));
+            exits.handle_input(Now::default(), ExitsInput::Answer { query, asked: 1, answer });
+            assert!(exits.poll_output().is_some());
+        }
+    }
+    let unread: usize = exits.unread.values().sum();
+    assert!(unread > 1_000, "{unread}: there is room for many");
+    assert_eq!(told(&mut exits, tunnel(81), block(0)), None);
 }

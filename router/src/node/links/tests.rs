@@ -10,7 +10,7 @@ use warren_overlay::{
     wire::{Admission, DescriptorFields, RouterDescriptor},
 };
 
-use super::*;
+use super::{favours::DIALS_PER_ASKER_MAX, *};
 
 const WALL: Wall = Wall::from_minutes(1_000);
 
@@ -19,6 +19,10 @@ fn at(seconds: u64) -> Now {
 }
 
 fn router(seed: u8, address: &str) -> Arc<RouterDescriptor> {
+    published(seed, address, WALL)
+}
+
+fn published(seed: u8, address: &str, published: Wall) -> Arc<RouterDescriptor> {
     let mut rng = Rng::from_seed([seed; 32]);
     let key = IdentityKey::generate(&mut rng);
     let fields = DescriptorFields {
@@ -32,8 +36,8 @@ fn router(seed: u8, address: &str) -> Arc<RouterDescriptor> {
         family: None,
         admission: Admission { nonce: 0, output: [0; 32] },
         vouches: Vec::new(),
-        published: WALL,
-        expiry: WALL.plus(60),
+        published,
+        expiry: published.plus(60),
     };
     Arc::new(RouterDescriptor::sign(fields, &key).unwrap())
 }
@@ -104,6 +108,61 @@ fn an_address_that_failed_is_left_alone_for_ten_minutes() {
     assert_eq!(ask(&mut links, at(602), &to, Some(LinkNo(9))), Asked::Pending);
 }
 
+/// Asks for `contact` on behalf of a tunnel, or for this router's own sake.
+fn ask_for(links: &mut Links, contact: &Contact, asker: Asker, by: Option<LinkNo>) -> Asked {
+    links.ask(at(0), contact, &[], asker, by)
+}
+
+fn dial(links: &mut Links) -> LinkNo {
+    let Some(LinksOutput::Dial { link, .. }) = links.poll_output() else { panic!("no dial") };
+    link
+}
+
+#[test]
+fn who_sends_us_to_the_wrong_place_keeps_us_from_nobody() {
+    let victim = router(1, "8.8.4.1:9000");
+    let right = victim.contact().unwrap();
+    let address = "9.9.9.9:9000".parse::<SocketAddr>().unwrap().into();
+    for wrong in [Contact { address, ..right }, Contact { link_key: [7; 32], ..right }] {
+        let mut links = registry(false);
+        let (theirs, own) = (Asker::Transit(1), Asker::Pools(1));
+        assert_eq!(ask_for(&mut links, &wrong, theirs, Some(LinkNo(9))), Asked::Pending);
+        let to_nobody = dial(&mut links);
+        // A guard of ours, say: it is dialled where we know it to be.
+        assert_eq!(ask_for(&mut links, &right, own, None), Asked::Pending);
+        let to_victim = dial(&mut links);
+        // Others wait for what we dial ourselves, whatever they say; we do not wait for theirs.
+        assert_eq!(ask_for(&mut links, &wrong, Asker::Transit(2), Some(LinkNo(9))), Asked::Pending);
+        assert_eq!(ask_for(&mut links, &right, Asker::Transit(3), Some(LinkNo(8))), Asked::Pending);
+        assert_eq!(links.poll_output(), None);
+        links.up(at(1).time, to_victim, &victim, true);
+        let ready: Vec<_> = std::iter::from_fn(|| links.poll_output()).collect();
+        let waited = [own, Asker::Transit(2), Asker::Transit(3)];
+        assert_eq!(ready, waited.map(|asker| LinksOutput::Ready { asker, link: to_victim }));
+        // What was dialled in vain hurts nobody but who wanted it, for now and later.
+        assert!(!links.down(at(2).time, to_nobody));
+        let refused = LinksOutput::Refused { asker: theirs, id: victim.id() };
+        assert_eq!(links.poll_output(), Some(refused));
+        assert_eq!(ask_for(&mut links, &right, own, None), Asked::Ready(to_victim));
+        links.down(at(3).time, to_victim);
+        assert_eq!(ask_for(&mut links, &right, theirs, Some(LinkNo(8))), Asked::Pending);
+    }
+}
+
+#[test]
+fn those_who_wait_for_others_take_no_place_from_ourselves() {
+    let mut links = registry(false);
+    let contact = router(1, "8.8.4.1:9000").contact().unwrap();
+    let crowd = u64::try_from(WAITERS_MAX).unwrap();
+    for n in 0..crowd {
+        let asked = ask_for(&mut links, &contact, Asker::Transit(n), Some(LinkNo(9)));
+        assert_eq!(asked, Asked::Pending, "{n}");
+    }
+    let one_more = ask_for(&mut links, &contact, Asker::Transit(crowd), Some(LinkNo(9)));
+    assert_eq!(one_more, Asked::Refused);
+    assert_eq!(ask_for(&mut links, &contact, Asker::Pools(1), None), Asked::Pending);
+}
+
 #[test]
 fn of_two_links_both_sides_keep_the_same() {
     let (a, b) = (router(1, "8.8.4.1:9000"), router(2, "9.9.9.9:9000"));
@@ -128,6 +187,20 @@ fn of_two_links_both_sides_keep_the_same() {
         kept == own
     };
     assert_ne!(keeps_own_dial(&a, &b), keeps_own_dial(&b, &a));
+}
+
+#[test]
+fn a_peer_describes_itself_anew_as_often_as_minutes_pass() {
+    let mut links = registry(false);
+    let says = |minutes| published(1, "8.8.4.1:9000", WALL.plus(minutes));
+    let link = links.accept(at(0).time, says(0).address().unwrap()).unwrap();
+    links.up(at(0).time, link, &says(0), false);
+    let mut taken = |minute: u32, of| {
+        let now = Now { wall: WALL.plus(minute), ..at(0) };
+        (0..of).filter(|n| links.refresh(now, link, &says(*n))).count()
+    };
+    assert_eq!(taken(0, 60), 10, "clocks may be ten minutes off");
+    assert_eq!((taken(0, 60), taken(1, 60), taken(3, 60)), (0, 1, 2));
 }
 
 #[test]
