@@ -386,7 +386,7 @@ mod tests {
             let mut pacers = pacers(1_000_000, 1);
             let limits = pacers[0].limits.clone().unwrap();
             limits.change(1_000_000, Duration::from_secs(seconds), 100);
-            let later = START + Duration::from_secs(60);
+            let later = START + Duration::from_mins(1);
             let sent = ten_seconds_from(later, &mut pacers)[0];
             let ideal = (10 + seconds) * 1_000_000;
             assert!(sent.abs_diff(ideal) <= 30_000, "{sent} of {ideal}");

@@ -38,6 +38,17 @@ fn pump(side: &mut Side, now: Time) {
     }
 }
 
+/// What either side wrote gets to the other.
+fn carry(pair: &mut Pair, now: Time) {
+    let (mut to_b, mut to_a) = (std::mem::take(&mut pair.a.wire), std::mem::take(&mut pair.b.wire));
+    for (side, bytes) in [(&mut pair.b, &mut to_b), (&mut pair.a, &mut to_a)] {
+        if !bytes.is_empty() {
+            side.input(now, LinkInput::Received(bytes));
+        }
+        pump(side, now);
+    }
+}
+
 /// A router with three busy links, as seen by its three peers: bytes to and from each in ten
 /// seconds, after two to get going; and how often the first link was woken.
 fn ten_seconds(limits: &std::sync::Arc<RateLimits>) -> ([[u64; 2]; LINKS], u32) {
@@ -72,14 +83,7 @@ fn ten_seconds(limits: &std::sync::Arc<RateLimits>) -> ([[u64; 2]; LINKS], u32) 
                 }
             }
             wakes += u32::from(at == 0 && !pair.a.wire.is_empty());
-            let (mut to_b, mut to_a) =
-                (std::mem::take(&mut pair.a.wire), std::mem::take(&mut pair.b.wire));
-            for (side, bytes) in [(&mut pair.b, &mut to_b), (&mut pair.a, &mut to_a)] {
-                if !bytes.is_empty() {
-                    side.input(now, LinkInput::Received(bytes));
-                }
-                pump(side, now);
-            }
+            carry(pair, now);
         }
         now = now + millis(1);
     }
@@ -123,7 +127,8 @@ fn own_and_others(own: bool) -> [u64; 2] {
     for tunnel in if own { vec![TUNNEL, OTHER, LIGHT] } else { vec![OTHER, LIGHT] } {
         let half = TransitHalf::Forward(RelayForward::new(keys()));
         let theirs = Lane::Transit { half, to: LinkNo(99), tunnel };
-        let lane = if tunnel != TUNNEL { theirs } else { Lane::ToEnd { end: EndNo(4) } };
+        let mine = Lane::ToEnd { end: EndNo(4) };
+        let lane = if tunnel == TUNNEL { mine } else { theirs };
         pair.b.command(
             START,
             LinkCommand::Open { tunnel, lane: Box::new(Lane::ToEnd { end: EndNo(4) }) },
@@ -155,14 +160,7 @@ fn own_and_others(own: bool) -> [u64; 2] {
             }
         }
         assert!(!pair.a.io.wants_transmit(), "what could be sent was sent");
-        let (mut to_b, mut to_a) =
-            (std::mem::take(&mut pair.a.wire), std::mem::take(&mut pair.b.wire));
-        for (side, bytes) in [(&mut pair.b, &mut to_b), (&mut pair.a, &mut to_a)] {
-            if !bytes.is_empty() {
-                side.input(now, LinkInput::Received(bytes));
-            }
-            pump(side, now);
-        }
+        carry(&mut pair, now);
         if now.as_micros() % 70_000 == 0 {
             pair.a.part(now, PartMessage::Cells { tunnel: LIGHT, cells: vec![cell(0)] });
         }
