@@ -101,6 +101,8 @@ pub struct LimitsFile {
     /// Bandwidth of all links together, each way, kbit/s, 64 or more; also what the descriptor claims.
     /// Default 1,000,000.
     pub bandwidth_kbps: u32,
+    /// How long bandwidth that is not used is kept, ms, 5 to 10,000: all of it may go at once. Default 50.
+    pub burst_ms: u32,
     /// Memory for everything that waits to be sent or read, MiB, 8 to 65,536. Default 256.
     pub memory_mib: u32,
     /// Builds of others opened a second, 1 to 100,000. Default 500.
@@ -199,6 +201,7 @@ impl Default for LimitsFile {
     fn default() -> Self {
         Self {
             bandwidth_kbps: 1_000_000,
+            burst_ms: 50,
             memory_mib: 256,
             builds_per_second: 500,
             transit: true,
@@ -280,6 +283,8 @@ pub struct Config {
     pub degree: u8,
     /// Bandwidth of all links together, each way, kbit/s.
     pub bandwidth_kbps: u32,
+    /// How long bandwidth that is not used is kept, ms.
+    pub burst_ms: u32,
     /// Memory for everything that waits to be sent or read, MiB.
     pub memory_mib: u32,
     /// Builds of others opened a second.
@@ -303,6 +308,7 @@ impl Config {
     pub fn limits(&self) -> LimitsFile {
         LimitsFile {
             bandwidth_kbps: self.bandwidth_kbps,
+            burst_ms: self.burst_ms,
             memory_mib: self.memory_mib,
             builds_per_second: self.builds_per_second,
             transit: self.transit,
@@ -339,6 +345,7 @@ impl ConfigFile {
         in_range("ring.degree", self.ring.degree.into(), 8, 64, "8 to 64")?;
         let most = u32::MAX;
         in_range("limits.bandwidth_kbps", self.limits.bandwidth_kbps, 64, most, "64 or more")?;
+        in_range("limits.burst_ms", self.limits.burst_ms, 5, 10_000, "5 to 10000")?;
         let memory = self.limits.memory_mib;
         in_range("limits.memory_mib", memory, 8, 65_536, "8 to 65536")?;
         let builds = self.limits.builds_per_second;
@@ -380,6 +387,7 @@ impl ConfigFile {
             hops: self.tunnels.hops,
             degree: self.ring.degree,
             bandwidth_kbps: self.limits.bandwidth_kbps,
+            burst_ms: self.limits.burst_ms,
             memory_mib: self.limits.memory_mib,
             builds_per_second: self.limits.builds_per_second,
             transit: self.limits.transit,
@@ -446,7 +454,7 @@ mod tests {
         // Every default is written out in it, so that nobody must read code to know a key.
         let value: toml::Table = shipped.parse().unwrap();
         let keys: usize = value.values().map(|section| section.as_table().unwrap().len()).sum();
-        assert_eq!(keys, 20);
+        assert_eq!(keys, 21);
     }
 
     #[test]

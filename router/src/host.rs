@@ -380,17 +380,18 @@ impl Host {
         self.out.pop_front()
     }
 
-    /// Changes limits while running: bandwidth each way in kbit/s, memory in bytes. The descriptor
-    /// goes on to tell others the bandwidth of the start. False if tunnels have more of the memory
+    /// Changes limits while running: bandwidth each way in kbit/s, how long what is not used of it is
+    /// kept, memory in bytes. The descriptor goes on to tell others the bandwidth of the start. False if tunnels have more of the memory
     /// than that now: then its limit is as low as it could be made.
     pub fn set_limits(
         &mut self,
         bandwidth_kbps: u32,
+        burst: Duration,
         transit_percent: u8,
         memory_bytes: u64,
     ) -> bool {
         if let Some(rate) = &self.settings.rate {
-            rate.change(u64::from(bandwidth_kbps) * 1_000 / 8, transit_percent);
+            rate.change(u64::from(bandwidth_kbps) * 1_000 / 8, burst, transit_percent);
         }
         self.memory = Memory::new(memory_bytes);
         self.settings.quota.change(memory_bytes)

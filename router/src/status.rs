@@ -27,7 +27,7 @@ pub struct Status {
     pub tunnels_transit: u32,
     /// Whether it carries tunnels of others.
     pub transit: bool,
-    /// What tunnels of others bring a second, mean of the last ten seconds, kbit/s; it leaves again.
+    /// What is sent a second for tunnels of others, mean of the last ten seconds, kbit/s.
     #[serde(default)]
     pub transit_kbps: u64,
     /// The operator's limit for it, per cent of `bandwidth_kbps`.
@@ -49,6 +49,9 @@ pub struct Status {
     pub received_kbps: u64,
     /// The operator's limit for either, kbit/s.
     pub bandwidth_kbps: u32,
+    /// How long bandwidth that is not used is kept, and may be used at once then, ms.
+    #[serde(default)]
+    pub burst_ms: u32,
     /// Memory that holds what waits to be sent or read, KiB; at most `memory_mib`.
     pub memory_held_kib: u64,
     /// The operator's limit for it, MiB.

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use warren_overlay::service::Name;
+use warren_overlay::{link::BURST, service::Name};
 use warren_sim::{
     Fetch, HostNo, Latency, Wires,
     world::{Setup, World},
@@ -99,4 +99,27 @@ fn a_light_tunnel_beside_a_greedy_one_waits_a_fifth_longer_at_most() {
     }
     more.sort_unstable_by(f64::total_cmp);
     assert!(more.iter().all(|more| *more <= 1.2), "{more:?}");
+}
+
+/// A quarter of all bandwidth is for tunnels of others: the service itself may send as it likes.
+#[test]
+fn tunnels_of_others_keep_to_their_share_within_three_percent_and_use_it() {
+    const SHARE: u64 = KBPS as u64;
+    let (mut world, name) = network();
+    let all: Vec<HostNo> = world.net.hosts().map(|(no, _)| no).collect();
+    for no in all {
+        world.net.with(no, |host, _| host.set_limits(4 * KBPS, BURST, 25, 64 << 20));
+    }
+    twenty_downloads(&mut world, name);
+    world.run(world.net.time() + Duration::from_secs(15));
+    let mut most = Vec::new();
+    for _ in 0..20 {
+        world.run(world.net.time() + Duration::from_secs(1));
+        let hosts = world.net.hosts();
+        let sent = hosts.map(|(no, host)| host.status(world.net.now(no)).transit_kbps);
+        most.push(sent.max().unwrap());
+    }
+    eprintln!("{most:?} kbit/s by the busiest, of {SHARE}");
+    assert!(most.iter().all(|most| most * 100 <= SHARE * 103), "{most:?}");
+    assert!(most.iter().all(|most| most * 100 >= SHARE * 97), "it is used: {most:?}");
 }

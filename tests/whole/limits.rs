@@ -99,7 +99,7 @@ fn limits_are_changed_on_the_page_by_who_knows_the_token_and_by_no_other_page() 
     let form = get("/limits", &cookie);
     assert!(form.contains("value=\"1000000\"") && !form.contains("refresh:"), "{form}");
     assert!(!get("/limits", "").contains("bandwidth_kbps"), "without the token there is no form");
-    let good = "bandwidth_kbps=9000&memory_mib=64&monthly_gib=500&transit=false&transit_percent=40";
+    let good = "bandwidth_kbps=9000&burst_ms=80&memory_mib=64&monthly_gib=500&transit=false&transit_percent=40";
     assert!(send("", good).starts_with("HTTP/1.1 403"));
     for foreign in ["Origin: http://evil.example\r\n", "Sec-Fetch-Site: cross-site\r\n"] {
         assert!(send(&format!("{cookie}{foreign}"), good).starts_with("HTTP/1.1 403"));
@@ -108,7 +108,7 @@ fn limits_are_changed_on_the_page_by_who_knows_the_token_and_by_no_other_page() 
     assert_eq!(text(), "# mine\n[limits]\nlinks = 100\n");
     let bad = send(
         &cookie,
-        "bandwidth_kbps=9&memory_mib=64&monthly_gib=0&transit=true&transit_percent=40",
+        "bandwidth_kbps=9&burst_ms=80&memory_mib=64&monthly_gib=0&transit=true&transit_percent=40",
     );
     assert!(bad.contains("64 or more"), "{bad}");
     assert_eq!(text(), "# mine\n[limits]\nlinks = 100\n");
@@ -116,6 +116,7 @@ fn limits_are_changed_on_the_page_by_who_knows_the_token_and_by_no_other_page() 
     assert!(done.starts_with("HTTP/1.1 303"), "{done}");
     let status = router.status().unwrap();
     assert_eq!(status["bandwidth_kbps"], 9_000, "{status}");
+    assert_eq!(status["burst_ms"], 80, "{status}");
     assert_eq!(status["memory_mib"], 64, "{status}");
     assert_eq!(status["transit_percent"], 40, "{status}");
     assert_eq!(status["month_limit_mib"], 500 << 10, "{status}");
@@ -209,8 +210,7 @@ fn a_router_that_twenty_tunnels_push_sends_what_its_operator_allows_and_no_more(
     }
     figure("most kbit/s of 2097 for tunnels of others", most);
     figure("most kbit/s that one of them receives", own);
-    // Granted exactly so much, and on a busy machine what was granted comes in lumps.
-    assert!(most > 0 && most * 100 <= KBPS * PERCENT / 100 * 120, "{most}");
+    assert!(most > 0 && most * 100 <= KBPS * PERCENT / 100 * 103, "{most}");
     drop(net);
     for puller in pulling {
         puller.join().unwrap();

@@ -103,7 +103,7 @@ impl Core {
         }
         state.egress.waits(now, hop.has_cell());
         if state.is_ready() {
-            self.schedule.wake(tunnel, &mut state.egress.turn);
+            self.schedule.wake(tunnel, state);
         }
     }
 

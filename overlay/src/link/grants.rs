@@ -8,8 +8,8 @@
 //!  others' lanes --share of transit-->
 //! ```
 //!
-//! What a tunnel of others brings leaves again, so a share of what is received is a share of what is
-//! sent.
+//! What a tunnel of others brings leaves again, and is held back there too (`classes.rs`): what was granted
+//! long ago may come at any time. Here the share keeps it from waiting in this router.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -56,7 +56,7 @@ impl Grants {
             shared: VecDeque::new(),
             shared_next: false,
             pace: Pacer::new(limits.clone(), |limits| &limits.received),
-            share: Pacer::new(limits, |limits| &limits.transit),
+            share: Pacer::new(limits, |limits| &limits.transit_received),
             held: None,
         }
     }
@@ -118,14 +118,6 @@ impl Grants {
         }
     }
 
-    /// Takes note of cells that came on lanes of others.
-    pub(super) fn relayed(&self, now: Time, cells: u64) {
-        if cells > 0 {
-            let bytes = usize::try_from(cells).unwrap_or(usize::MAX).saturating_mul(CELL_LEN);
-            self.share.count(now, bytes);
-        }
-    }
-
     /// Takes note of how long the limits keep back what is left, if they do.
     pub(super) fn hold(&mut self, now: Time) {
         let places = [false, true].map(|shared| self.place(now, shared));
@@ -155,6 +147,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::link::rate::BURST;
 
     /// Grants whatever it may for ten seconds; how many cells to own lanes, and to others'.
     fn ten_seconds(limits: &Arc<RateLimits>, own: bool) -> [u64; 2] {
@@ -187,10 +180,10 @@ mod tests {
         let all = 10_000_000 / CELL_LEN as u64;
         let percent = |cells: u64| cells * 100 / all;
         let limits = RateLimits::each_way(1_000_000);
-        limits.change(1_000_000, 25);
+        limits.change(1_000_000, BURST, 25);
         assert!((24..=26).contains(&percent(ten_seconds(&limits, false)[1])));
         let limits = RateLimits::each_way(1_000_000);
-        limits.change(1_000_000, 25);
+        limits.change(1_000_000, BURST, 25);
         let [own, others] = ten_seconds(&limits, true);
         // Turns of a place each, and theirs are the smaller: a little less than their share.
         assert!(percent(own) >= 74, "{own}");

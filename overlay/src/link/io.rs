@@ -27,17 +27,17 @@ use crate::{
         batch::BATCH_CELLS,
         bulk::{BulkQueue, Joiner},
         channel::{HEAD_LEN, Opener, Sealer},
+        classes::Classes,
         control::ControlQueue,
         frame::{self, Frame, WireCell},
         grants::Grants,
         handshake::Established,
         lane::{self, LaneBalance, LaneCounters, LaneState},
-        load::Load,
+        load::{Held, Load},
         padding::{PadCount, Pads},
         pulse::{Pulse, Sign},
         rate::Pacer,
         receive::{FrameReader, Pieces},
-        schedule::Schedule,
     },
     plane::{CELL_LEN, CloseReason, Lane, LinkCommand, LinkEvent, PartMessage},
     rng::Rng,
@@ -95,7 +95,7 @@ pub(super) struct Core {
     pub(super) sealer: Sealer,
     pub(super) state: State,
     pub(super) lanes: Table<TunnelId, Box<LaneState>>,
-    pub(super) schedule: Schedule,
+    pub(super) schedule: Classes,
     pub(super) control: ControlQueue,
     /// Messages that go in parts, each way.
     pub(super) bulk: BulkQueue,
@@ -134,11 +134,11 @@ impl LinkIo {
             round_trip: rtt,
             pace_out: Pacer::new(settings.rate.clone(), |limits| &limits.sent),
             grants: Grants::new(settings.rate.clone()),
+            schedule: Classes::new(settings.rate.clone()),
             settings,
             sealer,
             state: State::Open,
             lanes: Table::new(),
-            schedule: Schedule::default(),
             control: ControlQueue::default(),
             bulk: BulkQueue::default(),
             joiner: Joiner::default(),
@@ -227,7 +227,8 @@ impl LinkIo {
             State::Open => core.pulse.poll_timeout(),
         };
         let pads = core.pads.poll_timeout();
-        let held = [core.load.held.data, core.grants.poll_timeout()];
+        let Held { data, shared, .. } = core.load.held;
+        let held = [data, shared, core.grants.poll_timeout()];
         let timers = [life, pads, core.check_at].into_iter().chain(held);
         timers.flatten().min()
     }
@@ -316,7 +317,6 @@ impl LinkIo {
         let core = &mut self.core;
         core.counters.bytes_in += bytes.len() as u64;
         core.grants.pace.count(now, bytes.len());
-        let relayed = core.counters.relayed_cells_in;
         let mut bytes = Pieces::new(bytes);
         let result = loop {
             match self.reader.next(&mut bytes) {
@@ -333,7 +333,6 @@ impl LinkIo {
             }
         };
         core.flush_batches();
-        core.grants.relayed(now, core.counters.relayed_cells_in - relayed);
         if let Err(reason) = result {
             core.close(reason);
         }
@@ -517,7 +516,7 @@ impl Core {
                 };
                 self.outputs.extend(state.push(now, cells));
                 if state.egress.ready() > 0 {
-                    self.schedule.wake(tunnel, &mut state.egress.turn);
+                    self.schedule.wake(tunnel, state);
                 }
             }
             PartMessage::Drained { tunnel, splice: None, cells } => {
@@ -552,7 +551,7 @@ impl Core {
         tracing::debug!(link = self.link.0, ?reason, "link closed");
         self.state = State::Closed;
         self.lanes = Table::new();
-        self.schedule = Schedule::default();
+        self.schedule.clear();
         self.control.clear();
         self.bulk.clear();
         self.grants.clear();

@@ -9,6 +9,7 @@ use crate::{
     id::TunnelId,
     link::{
         api::LinkOutput,
+        classes::Class,
         credit::{CreditBook, LEG_WINDOW, TUNNEL_WINDOW, WindowBounds},
         egress::Egress,
         frame::FrameWriter,
@@ -95,6 +96,8 @@ pub(super) struct LaneState {
     pub(super) pending: Vec<CellBody>,
     /// Cells of the frames in progress that have left, not yet told to the feeder.
     pub(super) left: u32,
+    /// In whose schedule its turns are.
+    pub(super) class: Class,
     /// In the list of lanes with a grant to tell.
     pub(super) grant_listed: bool,
     pub(super) counters: LaneCounters,

@@ -4,6 +4,7 @@
 //! one lane's credits and queue (`credit.rs`, `egress.rs`), where its cells go (`io.rs`, `lane.rs`).
 
 use super::{
+    classes::Class,
     credit::CreditBook,
     egress::Egress,
     io::{CLOSED_MAX, Core, EARLY_KEPT, EARLY_MAX, STUCK_MAX},
@@ -21,7 +22,7 @@ impl Core {
         if let Some(state) = self.lanes.get_mut(&tunnel) {
             state.egress.credit(cells);
             if state.is_ready() {
-                self.schedule.wake(tunnel, &mut state.egress.turn);
+                self.schedule.wake(tunnel, state);
             }
         } else if !self.closed.contains(&tunnel) {
             if self.load.early.len() >= EARLY_MAX {
@@ -59,6 +60,7 @@ impl Core {
             egress,
             pending: Vec::new(),
             left: 0,
+            class: Class::default(),
             grant_listed: false,
             counters: LaneCounters::default(),
         };
@@ -79,7 +81,7 @@ impl Core {
     /// Removes a lane; says whether there was one.
     pub(super) fn remove(&mut self, tunnel: TunnelId) -> bool {
         let Some(state) = self.lanes.remove(&tunnel) else { return false };
-        self.schedule.forget(tunnel, state.egress.turn);
+        self.schedule.forget(tunnel, &state);
         if state.grant_listed {
             self.grants.forget(tunnel);
         }

@@ -38,6 +38,10 @@ pub(super) struct Held {
     pub(super) data: Option<Time>,
     /// And lanes that were idle may not send before that either.
     pub(super) fresh: bool,
+    /// Cells of others, by their share.
+    pub(super) shared: Option<Time>,
+    /// And of those that were idle.
+    pub(super) shared_fresh: bool,
 }
 
 static NOTHING: Lists = Lists::none();
@@ -82,6 +86,7 @@ impl Load {
     pub(super) fn let_go(&mut self, now: Time) {
         let mut held = self.held;
         held.data.take_if(|until| *until <= now);
+        held.shared.take_if(|until| *until <= now);
         self.hold(held);
     }
 
@@ -108,7 +113,7 @@ impl Lists {
             scratch: Vec::new(),
             drained: Vec::new(),
             early: BTreeMap::new(),
-            held: Held { data: None, fresh: false },
+            held: Held { data: None, fresh: false, shared: None, shared_fresh: false },
         }
     }
 

@@ -32,14 +32,14 @@ use std::{
 
 use crate::{link::frame::CELLS_MAX, plane::CELL_LEN, time::Time};
 
-/// Unused bandwidth is kept this long: enough to ride over a late wake-up.
-const BURST: Duration = Duration::from_millis(50);
+/// Unused bandwidth is kept this long unless the operator says otherwise: enough to ride over a late wake-up.
+pub const BURST: Duration = Duration::from_millis(50);
 /// How much time one place in the queue is worth, where that is less than a full frame: whoever sends a
 /// cell now and then waits for the place in use and the one that its owner has taken ahead, at each of
 /// six routers.
 const QUANTUM: Duration = Duration::from_millis(5);
 /// How much may be promised ahead, at most, when lanes that were idle send without a place.
-const AHEAD: Duration = BURST;
+const AHEAD: Duration = Duration::from_millis(50);
 /// Whole seconds that `last_seconds` looks back.
 const SECONDS: usize = 10;
 
@@ -50,23 +50,34 @@ pub struct RateLimits {
     pub sent: RateLimit,
     /// What comes to it.
     pub received: RateLimit,
-    /// What tunnels of others may take of that; more than there is where they have no share of their own.
-    pub transit: RateLimit,
+    /// What tunnels of others may send of that; more than there is where they have no share of their own.
+    pub transit_sent: RateLimit,
+    /// What they may be granted of that.
+    pub transit_received: RateLimit,
 }
 
 impl RateLimits {
     /// The same limit for either direction, in bytes per second.
     pub fn each_way(bytes_per_second: u64) -> Arc<Self> {
         let [sent, received] = [(); 2].map(|()| RateLimit::new(bytes_per_second));
-        Arc::new(Self { sent, received, transit: RateLimit::new(u64::MAX) })
+        let [transit_sent, transit_received] = [(); 2].map(|()| RateLimit::new(u64::MAX));
+        Arc::new(Self { sent, received, transit_sent, transit_received })
     }
 
-    /// Changes the limit, and how many per cent of it tunnels of others may take.
-    pub fn change(&self, bytes_per_second: u64, transit_percent: u8) {
-        self.sent.change(bytes_per_second);
-        self.received.change(bytes_per_second);
+    /// Changes the limit, how long unused bandwidth is kept, and how many per cent of it tunnels of others
+    /// may take.
+    pub fn change(&self, bytes_per_second: u64, burst: Duration, transit_percent: u8) {
         let share = bytes_per_second / 100 * u64::from(transit_percent);
-        self.transit.change(if transit_percent < 100 { share } else { u64::MAX });
+        let share = if transit_percent < 100 { share } else { u64::MAX };
+        for (limit, rate) in [
+            (&self.sent, bytes_per_second),
+            (&self.received, bytes_per_second),
+            (&self.transit_sent, share),
+            (&self.transit_received, share),
+        ] {
+            limit.change(rate);
+            limit.keep(burst);
+        }
     }
 }
 
@@ -76,6 +87,8 @@ impl RateLimits {
 #[derive(Debug)]
 pub struct RateLimit {
     bytes_per_second: AtomicU64,
+    /// How long what is not used is kept, in nanoseconds.
+    burst: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -92,9 +105,22 @@ struct State {
 impl RateLimit {
     /// A limit of `bytes_per_second`, at least 1,000.
     pub fn new(bytes_per_second: u64) -> Self {
-        let this = Self { bytes_per_second: AtomicU64::default(), state: Mutex::default() };
+        let [rate, burst] = [(); 2].map(|()| AtomicU64::default());
+        let this = Self { bytes_per_second: rate, burst, state: Mutex::default() };
         this.change(bytes_per_second);
+        this.keep(BURST);
         this
+    }
+
+    /// Keeps what is not used for so long, and lets it go at once then.
+    fn keep(&self, burst: Duration) {
+        let burst = u64::try_from(burst.as_nanos()).unwrap_or(u64::MAX);
+        self.burst.store(burst, Ordering::Relaxed);
+    }
+
+    /// The longest ago that bandwidth may have been left unused and still count, in nanoseconds.
+    fn oldest(&self, now: Time) -> u64 {
+        nanoseconds(now).saturating_sub(self.burst.load(Ordering::Relaxed))
     }
 
     /// Changes the limit, at least 1,000 bytes per second. Places that were taken keep their times.
@@ -121,7 +147,7 @@ impl RateLimit {
 
     fn charge(&self, now: Time, bytes: u64) {
         let cost = self.cost(bytes);
-        self.with(|state| state.paid_at = state.paid_at.max(oldest(now)).saturating_add(cost));
+        self.with(|state| state.paid_at = state.paid_at.max(self.oldest(now)).saturating_add(cost));
     }
 
     /// Takes note that `bytes` went through, for `last_seconds` alone.
@@ -158,7 +184,7 @@ impl RateLimit {
     fn reserve(&self, now: Time, bytes: u64) -> Time {
         let cost = self.cost(bytes);
         self.with(|state| {
-            let from = state.paid_at.max(oldest(now));
+            let from = state.paid_at.max(self.oldest(now));
             state.paid_at = from.saturating_add(cost);
             Time::from_micros(from.div_ceil(1_000))
         })
@@ -180,12 +206,6 @@ impl RateLimit {
     fn with<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
-}
-
-/// The longest ago that bandwidth may have been left unused and still count.
-fn oldest(now: Time) -> u64 {
-    let burst = u64::try_from(BURST.as_nanos()).unwrap_or(u64::MAX);
-    nanoseconds(now).saturating_sub(burst)
 }
 
 fn nanoseconds(at: Time) -> u64 {
@@ -358,6 +378,23 @@ mod tests {
             sent += cells * CELL_LEN;
         }
         assert!(sent <= 52_000 + 15 * CELL_LEN, "{sent}");
+    }
+
+    #[test]
+    fn what_is_not_used_is_kept_as_long_as_the_operator_says() {
+        for seconds in [0, 1, 4] {
+            let mut pacers = pacers(1_000_000, 1);
+            let limits = pacers[0].limits.clone().unwrap();
+            limits.change(1_000_000, Duration::from_secs(seconds), 100);
+            let later = START + Duration::from_mins(1);
+            let sent = ten_seconds_from(later, &mut pacers)[0];
+            let ideal = (10 + seconds) * 1_000_000;
+            assert!(sent.abs_diff(ideal) <= 30_000, "{sent} of {ideal}");
+            // Whoever never pauses has nothing of it.
+            let then = later + Duration::from_secs(10);
+            let sent = ten_seconds_from(then, &mut pacers)[0];
+            assert!(sent.abs_diff(10_000_000) <= 30_000, "{sent}");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use crate::{
     link::{
         api::LinkOutput,
         channel::{CIPHERTEXT_MAX, HEAD_LEN},
+        classes::Class,
         frame::FrameWriter,
         io::{Core, LinkIo, State, TRANSMIT_MAX},
         lane,
@@ -63,8 +64,8 @@ impl LinkIo {
             && (!core.control.is_empty()
                 || core.pads.wants_frame()
                 || core.grants.is_ready()
-                || (core.data_waits() && held.data.is_none())
-                || (core.schedule.has_fresh() && !held.fresh))
+                || (core.data_waits(held) && held.data.is_none())
+                || core.schedule.has_fresh(held))
     }
 }
 
@@ -81,14 +82,16 @@ impl Core {
         }) {}
         self.grants_out(now, &mut frame);
         let (mut parts, mut placed) = (0, false);
-        if matches!(self.state, State::Open) && self.data_waits() {
-            if let Ok(most) = self.pace_out.cells(now) {
-                placed = true;
-                parts = self.parts_out(&mut frame);
-                self.cells_out(now, &mut frame, most, false);
-            } else if self.schedule.has_fresh() && self.pace_out.spares(now) {
-                self.cells_out(now, &mut frame, usize::MAX, true);
-            }
+        let open = matches!(self.state, State::Open);
+        if open
+            && self.data_waits(self.load.held)
+            && let Ok(most) = self.pace_out.cells(now)
+        {
+            placed = true;
+            parts = self.parts_out(&mut frame);
+            self.cells_out(now, &mut frame, most, false);
+        } else if open && !self.schedule.is_empty() && self.pace_out.spares(now) {
+            self.cells_out(now, &mut frame, usize::MAX, true);
         }
         if let Some(len) = self.pads.fill(now, frame.is_empty()) {
             encode(&LinkMessage::Padding(len), &mut self.load.scratch);
@@ -108,14 +111,20 @@ impl Core {
 
     /// Takes note of how long the bandwidth limit keeps back what is left, if it does.
     fn hold(&mut self, now: Time) {
-        let data = self.data_waits().then(|| self.pace_out.cells(now).err()).flatten();
-        self.load.hold(Held { data, fresh: !self.pace_out.spares(now) });
+        let (shared, shared_fresh) = self.schedule.held(now);
+        let mut held = Held { data: None, fresh: !self.pace_out.spares(now), shared, shared_fresh };
+        if self.data_waits(held) {
+            held.data = self.pace_out.cells(now).err();
+        }
+        self.load.hold(held);
         self.grants.hold(now);
     }
 
-    /// Whether there is something that the bandwidth limit may keep back.
-    fn data_waits(&self) -> bool {
-        !(self.schedule.is_empty() && self.bulk.is_empty())
+    /// Whether there is something that nothing but the bandwidth of all may keep back.
+    fn data_waits(&self, held: Held) -> bool {
+        self.schedule.own_wait()
+            || !self.bulk.is_empty()
+            || (held.shared.is_none() && !self.schedule.is_empty())
     }
 
     /// Parts of large messages, and how many: one where cells wait, which then have the other half of
@@ -150,15 +159,37 @@ impl Core {
 
     /// Up to `most` cells, by turns; of lanes that were idle alone if `fresh`.
     fn cells_out(&mut self, now: Time, frame: &mut FrameWriter<'_>, most: usize, fresh: bool) {
+        let mut of_others = 0;
+        for class in self.schedule.order() {
+            let before = frame.cell_count();
+            let (allowed, fresh) = self.schedule.allows(now, class, fresh);
+            let most = most.min(before.saturating_add(allowed));
+            of_others += self.class_out(now, frame, most, (class, fresh));
+            self.schedule.sent(now, class, frame.cell_count() - before, !fresh);
+        }
+        self.schedule.count(now, of_others);
+    }
+
+    /// Cells of one class until the frame has `most`; says how many are of others.
+    fn class_out(
+        &mut self,
+        now: Time,
+        frame: &mut FrameWriter<'_>,
+        most: usize,
+        (class, fresh): (Class, bool),
+    ) -> usize {
+        let mut of_others = 0;
         while frame.cell_room() > 0
             && frame.cell_count() < most
-            && (!fresh || self.schedule.has_fresh())
-            && let Some(tunnel) = self.schedule.next()
+            && let Some(tunnel) = self.schedule.next(class, fresh)
         {
             let Some(state) = self.lanes.get_mut(&tunnel) else {
-                self.schedule.skip();
+                self.schedule.skip(class);
                 continue;
             };
+            if !self.schedule.is_placed(tunnel, state) {
+                continue;
+            }
             let sent = state.fill(now, tunnel, frame, &mut self.outputs);
             if sent > 0 && state.left == 0 {
                 self.load.drained.push(tunnel);
@@ -167,8 +198,10 @@ impl Core {
             // A lane that gave nothing has nothing, whatever it says: the loop must end.
             let more = sent > 0 && state.is_ready();
             let served = if more { Served::More(sent) } else { Served::Empty(sent) };
-            self.schedule.served(tunnel, &mut state.egress.turn, served);
+            self.schedule.served(tunnel, state, served);
+            of_others += if state.is_own() { 0 } else { sent };
         }
+        of_others
     }
 
     /// Tells feeders what has left, once a lane.

@@ -27,6 +27,9 @@ pub(super) async fn apply(router: &Handle, held: &mut ConfigFile, new: ConfigFil
         if limits.bandwidth_kbps != held.limits.bandwidth_kbps {
             done.push(format!("limits.bandwidth_kbps = {}", limits.bandwidth_kbps));
         }
+        if limits.burst_ms != held.limits.burst_ms {
+            done.push(format!("limits.burst_ms = {}", limits.burst_ms));
+        }
         if limits.memory_mib != held.limits.memory_mib && answer == Some(true) {
             done.push(format!("limits.memory_mib = {}", limits.memory_mib));
         }
@@ -77,6 +80,7 @@ fn lasting(file: &ConfigFile) -> [(&'static str, String); 14] {
         limits:
             LimitsFile {
                 bandwidth_kbps: _,
+                burst_ms: _,
                 memory_mib: _,
                 transit: _,
                 transit_percent: _,

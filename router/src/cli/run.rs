@@ -370,8 +370,8 @@ fn show(status: &Status) -> Result<(), Failure> {
         status.tunnels_ready, status.tunnels_used, status.tunnels_transit, status.cells_relayed
     ))?;
     print(format_args!(
-        "  sent {} kbit/s, received {} kbit/s over the last 10 s; limit {} each",
-        status.sent_kbps, status.received_kbps, status.bandwidth_kbps
+        "  sent {} kbit/s, received {} kbit/s over the last 10 s; limit {} each, burst {} ms of it",
+        status.sent_kbps, status.received_kbps, status.bandwidth_kbps, status.burst_ms
     ))?;
     print(format_args!(
         "  of it for tunnels of others {} kbit/s; limit {} %",

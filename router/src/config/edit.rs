@@ -10,6 +10,7 @@ use super::LimitsFile;
 pub fn with_limits(text: &str, limits: &LimitsFile) -> String {
     [
         ("bandwidth_kbps", limits.bandwidth_kbps.to_string()),
+        ("burst_ms", limits.burst_ms.to_string()),
         ("memory_mib", limits.memory_mib.to_string()),
         ("transit", limits.transit.to_string()),
         ("transit_percent", limits.transit_percent.to_string()),
@@ -53,6 +54,7 @@ mod tests {
     fn edited(text: &str) -> (String, ConfigFile) {
         let limits = LimitsFile {
             bandwidth_kbps: 9_000,
+            burst_ms: 200,
             memory_mib: 64,
             transit: false,
             transit_percent: 30,
@@ -71,7 +73,7 @@ mod tests {
         let (text, file) = edited(shipped);
         assert_eq!(file, ConfigFile { limits: file.limits.clone(), ..ConfigFile::default() });
         let changed = shipped.lines().zip(text.lines()).filter(|(old, new)| old != new).count();
-        assert_eq!((shipped.lines().count(), changed), (text.lines().count(), 5));
+        assert_eq!((shipped.lines().count(), changed), (text.lines().count(), 6));
         assert_eq!(edited(&text).0, text);
     }
 
@@ -81,7 +83,7 @@ mod tests {
         let (text, file) = edited("[limits]\n memory_mib=8 # little\n\n[tunnels]\nhops = 2\n");
         assert!(text.ends_with("\n[tunnels]\nhops = 2\n"), "{text}");
         assert_eq!(file.tunnels.hops, 2);
-        // What is not among the four stays.
+        // What is not among them stays.
         let text = with_limits("[limits]\nlinks = 99", &LimitsFile::default());
         assert_eq!(ConfigFile::parse(&text).unwrap().limits.links, 99);
     }

@@ -65,7 +65,8 @@ impl Task {
         };
         let transit = self.limits.transit && month == Month::Free;
         self.host.node(self.clock.now(), NodeInput::Transit(transit));
-        let (percent, memory) = (self.limits.transit_percent, self.limits.memory_mib);
-        self.host.set_limits(kbps, percent, u64::from(memory) << 20)
+        let LimitsFile { burst_ms, transit_percent, memory_mib, .. } = self.limits;
+        let burst = Duration::from_millis(burst_ms.into());
+        self.host.set_limits(kbps, burst, transit_percent, u64::from(memory_mib) << 20)
     }
 }

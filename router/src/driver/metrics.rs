@@ -12,7 +12,7 @@ use crate::status::Status;
 pub(super) fn render(status: &Status) -> Vec<u8> {
     let registry = Registry::new();
     let per_second = |kbps: u64| kbps * 125;
-    let gauges: [(&str, &str, u64); 34] = [
+    let gauges: [(&str, &str, u64); 35] = [
         ("warren_ready", "1 when the router is ready", status.ready.into()),
         ("warren_uptime_seconds", "Since the start", status.uptime_s),
         ("warren_neighbours", "Ring neighbours", status.neighbours.into()),
@@ -32,12 +32,17 @@ pub(super) fn render(status: &Status) -> Vec<u8> {
             "Limit for either",
             per_second(status.bandwidth_kbps.into()),
         ),
+        (
+            "warren_burst_bytes",
+            "What may go at once after a pause, either way",
+            per_second(status.bandwidth_kbps.into()) * u64::from(status.burst_ms) / 1_000,
+        ),
         ("warren_memory_held_bytes", "Memory of what waits", status.memory_held_kib << 10),
         ("warren_memory_limit_bytes", "Limit for it", status.memory_mib << 20),
         ("warren_transit", "1 when tunnels of others are carried", status.transit.into()),
         (
             "warren_transit_bytes_per_second",
-            "What tunnels of others bring, last 10 s",
+            "Sent for tunnels of others, last 10 s",
             per_second(status.transit_kbps),
         ),
         (
@@ -121,8 +126,8 @@ mod tests {
         let text = String::from_utf8(render(&status)).unwrap();
         assert!(text.contains("\nwarren_neighbours 7\n"), "{text}");
         assert!(text.contains("\nwarren_cells_relayed_total 1000\n"), "{text}");
-        assert_eq!(text.matches("# TYPE warren_").count(), 38);
-        assert_eq!(text.matches("# TYPE ").count(), 38);
+        assert_eq!(text.matches("# TYPE warren_").count(), 39);
+        assert_eq!(text.matches("# TYPE ").count(), 39);
     }
 
     /// The metrics that `text` names.
@@ -148,6 +153,7 @@ mod tests {
             unseen,
             [
                 &"warren_builds_waiting",
+                &"warren_burst_bytes",
                 &"warren_contexts",
                 &"warren_dialable",
                 &"warren_dialled_from",

@@ -353,7 +353,7 @@ fn limit_table(status: &Status) -> Markup {
             tr {
                 td { "Bandwidth, each way" }
                 td { (status.sent_kbps.max(status.received_kbps)) " kbit/s" }
-                td { (status.bandwidth_kbps) " kbit/s" }
+                td { (status.bandwidth_kbps) " kbit/s; after a pause " (status.burst_ms) " ms of it at once" }
             }
             tr {
                 td { "Memory of what waits" }

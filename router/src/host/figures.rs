@@ -23,7 +23,7 @@ impl Host {
         if let Some(rate) = &self.settings.rate {
             let kbps = |limit: &RateLimit| limit.last_seconds(now.time) * 8 / 1_000;
             (status.sent_kbps, status.received_kbps) = (kbps(&rate.sent), kbps(&rate.received));
-            status.transit_kbps = kbps(&rate.transit);
+            status.transit_kbps = kbps(&rate.transit_sent);
             let limit = rate.sent.bytes_per_second() * 8 / 1_000;
             status.bandwidth_kbps = u32::try_from(limit).unwrap_or(u32::MAX);
         }

@@ -69,6 +69,7 @@ fn form(limits: &LimitsFile, wrong: Option<&str>) -> Markup {
         @if let Some(words) = wrong { p.verdict { (words) } }
         form.limits method="post" action="/limits" {
             (number("bandwidth_kbps", "Bandwidth of all links together, each way, kbit/s", limits.bandwidth_kbps))
+            (number("burst_ms", "How long of it is kept while it is not used, and may go at once then, ms", limits.burst_ms))
             (number("memory_mib", "Memory for what waits, MiB", limits.memory_mib))
             (number("monthly_gib", "Traffic of a calendar month, both ways, GiB; 0 for no limit", limits.monthly_gib))
             p {
@@ -103,6 +104,7 @@ fn read(body: &str, now: &LimitsFile) -> Result<LimitsFile, String> {
     };
     Ok(LimitsFile {
         bandwidth_kbps: number("bandwidth_kbps")?,
+        burst_ms: number("burst_ms")?,
         memory_mib: number("memory_mib")?,
         monthly_gib: number("monthly_gib")?,
         transit,
@@ -119,11 +121,12 @@ mod tests {
     #[test]
     fn a_form_changes_what_it_has_and_nothing_else() {
         let now = LimitsFile { links: 99, ..LimitsFile::default() };
-        let body = "bandwidth_kbps=9000&memory_mib=64&monthly_gib=7&transit=false\
+        let body = "burst_ms=80&bandwidth_kbps=9000&memory_mib=64&monthly_gib=7&transit=false\
                     &transit_percent=40\r\n";
         let read_back = read(body, &now).unwrap();
         let wanted = LimitsFile {
             bandwidth_kbps: 9_000,
+            burst_ms: 80,
             memory_mib: 64,
             monthly_gib: 7,
             transit: false,
@@ -134,13 +137,14 @@ mod tests {
         assert_eq!(read_back, wanted);
         for body in [
             "",
-            "bandwidth_kbps=9000&memory_mib=64&monthly_gib=7&transit_percent=40",
-            "bandwidth_kbps=9000&memory_mib=64&monthly_gib=7&transit=true",
-            "bandwidth_kbps=9&memory_mib=64&monthly_gib=7&transit=true&transit_percent=256",
-            "bandwidth_kbps=&memory_mib=64&monthly_gib=7&transit=true&transit_percent=9",
-            "bandwidth_kbps=9%30&memory_mib=64&monthly_gib=7&transit=true&transit_percent=9",
-            "bandwidth_kbps=9&memory_mib=64&monthly_gib=99999999999&transit=true&transit_percent=9",
-            "bandwidth_kbps=9&memory_mib=64&monthly_gib=7&transit=maybe&transit_percent=9",
+            "bandwidth_kbps=9000&memory_mib=64&monthly_gib=7&transit=true&transit_percent=40",
+            "burst_ms=80&bandwidth_kbps=9000&memory_mib=64&monthly_gib=7&transit_percent=40",
+            "burst_ms=80&bandwidth_kbps=9000&memory_mib=64&monthly_gib=7&transit=true",
+            "burst_ms=80&bandwidth_kbps=9&memory_mib=64&monthly_gib=7&transit=true&transit_percent=256",
+            "burst_ms=80&bandwidth_kbps=&memory_mib=64&monthly_gib=7&transit=true&transit_percent=9",
+            "burst_ms=80&bandwidth_kbps=9%30&memory_mib=64&monthly_gib=7&transit=true&transit_percent=9",
+            "burst_ms=80&bandwidth_kbps=9&memory_mib=64&monthly_gib=99999999999&transit=true&transit_percent=9",
+            "burst_ms=80&bandwidth_kbps=9&memory_mib=64&monthly_gib=7&transit=maybe&transit_percent=9",
         ] {
             assert!(read(body, &now).is_err(), "{body}");
         }

@@ -93,6 +93,7 @@ impl Task {
             month_mib: self.allowance.used() >> 20,
             month_limit_mib: u64::from(self.limits.monthly_gib) << 10,
             disk_mib: self.disk_mib,
+            burst_ms: self.limits.burst_ms,
             transit_percent: self.limits.transit_percent,
             files_open,
             files_limit,
