@@ -21,17 +21,12 @@ use warren_overlay::{
     wire::{Address, Contact, RouterDescriptor},
 };
 
+use self::link::{DIAL_LIMIT, Dial, Link, RETIRING_LIMIT, State};
 use crate::config::Ban;
 
 /// Links that came from one /16 (IPv4) or /32 (IPv6), as a share of all: one part of this. Not in a local
 /// network, where all come from few.
 const PLACE_PART: usize = 16;
-/// How long a dial and its handshake may take; both have stricter limits of their own.
-const DIAL_LIMIT: Duration = Duration::from_secs(20);
-/// How long a link nobody uses stays open.
-const IDLE_LIMIT: Duration = Duration::from_mins(1);
-/// The same for the loser of two links between one pair of routers.
-const RETIRING_LIMIT: Duration = Duration::from_secs(5);
 /// A failed address is not dialled again for others for this long (PROTOCOL P3).
 const FAILED_MEMORY: Duration = Duration::from_mins(10);
 /// Remembered failed addresses.
@@ -80,61 +75,6 @@ pub(super) enum LinksOutput {
     Refused { asker: Asker, id: RouterId },
     /// Nobody needs this link any more: say goodbye.
     Retire(LinkNo),
-}
-
-#[derive(Debug)]
-enum State {
-    Dialling {
-        contact: Box<Contact>,
-        since: Time,
-        waiters: Vec<Asker>,
-    },
-    /// Somebody dialled us; the handshake is under way. Or what it was for is done.
-    Accepted {
-        since: Time,
-    },
-    /// Dialled to see whether a peer can be reached there, beside the link that it has here.
-    Probing {
-        address: Address,
-        since: Time,
-    },
-    Up {
-        peer: Arc<RouterDescriptor>,
-        initiator: bool,
-        lanes_made: u32,
-    },
-}
-
-#[derive(Debug)]
-struct Link {
-    state: State,
-    /// Where it really comes from or leads to.
-    remote: Address,
-    /// Lanes open now.
-    lanes: Table<TunnelId, ()>,
-    /// The ring wants it.
-    kept: bool,
-    /// It lost against another link to the same router.
-    retiring: bool,
-    used: Time,
-}
-
-impl Link {
-    fn new(state: State, remote: Address, used: Time) -> Self {
-        Self { state, remote, lanes: Table::new(), kept: false, retiring: false, used }
-    }
-
-    /// When it has taken too long to come up, or been of no use for too long; `None` while it is used.
-    fn over(&self) -> Option<Time> {
-        match &self.state {
-            State::Dialling { since, .. }
-            | State::Accepted { since }
-            | State::Probing { since, .. } => Some(*since + DIAL_LIMIT),
-            State::Up { .. } if !self.lanes.is_empty() || self.kept => None,
-            State::Up { .. } if self.retiring => Some(self.used + RETIRING_LIMIT),
-            State::Up { .. } => Some(self.used + IDLE_LIMIT),
-        }
-    }
 }
 
 /// The registry.
@@ -252,8 +192,8 @@ impl Links {
             link.used = now.time;
             return match &mut link.state {
                 State::Up { .. } => Asked::Ready(*no),
-                State::Dialling { waiters, .. } if waiters.len() < WAITERS_MAX => {
-                    waiters.push(asker);
+                State::Dialling { dial, .. } if dial.waiters.len() < WAITERS_MAX => {
+                    dial.waiters.push(asker);
                     Asked::Pending
                 }
                 State::Dialling { .. } | State::Accepted { .. } | State::Probing { .. } => {
@@ -274,8 +214,8 @@ impl Links {
             return Asked::Refused;
         }
         let no = self.number();
-        let waiters = vec![asker];
-        let state = State::Dialling { contact: Box::new(*contact), since: now.time, waiters };
+        let dial = Box::new(Dial { contact: *contact, waiters: vec![asker] });
+        let state = State::Dialling { dial, since: now.time };
         self.links.insert(no, Link::new(state, contact.address, now.time));
         self.by_id.insert(contact.id, no);
         self.tidy_by(now.time + DIAL_LIMIT);
@@ -301,7 +241,7 @@ impl Links {
             return None;
         }
         let no = self.number();
-        let state = State::Probing { address, since: now.time };
+        let state = State::Probing { since: now.time };
         self.links.insert(no, Link::new(state, address, now.time));
         self.tidy_by(now.time + DIAL_LIMIT);
         self.out.push_back(LinksOutput::Dial { link: no, contact: *contact, also: None });
@@ -311,9 +251,10 @@ impl Links {
     /// A connection has served its purpose: it never counts as a link.
     pub(super) fn met(&mut self, no: LinkNo) {
         if let Some(link) = self.links.get_mut(&no)
-            && let State::Probing { since, address } = link.state
+            && let State::Probing { since } = link.state
         {
             link.state = State::Accepted { since };
+            let address = link.remote;
             self.failed.retain(|(_, failed)| *failed != address);
         }
     }
@@ -364,7 +305,7 @@ impl Links {
         let id = peer.id();
         let before = self.links.remove(&no)?;
         let mut waiters = match before.state {
-            State::Dialling { waiters, .. } => waiters,
+            State::Dialling { dial, .. } => dial.waiters,
             State::Accepted { .. } | State::Probing { .. } | State::Up { .. } => Vec::new(),
         };
         let state = State::Up { peer: Arc::clone(peer), initiator, lanes_made: 0 };
@@ -375,7 +316,7 @@ impl Links {
         {
             match &mut other.state {
                 // Our own dial is still under way: whoever waits for it can have this link now.
-                State::Dialling { waiters: others, .. } => waiters.append(others),
+                State::Dialling { dial, .. } => waiters.append(&mut dial.waiters),
                 State::Accepted { .. } | State::Probing { .. } => {}
                 State::Up { initiator: other_initiator, .. }
                     if initiator == (self.me < id) || initiator == *other_initiator =>
@@ -405,15 +346,16 @@ impl Links {
         let Some(link) = self.links.remove(&no) else { return false };
         let (id, was_up) = match link.state {
             State::Up { peer, .. } => (peer.id(), true),
-            State::Dialling { contact, waiters, .. } => {
+            State::Dialling { dial, .. } => {
+                let Dial { contact, waiters } = *dial;
                 self.remember_failed(now, contact.address);
                 for asker in waiters {
                     self.out.push_back(LinksOutput::Refused { asker, id: contact.id });
                 }
                 (contact.id, false)
             }
-            State::Probing { address, .. } => {
-                self.remember_failed(now, address);
+            State::Probing { .. } => {
+                self.remember_failed(now, link.remote);
                 return false;
             }
             State::Accepted { .. } => return false,
@@ -598,5 +540,6 @@ impl Links {
     }
 }
 
+mod link;
 #[cfg(test)]
 mod tests;
