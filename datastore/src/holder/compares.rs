@@ -16,6 +16,7 @@ use warren_overlay::{
     id::{LinkNo, Location},
     ring::{CLAIMS_MAX, Claim, Compare, Repair as Say, Stretch},
     rng::Rng,
+    table::Table,
     time::Time,
 };
 
@@ -97,12 +98,14 @@ impl Peer {
 pub(super) struct Compares {
     rng: Rng,
     arcs: Arcs,
-    peers: BTreeMap<LinkNo, Peer>,
+    peers: Table<LinkNo, Peer>,
+    /// When somebody is to be told something: everybody is asked that all the time.
+    due: Option<Time>,
 }
 
 impl Compares {
     pub(super) const fn new(rng: Rng, arcs: Arcs) -> Self {
-        Self { rng, arcs, peers: BTreeMap::new() }
+        Self { rng, arcs, peers: Table::new(), due: None }
     }
 
     /// A generator for whoever takes this one's place.
@@ -147,6 +150,7 @@ impl Compares {
             }
             self.peers.insert(*link, peer);
         }
+        self.settle();
     }
 
     /// Compares everything with everybody; `anew`: whatever they said is not of both.
@@ -157,15 +161,21 @@ impl Compares {
             }
             peer.begin(now, self.rng.bytes());
         }
+        self.settle();
     }
 
     /// Says nothing more.
     pub(super) fn end(&mut self) {
-        self.peers.clear();
+        self.peers = Table::new();
+        self.settle();
     }
 
-    pub(super) fn next(&self) -> Option<Time> {
-        self.peers.values().filter_map(Peer::say_at).min()
+    pub(super) const fn next(&self) -> Option<Time> {
+        self.due
+    }
+
+    fn settle(&mut self) {
+        self.due = self.peers.values().filter_map(Peer::say_at).min();
     }
 }
 
@@ -204,7 +214,7 @@ impl Blocks {
 
     /// Says what is due.
     pub(super) fn compare_some(&mut self, now: Time) {
-        for (link, peer) in &mut self.compares.peers {
+        for (link, peer) in self.compares.peers.iter_mut() {
             while peer.say_at().is_some_and(|at| at <= now) {
                 if peer.waiting.is_empty() {
                     begin_some(&self.entries, peer);
@@ -222,6 +232,7 @@ impl Blocks {
                 peer.said_until = peer.said_until.max(now) + SAY_EVERY;
             }
         }
+        self.compares.settle();
     }
 }
 

@@ -51,11 +51,11 @@ pub(super) struct Classes {
 
 impl Classes {
     /// Nothing waits.
-    pub(super) fn new(limits: Option<Arc<RateLimits>>) -> Self {
+    pub(super) fn new(limits: Option<&RateLimits>) -> Self {
         Self {
             own: Schedule::default(),
             shared: Schedule::default(),
-            share: Pacer::new(limits, |limits| &limits.transit_sent),
+            share: Pacer::new(limits.map(|limits| &limits.transit_sent)),
             lead: 0,
         }
     }

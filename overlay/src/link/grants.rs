@@ -11,23 +11,20 @@
 //! What a tunnel of others brings leaves again, and is held back there too (`classes.rs`): what was granted
 //! long ago may come at any time. Here the share keeps it from waiting in this router.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::collections::VecDeque;
 
 use crate::{
     id::TunnelId,
     link::rate::{Pacer, RateLimits},
     plane::CELL_LEN,
-    room::Room as _,
     time::Time,
 };
 
 /// The grants of one link.
 #[derive(Debug)]
 pub(super) struct Grants {
-    /// Lanes, each at most once.
-    queue: VecDeque<TunnelId>,
-    /// Lanes of others, where these have a share.
-    shared: VecDeque<TunnelId>,
+    /// Lanes, each at most once: all, and those of others where these have a share. None on most links.
+    queues: Option<Box<[VecDeque<TunnelId>; 2]>>,
     /// Whose turn it is, if both could.
     shared_next: bool,
     /// The link's turns at what all links receive,
@@ -50,13 +47,12 @@ pub(super) struct Turn {
 
 impl Grants {
     /// None yet.
-    pub(super) fn new(limits: Option<Arc<RateLimits>>) -> Self {
+    pub(super) fn new(limits: Option<&RateLimits>) -> Self {
         Self {
-            queue: VecDeque::new(),
-            shared: VecDeque::new(),
+            queues: None,
             shared_next: false,
-            pace: Pacer::new(limits.clone(), |limits| &limits.received),
-            share: Pacer::new(limits, |limits| &limits.transit_received),
+            pace: Pacer::new(limits.map(|limits| &limits.received)),
+            share: Pacer::new(limits.map(|limits| &limits.transit_received)),
             held: None,
         }
     }
@@ -64,33 +60,33 @@ impl Grants {
     /// A lane that is not listed has a grant to tell.
     pub(super) fn list(&mut self, tunnel: TunnelId, own: bool) {
         let shared = !own && self.share.is_limited();
-        (if shared { &mut self.shared } else { &mut self.queue }).push_back(tunnel);
+        let [all, others] = &mut **self.queues.get_or_insert_default();
+        (if shared { others } else { all }).push_back(tunnel);
     }
 
     /// The lane is gone.
     pub(super) fn forget(&mut self, tunnel: TunnelId) {
-        for queue in [&mut self.queue, &mut self.shared] {
+        for queue in self.queues.iter_mut().flat_map(|it| it.iter_mut()) {
             queue.retain(|other| *other != tunnel);
         }
     }
 
     /// All lanes are gone.
     pub(super) fn clear(&mut self) {
-        self.queue.clear();
-        self.shared.clear();
+        self.queues = None;
     }
 
     /// Gives up memory that is kept for more.
     pub(super) fn rest(&mut self) {
-        self.queue.rest();
-        self.shared.rest();
+        self.queues.take_if(|it| it.iter().all(VecDeque::is_empty));
     }
 
     /// The next lane that may tell its grant now; `told` says what came of it.
     pub(super) fn next(&mut self, now: Time) -> Option<Turn> {
         for shared in [self.shared_next, !self.shared_next] {
             let Ok(most) = self.place(now, shared) else { continue };
-            let queue = if shared { &mut self.shared } else { &mut self.queue };
+            let [all, others] = &mut **self.queues.as_mut()?;
+            let queue = if shared { others } else { all };
             if let Some(tunnel) = queue.pop_front() {
                 self.shared_next = !shared;
                 return Some(Turn { tunnel, most, shared });
@@ -101,8 +97,7 @@ impl Grants {
 
     /// Cells for which the first of a queue has a place now; else when it will have one, if any waits.
     fn place(&mut self, now: Time, shared: bool) -> Result<usize, Option<Time>> {
-        let queue = if shared { &self.shared } else { &self.queue };
-        if queue.is_empty() {
+        if self.is_empty(shared) {
             return Err(None);
         }
         let share = if shared { self.share.cells(now)? } else { usize::MAX };
@@ -138,20 +133,25 @@ impl Grants {
 
     /// Whether one may be told now.
     pub(super) fn is_ready(&self) -> bool {
-        !(self.queue.is_empty() && self.shared.is_empty()) && self.held.is_none()
+        !(self.is_empty(false) && self.is_empty(true)) && self.held.is_none()
+    }
+
+    fn is_empty(&self, shared: bool) -> bool {
+        let queue = self.queues.as_ref().and_then(|queues| queues.get(usize::from(shared)));
+        queue.is_none_or(VecDeque::is_empty)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{sync::Arc, time::Duration};
 
     use super::*;
     use crate::link::rate::BURST;
 
     /// Grants whatever it may for ten seconds; how many cells to own lanes, and to others'.
     fn ten_seconds(limits: &Arc<RateLimits>, own: bool) -> [u64; 2] {
-        let mut grants = Grants::new(Some(Arc::clone(limits)));
+        let mut grants = Grants::new(Some(limits));
         let lane = |own: bool| TunnelId(if own { 1 } else { 2 });
         grants.list(lane(false), false);
         if own {

@@ -46,7 +46,7 @@ impl Core {
         if self.closed.contains(&tunnel) {
             return;
         }
-        let Some(book) = CreditBook::open(now, lane::window(&lane), &self.settings.quota) else {
+        let Some(book) = CreditBook::open(now, lane::window(&lane), &self.quota) else {
             self.counters.lanes_refused += 1;
             return self.break_lane(tunnel);
         };

@@ -38,8 +38,8 @@ pub(super) struct Pads {
     counted: bool,
     rng: Rng,
     sent_at: Time,
-    /// How long the link may be idle.
-    after: Duration,
+    /// How long the link may be idle, in microseconds.
+    after: u32,
     due: bool,
     count: PadCount,
 }
@@ -54,13 +54,13 @@ impl Pads {
     /// When to call `handle_timeout`. Where padding is counted that is no more than the moment to give
     /// up memory: all links of a router do so at once.
     pub(super) fn poll_timeout(&self) -> Option<Time> {
-        let at = self.sent_at + self.after;
+        let at = self.due_at();
         (!self.due).then(|| if self.counted { at.next_multiple_of(REST_EVERY) } else { at })
     }
 
     /// Time passed; true if the link has become idle.
     pub(super) fn handle_timeout(&mut self, now: Time) -> bool {
-        let idle = now >= self.sent_at + self.after;
+        let idle = now >= self.due_at();
         self.due |= idle;
         idle
     }
@@ -99,12 +99,12 @@ impl Pads {
     /// What has left until `now`, or would have.
     pub(super) fn settle(&mut self, now: Time) -> PadCount {
         if self.counted {
-            let mut next = self.sent_at + self.after;
+            let mut next = self.due_at();
             while next <= now {
                 self.draw();
                 self.sent_at = next;
                 self.after = after(&mut self.rng);
-                next = self.sent_at + self.after;
+                next = self.due_at();
             }
             self.due = false;
             self.rng.rest();
@@ -117,6 +117,10 @@ impl Pads {
         self.rng.rest();
     }
 
+    fn due_at(&self) -> Time {
+        self.sent_at + Duration::from_micros(self.after.into())
+    }
+
     fn draw(&mut self) -> u16 {
         let most = u64::from(LinkMessage::PADDING_MAX) + 1;
         let len = u16::try_from(self.rng.below(most)).unwrap_or_default();
@@ -126,9 +130,9 @@ impl Pads {
     }
 }
 
-/// A random 1.5 to 9.5 s.
-fn after(rng: &mut Rng) -> Duration {
-    Duration::from_micros(1_500_000 + rng.below(8_000_001))
+/// A random 1.5 to 9.5 s, in microseconds.
+fn after(rng: &mut Rng) -> u32 {
+    1_500_000 + u32::try_from(rng.below(8_000_001)).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -47,20 +47,21 @@ const SECONDS: usize = 10;
 #[derive(Debug)]
 pub struct RateLimits {
     /// What leaves this router.
-    pub sent: RateLimit,
+    pub sent: Arc<RateLimit>,
     /// What comes to it.
-    pub received: RateLimit,
+    pub received: Arc<RateLimit>,
     /// What tunnels of others may send of that; more than there is where they have no share of their own.
-    pub transit_sent: RateLimit,
+    pub transit_sent: Arc<RateLimit>,
     /// What they may be granted of that.
-    pub transit_received: RateLimit,
+    pub transit_received: Arc<RateLimit>,
 }
 
 impl RateLimits {
     /// The same limit for either direction, in bytes per second.
     pub fn each_way(bytes_per_second: u64) -> Arc<Self> {
-        let [sent, received] = [(); 2].map(|()| RateLimit::new(bytes_per_second));
-        let [transit_sent, transit_received] = [(); 2].map(|()| RateLimit::new(u64::MAX));
+        let [sent, received, transit_sent, transit_received] =
+            [bytes_per_second, bytes_per_second, u64::MAX, u64::MAX]
+                .map(|limit| Arc::new(RateLimit::new(limit)));
         Arc::new(Self { sent, received, transit_sent, transit_received })
     }
 
@@ -217,24 +218,20 @@ fn nanoseconds(at: Time) -> u64 {
 /// Gives its place back when it is dropped.
 #[derive(Debug)]
 pub(super) struct Pacer {
-    limits: Option<Arc<RateLimits>>,
-    side: fn(&RateLimits) -> &RateLimit,
+    limit: Option<Arc<RateLimit>>,
     /// From when the place may be used.
     place: Option<Time>,
 }
 
 impl Pacer {
     /// A link's turns at `side` of the limits, if there are any.
-    pub(super) const fn new(
-        limits: Option<Arc<RateLimits>>,
-        side: fn(&RateLimits) -> &RateLimit,
-    ) -> Self {
-        Self { limits, side, place: None }
+    pub(super) fn new(limit: Option<&Arc<RateLimit>>) -> Self {
+        Self { limit: limit.map(Arc::clone), place: None }
     }
 
     /// Cells that may be used now; or when there will be any, and the place for them is kept.
     pub(super) fn cells(&mut self, now: Time) -> Result<usize, Time> {
-        let Some(limit) = self.limits.as_deref().map(self.side) else { return Ok(usize::MAX) };
+        let Some(limit) = &self.limit else { return Ok(usize::MAX) };
         let quantum = limit.quantum();
         let at = *self.place.get_or_insert_with(|| limit.reserve(now, (quantum * CELL_LEN) as u64));
         if at <= now { Ok(quantum) } else { Err(at) }
@@ -243,19 +240,18 @@ impl Pacer {
     /// Whether some cells may leave before their place: those of lanes that send now and then. They are
     /// charged, so that all places that are not yet taken come later.
     pub(super) fn spares(&self, now: Time) -> bool {
-        let Some(limit) = self.limits.as_deref().map(self.side) else { return true };
+        let Some(limit) = &self.limit else { return true };
         limit.with(|state| state.paid_at) <= nanoseconds(now + AHEAD)
     }
 
     /// Whether there is a limit to keep to.
     pub(super) fn is_limited(&self) -> bool {
-        let limit = self.limits.as_deref().map(self.side);
-        limit.is_some_and(|limit| limit.bytes_per_second() < u64::MAX)
+        self.limit.as_ref().is_some_and(|limit| limit.bytes_per_second() < u64::MAX)
     }
 
     /// Takes note of `bytes` used, by the place if `placed`.
     pub(super) fn used(&mut self, now: Time, bytes: usize, placed: bool) {
-        let Some(limit) = self.limits.as_deref().map(self.side) else { return };
+        let Some(limit) = &self.limit else { return };
         match self.place.take_if(|_| placed) {
             Some(_) => limit.settle((limit.quantum() * CELL_LEN) as u64, bytes as u64),
             None => limit.charge(now, bytes as u64),
@@ -264,16 +260,15 @@ impl Pacer {
 
     /// Takes note that `bytes` went through.
     pub(super) fn count(&self, now: Time, bytes: usize) {
-        if let Some(limits) = &self.limits {
-            (self.side)(limits).count(now, bytes as u64);
+        if let Some(limit) = &self.limit {
+            limit.count(now, bytes as u64);
         }
     }
 }
 
 impl Drop for Pacer {
     fn drop(&mut self) {
-        if let (Some(limits), Some(_)) = (&self.limits, self.place) {
-            let limit = (self.side)(limits);
+        if let (Some(limit), Some(_)) = (&self.limit, self.place) {
             limit.settle((limit.quantum() * CELL_LEN) as u64, 0);
         }
     }
@@ -287,7 +282,7 @@ mod tests {
 
     fn pacers(rate: u64, links: usize) -> Vec<Pacer> {
         let limits = RateLimits::each_way(rate);
-        (0..links).map(|_| Pacer::new(Some(Arc::clone(&limits)), |limits| &limits.sent)).collect()
+        (0..links).map(|_| Pacer::new(Some(&limits.sent))).collect()
     }
 
     /// What each of the links sends in ten seconds, all of them always wanting to, the first asked
@@ -320,10 +315,10 @@ mod tests {
             let sent: u64 = ten_seconds(&mut pacers).iter().sum();
             let ideal = rate * 10;
             assert!(sent.abs_diff(ideal) * 100 <= ideal * 3, "{rate}: {sent} of {ideal}");
-            let limits = pacers[0].limits.clone().unwrap();
-            let mean = limits.sent.last_seconds(START + Duration::from_secs(10));
+            let limit = pacers[0].limit.clone().unwrap();
+            let mean = limit.last_seconds(START + Duration::from_secs(10));
             assert!(mean.abs_diff(rate) * 100 <= rate * 3, "{rate}: {mean} a second");
-            assert_eq!(limits.sent.last_seconds(START + Duration::from_secs(40)), 0);
+            assert_eq!(limit.last_seconds(START + Duration::from_secs(40)), 0);
         }
     }
 
@@ -353,8 +348,8 @@ mod tests {
     fn a_changed_limit_holds_at_once() {
         let mut pacers = pacers(4_000_000, 3);
         ten_seconds(&mut pacers);
-        let limits = pacers[0].limits.clone().unwrap();
-        limits.sent.change(500_000);
+        let limit = pacers[0].limit.clone().unwrap();
+        limit.change(500_000);
         // What was promised at the old rate is paid for within the first of its seconds.
         let later = START + Duration::from_secs(10);
         let sent: u64 = ten_seconds_from(later, &mut pacers).iter().sum();
@@ -406,8 +401,8 @@ mod tests {
             cells.is_ok()
         }) {}
         let paid_at = |pacer: &Pacer| {
-            let limits = pacer.limits.as_ref().unwrap();
-            limits.sent.with(|state| state.paid_at)
+            let limit = pacer.limit.as_ref().unwrap();
+            limit.with(|state| state.paid_at)
         };
         let before = paid_at(&pacers[0]);
         pacers.pop();

@@ -2,7 +2,7 @@
 //!
 //! Lives here: one link per router, made on demand for whoever asks (ring, tunnels, splices), the
 //! numbering of lanes on it. Does not live here: how often is dialled for others (`links/favours.rs`),
-//! handshakes and frames (`overlay::link`), sockets (driver), what the askers want the link for.
+//! one link (`links/link.rs`), handshakes and frames (`overlay::link`), sockets (driver), what the askers want the link for.
 //!
 //! ```text
 //! ask --up already--> Ready
@@ -17,6 +17,7 @@
 //! whatever they say.
 
 mod favours;
+mod link;
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -28,18 +29,15 @@ use warren_overlay::{
     wire::{Address, Contact, RouterDescriptor},
 };
 
-use self::favours::Favours;
+use self::{
+    favours::Favours,
+    link::{DIAL_LIMIT, Dial, Link, RETIRING_LIMIT, State},
+};
 use crate::config::Ban;
 
 /// Links that came from one /16 (IPv4) or /32 (IPv6), as a share of all: one part of this. Not in a local
 /// network, where all come from few.
 const PLACE_PART: usize = 16;
-/// How long a dial and its handshake may take; both have stricter limits of their own.
-const DIAL_LIMIT: Duration = Duration::from_secs(20);
-/// How long a link nobody uses stays open.
-const IDLE_LIMIT: Duration = Duration::from_mins(1);
-/// The same for the loser of two links between one pair of routers.
-const RETIRING_LIMIT: Duration = Duration::from_secs(5);
 /// Askers that may wait for one dial.
 const WAITERS_MAX: usize = 64;
 
@@ -78,63 +76,6 @@ pub(super) enum LinksOutput {
     Refused { asker: Asker, id: RouterId },
     /// Nobody needs this link any more: say goodbye.
     Retire(LinkNo),
-}
-
-#[derive(Debug)]
-enum State {
-    Dialling {
-        contact: Box<Contact>,
-        since: Time,
-        waiters: Vec<Asker>,
-        /// For this router's own sake too.
-        own: bool,
-    },
-    /// Somebody dialled us; the handshake is under way. Or what it was for is done.
-    Accepted {
-        since: Time,
-    },
-    /// Dialled to see whether a peer can be reached there, beside the link that it has here.
-    Probing {
-        contact: Box<Contact>,
-        since: Time,
-    },
-    Up {
-        peer: Arc<RouterDescriptor>,
-        initiator: bool,
-        lanes_made: u32,
-    },
-}
-
-#[derive(Debug)]
-struct Link {
-    state: State,
-    /// Where it really comes from or leads to.
-    remote: Address,
-    /// Lanes open now.
-    lanes: Table<TunnelId, ()>,
-    /// The ring wants it.
-    kept: bool,
-    /// It lost against another link to the same router.
-    retiring: bool,
-    used: Time,
-}
-
-impl Link {
-    fn new(state: State, remote: Address, used: Time) -> Self {
-        Self { state, remote, lanes: Table::new(), kept: false, retiring: false, used }
-    }
-
-    /// When it has taken too long to come up, or been of no use for too long; `None` while it is used.
-    fn over(&self) -> Option<Time> {
-        match &self.state {
-            State::Dialling { since, .. }
-            | State::Accepted { since }
-            | State::Probing { since, .. } => Some(*since + DIAL_LIMIT),
-            State::Up { .. } if !self.lanes.is_empty() || self.kept => None,
-            State::Up { .. } if self.retiring => Some(self.used + RETIRING_LIMIT),
-            State::Up { .. } => Some(self.used + IDLE_LIMIT),
-        }
-    }
 }
 
 /// The registry.
@@ -245,12 +186,9 @@ impl Links {
             return Asked::Refused;
         }
         let no = self.number();
-        let state = State::Dialling {
-            contact: Box::new(*contact),
-            since: now.time,
-            waiters: vec![asker],
-            own: asked_by.is_none(),
-        };
+        let dial =
+            Box::new(Dial { contact: *contact, waiters: vec![asker], own: asked_by.is_none() });
+        let state = State::Dialling { dial, since: now.time };
         self.links.insert(no, Link::new(state, contact.address, now.time));
         self.by_id.insert(contact.id, no);
         self.tidy_by(now.time + DIAL_LIMIT);
@@ -325,12 +263,12 @@ impl Links {
     ) -> Option<Asked> {
         let fits = |link: &Link| match &link.state {
             State::Up { .. } => true,
-            State::Dialling { contact: dialled, own: dialled_for_own, .. } => {
-                favours::alike(dialled, contact) || *dialled_for_own && !own
+            State::Dialling { dial, .. } => {
+                favours::alike(&dial.contact, contact) || dial.own && !own
             }
             State::Accepted { .. } | State::Probing { .. } => false,
         };
-        let dials = |link: &Link| matches!(&link.state, State::Dialling { contact: other, .. } if favours::alike(other, contact));
+        let dials = |link: &Link| matches!(&link.state, State::Dialling { dial, .. } if favours::alike(&dial.contact, contact));
         let at = if self.links.get(&no).is_some_and(fits) {
             no
         } else {
@@ -340,11 +278,9 @@ impl Links {
         link.used = now;
         match &mut link.state {
             State::Up { .. } => Some(Asked::Ready(at)),
-            State::Dialling { waiters, own: dialled_for_own, .. }
-                if own || waiters.len() < WAITERS_MAX =>
-            {
-                waiters.push(asker);
-                *dialled_for_own |= own;
+            State::Dialling { dial, .. } if own || dial.waiters.len() < WAITERS_MAX => {
+                dial.waiters.push(asker);
+                dial.own |= own;
                 Some(Asked::Pending)
             }
             _ => Some(Asked::Refused),
@@ -366,7 +302,7 @@ impl Links {
         let id = peer.id();
         let before = self.links.remove(&no)?;
         let mut waiters = match before.state {
-            State::Dialling { waiters, .. } => waiters,
+            State::Dialling { dial, .. } => dial.waiters,
             State::Accepted { .. } | State::Probing { .. } | State::Up { .. } => Vec::new(),
         };
         let state = State::Up { peer: Arc::clone(peer), initiator, lanes_made: 0 };
@@ -377,7 +313,7 @@ impl Links {
         {
             match &mut other.state {
                 // Our own dial is still under way: whoever waits for it can have this link now.
-                State::Dialling { waiters: others, .. } => waiters.append(others),
+                State::Dialling { dial, .. } => waiters.append(&mut dial.waiters),
                 State::Accepted { .. } | State::Probing { .. } => {}
                 State::Up { initiator: other_initiator, .. }
                     if initiator == (self.me < id) || initiator == *other_initiator =>
@@ -407,7 +343,8 @@ impl Links {
         let Some(link) = self.links.remove(&no) else { return false };
         let (id, was_up) = match link.state {
             State::Up { peer, .. } => (peer.id(), true),
-            State::Dialling { contact, waiters, .. } => {
+            State::Dialling { dial, .. } => {
+                let Dial { contact, waiters, .. } = *dial;
                 self.favours.failed(now, &contact);
                 for asker in waiters {
                     self.out.push_back(LinksOutput::Refused { asker, id: contact.id });
@@ -586,5 +523,6 @@ impl Links {
     }
 }
 
+mod link;
 #[cfg(test)]
 mod tests;

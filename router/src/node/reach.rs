@@ -89,7 +89,7 @@ struct Seen {
 #[derive(Clone, Copy, Debug)]
 struct Peer {
     id: RouterId,
-    place: Place,
+    prefix: Prefix,
     /// When it may be asked again.
     ask_after: Time,
 }
@@ -176,14 +176,18 @@ impl Reach {
         }
     }
 
-    fn place(&self, id: RouterId, remote: Address) -> Place {
-        if self.local { Place::Router(id) } else { Place::Prefix(remote.prefix()) }
+    fn place(&self, id: RouterId, prefix: Prefix) -> Place {
+        if self.local { Place::Router(id) } else { Place::Prefix(prefix) }
+    }
+
+    /// The place of a router to which this one opened a link.
+    fn place_of(&self, link: LinkNo) -> Option<Place> {
+        self.peers.get(&link).map(|peer| self.place(peer.id, peer.prefix))
     }
 
     /// This router opened a link.
     pub(super) fn opened(&mut self, now: Time, link: LinkNo, id: RouterId, remote: Address) {
-        let place = self.place(id, remote);
-        self.peers.insert(link, Peer { id, place, ask_after: now });
+        self.peers.insert(link, Peer { id, prefix: remote.prefix(), ask_after: now });
     }
 
     /// Somebody came in. Says whether that was in answer to a question, and the link serves nothing
@@ -200,7 +204,7 @@ impl Reach {
         }
         // Who lives in the same house proves nothing about the street.
         if self.local || remote.globally_routable() {
-            let place = self.place(id, remote);
+            let place = self.place(id, remote.prefix());
             self.note(Seen { at: now, place, came: true, address: None });
         }
         false
@@ -220,8 +224,8 @@ impl Reach {
         seen: Address,
         how: DialBackOutcome,
     ) {
-        let Some(peer) = self.peers.get(&link) else { return };
-        let (place, Some(asked)) = (peer.place, self.asked.get_mut(&link)) else { return };
+        let Some(place) = self.place_of(link) else { return };
+        let Some(asked) = self.asked.get_mut(&link) else { return };
         match how {
             DialBackOutcome::Reached => {
                 asked.said = Some(seen);
@@ -249,7 +253,7 @@ impl Reach {
             return;
         };
         self.asked.remove(&link);
-        if let Some(place) = self.peers.get(&link).map(|peer| peer.place) {
+        if let Some(place) = self.place_of(link) {
             self.note(Seen { at: now, place, came: true, address: Some(address) });
         }
     }
@@ -326,7 +330,7 @@ impl Reach {
         for (link, asked) in late {
             self.asked.remove(&link);
             // Who is silent says nothing; but who came in came in.
-            let place = self.peers.get(&link).map(|peer| peer.place);
+            let place = self.place_of(link);
             if let Some(place) = place.filter(|_| asked.came) {
                 self.note(Seen { at: now, place, came: true, address: asked.said });
             }
@@ -358,11 +362,11 @@ impl Reach {
         while places.len() < ASKS && !open.is_empty() {
             let at = usize::try_from(self.rng.below(open.len() as u64)).unwrap_or(0);
             let link = open.swap_remove(at);
-            let Some(peer) = self.peers.get_mut(&link).filter(|it| !places.contains(&it.place))
-            else {
+            let Some(place) = self.place_of(link).filter(|it| !places.contains(it)) else {
                 continue;
             };
-            places.push(peer.place);
+            let Some(peer) = self.peers.get_mut(&link) else { continue };
+            places.push(place);
             peer.ask_after = now + PEER_PAUSE;
             let asked = Asked { until: now + ANSWER_WAIT, came: false, said: None };
             self.asked.insert(link, asked);

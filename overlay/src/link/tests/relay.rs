@@ -233,7 +233,7 @@ fn a_teardown_closes_the_lane_at_the_other_side_and_late_cells_are_counted() {
     pair.settle();
     assert!(pair.a.lane_closed(TUNNEL) && !pair.b.lane_closed(TUNNEL));
     assert_eq!(pair.a.io.lanes().count(), 0);
-    assert_eq!(pair.a.io.core.settings.quota.free(), CreditQuota::new(1 << 30).free());
+    assert_eq!(pair.a.io.core.quota.free(), CreditQuota::new(1 << 30).free());
 }
 
 /// `lanes` lanes with `queued` cells each and no lack of credit.

@@ -147,7 +147,7 @@ pub(super) struct Gate {
     bucket: Bucket,
     places: BTreeMap<LinkNo, Prefix>,
     /// At most one per link that has sent a build.
-    crowds: BTreeMap<Group, Crowd>,
+    crowds: BTreeMap<Group, Box<Crowd>>,
     turns: Turns<Group>,
     len: usize,
 }
@@ -194,7 +194,7 @@ impl Gate {
         let crowd = self
             .crowds
             .entry(group)
-            .or_insert_with(|| Crowd { turns: Turns::new(), queues: BTreeMap::new() });
+            .or_insert_with(|| Box::new(Crowd { turns: Turns::new(), queues: BTreeMap::new() }));
         if crowd.queues.get(&from.0).is_some_and(|queue| queue.len() >= PER_LINK_MAX) {
             return Some(from);
         }
