@@ -147,13 +147,24 @@ fn run(folder: &Path) -> Result<Markup, PageError> {
     })
 }
 
+/// What each metric is, in the words of its schema.
+fn meanings() -> BTreeMap<String, String> {
+    let schema = schemars::schema_for!(Metric);
+    let all = schema.get("oneOf").and_then(|it| it.as_array()).into_iter().flatten();
+    let text = |one: &serde_json::Value, key: &str| {
+        Some(one.get(key)?.as_str()?.replace(['`', '[', ']'], "").replace('\n', " "))
+    };
+    all.filter_map(|one| Some((text(one, "const")?, text(one, "description")?))).collect()
+}
+
 fn metrics(summary: &Summary) -> Markup {
+    let meanings = meanings();
     html! {
         table {
             tr { th { "metric" } th { "mean" } th { "± 95 %" } th { "least" } th { "most" } th { "theory" } th {} }
             @for (metric, it) in &summary.metrics {
                 tr {
-                    td { (metric.to_string()) }
+                    td title=[meanings.get(&metric.to_string())] { (metric.to_string()) }
                     td { (short(it.mean)) }
                     td { (it.half_width_95.map(short).unwrap_or_default()) }
                     td { (short(it.least)) }
@@ -213,6 +224,7 @@ fn curves(reports: &[Report]) -> Vec<Plot> {
             title: format!("{} (share of {})", curve.words(), all.len()),
             x: curve.to_string(),
             lines: vec![line],
+            ..Plot::default()
         }
     };
     batch::merged(reports).into_iter().map(plot).collect()
@@ -227,7 +239,7 @@ fn trends(summary: &Summary) -> impl Iterator<Item = Plot> {
             theory: points.iter().filter_map(|it| Some((it.x, it.theory?))).collect(),
             ..Line::default()
         };
-        Plot { title: title.into(), x: x.into(), lines: vec![line] }
+        Plot { title: title.into(), x: x.into(), lines: vec![line], ..Plot::default() }
     })
 }
 
@@ -284,12 +296,14 @@ fn number(text: &str) -> Option<f64> {
 fn over(done: &[(&Point, Study)], metric: Metric, along: &str) -> Plot {
     let mut lines: BTreeMap<String, Vec<(f64, Interval, Option<f64>)>> = BTreeMap::new();
     for (point, study) in done {
+        // A name that has no value here has its line, and so its colour.
         let others = point.values.iter().filter(|it| it.0 != along);
         let name = others.map(|(key, it)| format!("{key} = {it}")).collect::<Vec<_>>().join(", ");
+        let line = lines.entry(name).or_default();
         let x = point.values.get(along).and_then(|it| number(it));
         if let (Some(x), Some(y)) = (x, study.summary.metrics.get(&metric)) {
             let theory = study.summary.theory.get(&metric).copied();
-            lines.entry(name).or_default().push((x, *y, theory));
+            line.push((x, *y, theory));
         }
     }
     let line = |(name, mut points): (String, Vec<(f64, Interval, Option<f64>)>)| {
@@ -302,5 +316,6 @@ fn over(done: &[(&Point, Study)], metric: Metric, along: &str) -> Plot {
         }
     };
     let lines = lines.into_iter().map(line).collect();
-    Plot { title: metric.to_string(), x: along.into(), lines }
+    let words = meanings().remove(&metric.to_string()).unwrap_or_default();
+    Plot { title: metric.to_string(), words, x: along.into(), lines }
 }

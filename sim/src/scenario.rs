@@ -475,6 +475,14 @@ impl Scenario {
         schemars::schema_for!(Self)
     }
 
+    /// Routers that it is of.
+    pub const fn routers(&self) -> u32 {
+        match self {
+            Self::Wire(wire) => wire.network.routers,
+            Self::Routing(routing) => routing.network.routers,
+        }
+    }
+
     /// The files that it names.
     pub fn files(&self) -> Vec<&str> {
         let Self::Wire(wire) = self else { return Vec::new() };
