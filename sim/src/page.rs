@@ -27,10 +27,10 @@ use crate::{
 /// Shares at which distributions are drawn.
 const SHARES: u32 = 100;
 
-const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;\
+const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:66rem;margin:2rem auto;padding:0 1rem;\
 color:#222;background:#fff}table{border-collapse:collapse;font-size:14px}th,td{padding:.15rem .7rem;text-align:right;\
 border-bottom:1px solid #ddd;white-space:nowrap}td.words{white-space:normal}th:first-child,td:first-child,td.words{text-align:left}pre{background:#f4f4f4;\
-padding:.7rem;overflow:auto}figure{display:inline-block;width:min(100%,30rem);margin:0 0 1rem}figcaption{font-weight:600}\
+padding:.7rem;overflow:auto}figure{display:inline-block;width:min(100%,30rem);margin:0 1rem 1rem 0;vertical-align:top}figcaption{font-weight:600;min-height:3em}figcaption .legend{font-weight:400}\
 svg{width:100%}svg text{font-size:13px;fill:#444}text.x{text-anchor:middle}text.y{text-anchor:end}\
 .grid{stroke:#e4e4e4}.line{fill:none;stroke-width:2}.theory{fill:none;stroke-width:1.5;stroke-dasharray:6 4}\
 .band{opacity:.18;stroke:none}.legend,.doubt{font-size:13px;color:#555}.bad{color:#b00}";
@@ -158,10 +158,10 @@ fn meanings() -> BTreeMap<String, String> {
 }
 
 fn metrics(summary: &Summary) -> Markup {
-    let meanings = meanings();
+    let (meanings, theory) = (meanings(), !summary.theory.is_empty());
     html! {
         table {
-            tr { th { "metric" } th { "mean" } th { "± 95 %" } th { "least" } th { "most" } th { "theory" } th {} }
+            tr { th { "metric" } th { "mean" } th { "± 95 %" } th { "least" } th { "most" } @if theory { th { "theory" } } th {} }
             @for (metric, it) in &summary.metrics {
                 tr {
                     td title=[meanings.get(&metric.to_string())] { (metric.to_string()) }
@@ -169,7 +169,9 @@ fn metrics(summary: &Summary) -> Markup {
                     td { (it.half_width_95.map(short).unwrap_or_default()) }
                     td { (short(it.least)) }
                     td { (short(it.most)) }
-                    td { (summary.theory.get(metric).copied().map(short).unwrap_or_default()) }
+                    @if theory {
+                        td { (summary.theory.get(metric).copied().map(short).unwrap_or_default()) }
+                    }
                     td.words.doubt { (summary.doubts.get(metric).map_or("", |it| it)) }
                 }
             }

@@ -107,14 +107,14 @@ impl Rings {
         let describe = |seat: Seat| {
             descriptor(&network, &mut streams.of("keys", seat.into()), address(seat), EPOCH)
         };
-        let all = (0..routers).map(describe).collect();
-        Self::of(&network, all, &|_| (0..SEEDS).collect(), (degree, known), apart, streams)
+        let all: Vec<_> = (0..routers).map(describe).collect();
+        Self::of(&network, &all, &|_| (0..SEEDS).collect(), (degree, known), apart, streams)
     }
 
     /// The same of routers that describe themselves so; `seeds` says whom each knows when it starts.
     pub(crate) fn of(
         network: &Network,
-        routers: Vec<Arc<RouterDescriptor>>,
+        routers: &[Arc<RouterDescriptor>],
         seeds: &dyn Fn(Seat) -> Vec<Seat>,
         (degree, known): (usize, usize),
         apart: Duration,
@@ -127,7 +127,7 @@ impl Rings {
             now: Time::ZERO,
             events: 0,
         };
-        for (seat, own) in (0..).zip(&routers) {
+        for (seat, own) in (0..).zip(routers) {
             let own = Arc::clone(own);
             let config = RingConfig {
                 network: network.clone(),

@@ -65,7 +65,7 @@ pub enum Scenario {
     /// Routers on wires.
     Wire(Box<Wire>),
     /// A graph with walks on it.
-    Routing(Routing),
+    Routing(Box<Routing>),
 }
 
 /// The fidelities with routers.

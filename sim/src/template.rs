@@ -49,6 +49,7 @@ templates![
     "pitch-black",
     "predecessor",
     "refusal",
+    "repair",
     "small",
     "store",
     "store-churn",

@@ -245,7 +245,7 @@ impl Eclipse {
             known.into_iter().take(SEEDS as usize).collect()
         };
         let known = self.known as usize;
-        let rings = Rings::of(&network, all, &seeds, (degree, known), APART, streams);
+        let rings = Rings::of(&network, &all, &seeds, (degree, known), APART, streams);
         let liar = Liar { own, next: 0, said: None };
         let mut stage = Stage { rings, hostile: hostile_seats, victim, liar };
         let begin = Time::ZERO + APART * victim;
