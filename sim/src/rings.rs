@@ -108,7 +108,8 @@ impl Rings {
             descriptor(&network, &mut streams.of("keys", seat.into()), address(seat), EPOCH)
         };
         let all: Vec<_> = (0..routers).map(describe).collect();
-        Self::of(&network, &all, &|_| (0..SEEDS).collect(), (degree, known), apart, streams)
+        let first = |seat: Seat| (0..SEEDS.min(seat)).collect();
+        Self::of(&network, &all, &first, (degree, known), apart, streams)
     }
 
     /// The same of routers that describe themselves so; `seeds` says whom each knows when it starts.

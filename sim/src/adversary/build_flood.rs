@@ -19,7 +19,7 @@ use warren_overlay::{
 
 use super::{
     Adversary, Outcome, hostile,
-    siege::{Rhythm, SECONDS_MAX, Siege, has_room_for},
+    siege::{self, Rhythm, Siege},
 };
 use crate::{
     STAND_IN,
@@ -112,19 +112,10 @@ fn counts(siege: &Siege, honest: HostNo) -> [u64; 3] {
 
 impl BuildFlood {
     pub(super) fn check(&self, routers: u32) -> Result<(), ScenarioError> {
-        let hostile = hostile(self.hostile, routers)?;
-        if !has_room_for(routers) || routers - hostile < 8 {
-            return Err(value("network.routers", "up to 200, and eight of them honest"));
+        if !(1..=10_000).contains(&self.opens) {
+            return Err(value("adversary.opens", "1 to 10,000"));
         }
-        if !(0.0..=1_000.0).contains(&self.times) || !(1..=10_000).contains(&self.opens) {
-            return Err(value("adversary.times", "0 to 1,000; opens: 1 to 10,000"));
-        }
-        match self.seconds {
-            1..=SECONDS_MAX => Ok(()),
-            seconds => {
-                Err(value("adversary.seconds", format!("1 to {SECONDS_MAX}, not {seconds}")))
-            }
-        }
+        siege::check(routers, self.hostile, self.times, self.seconds)
     }
 
     pub(super) fn run(

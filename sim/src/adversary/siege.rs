@@ -18,6 +18,7 @@ use crate::{
     metric::{Metric, Metrics, quantile},
     net::HostNo,
     run::Watcher,
+    scenario::{ScenarioError, value},
     world::{Setup, World},
 };
 
@@ -35,12 +36,30 @@ const IN_TIME: f64 = 10.0;
 const TAIL: u32 = 15;
 /// Most routers: a second of flood costs some CPU-milliseconds at each.
 const ROUTERS_MAX: u32 = 200;
+/// Fewer are no network in which tunnels could go elsewhere.
+const HONEST_MIN: u32 = 8;
 /// Most seconds.
-pub(super) const SECONDS_MAX: u32 = 600;
+const SECONDS_MAX: u32 = 600;
 
-/// Whether so many routers can be besieged.
-pub(super) const fn has_room_for(routers: u32) -> bool {
-    routers <= ROUTERS_MAX
+/// Whether so many routers, of which this share is hostile, can be besieged so hard and so long.
+pub(super) fn check(
+    routers: u32,
+    hostile: f64,
+    times: f64,
+    seconds: u32,
+) -> Result<(), ScenarioError> {
+    let hostile = super::hostile(hostile, routers)?;
+    if routers > ROUTERS_MAX || routers - hostile < HONEST_MIN {
+        let why = format!("up to {ROUTERS_MAX}, and {HONEST_MIN} of them honest");
+        return Err(value("network.routers", why));
+    }
+    if !(0.0..=1_000.0).contains(&times) {
+        return Err(value("adversary.times", "0 to 1,000"));
+    }
+    match seconds {
+        1..=SECONDS_MAX => Ok(()),
+        _ => Err(value("adversary.seconds", format!("1 to {SECONDS_MAX}, not {seconds}"))),
+    }
 }
 
 /// A network that stands; routers from `hostile` on are the attackers'. The first has a service.
