@@ -360,6 +360,17 @@ fn run_seeds(
         None => batch.run(&seeds, jobs.into(), watcher)?,
     };
     show.finish();
+    if missing > 0
+        && let Some(kib) = progress::most_memory()
+    {
+        let (jobs, routers) = (u64::from(jobs), u64::from(batch.scenario.routers()));
+        let each = kib / routers.max(1);
+        let side_by_side = jobs.min(missing as u64);
+        say(format_args!(
+            "memory: {} MiB at most, {each} KiB for each of {routers} routers; seeds at once: {side_by_side}",
+            kib >> 10
+        ));
+    }
     Ok(reports)
 }
 

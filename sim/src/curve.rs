@@ -173,6 +173,10 @@ pub enum Trend {
     ViewHostileSimple,
     /// Share of the routers that crawlers know of; by minutes.
     Enumerated,
+    /// Share of the services one of whose guards an adversary has found; by days.
+    GuardFound,
+    /// Share of a victim's neighbours that are hostile; by minutes.
+    NeighboursHostile,
 }
 
 impl Trend {
@@ -187,6 +191,8 @@ impl Trend {
             Self::ViewHostile => ("hostile share of what tunnels are made of", "minutes"),
             Self::ViewHostileSimple => ("hostile share of a simple view", "minutes"),
             Self::Enumerated => ("share of the routers that crawlers know of", "minutes"),
+            Self::GuardFound => ("share of services whose guard the adversary has found", "days"),
+            Self::NeighboursHostile => ("hostile share of the victim's neighbours", "minutes"),
         }
     }
 }

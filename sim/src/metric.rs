@@ -153,6 +153,30 @@ pub enum Metric {
     Crowded,
     /// Packets of a flow that an observer sees, on average.
     Packets,
+    /// Share of the wishes whose first byte came within ten seconds.
+    InTime,
+    /// Builds for tunnels of their own that routers which live at the end have made; in floods, the honest.
+    Builds,
+    /// Share of those that came about.
+    BuildSuccess,
+    /// The same for each wish and each errand to the store that is over.
+    BuildsPerWish,
+    /// Bytes that routers have received over links, handshakes and sent padding included.
+    BytesMoved,
+    /// The same for each byte that people have got.
+    BytesOverhead,
+    /// Builds of others that an honest router refused, a second.
+    BuildsRefused,
+    /// The most work that a service asked of its clients: tries of a hash, on average.
+    Effort,
+    /// Share of the services one of whose guards the adversary has found by the end.
+    GuardFound,
+    /// Until that was half of them.
+    GuardFoundHalf,
+    /// Share of the victim's neighbours that are hostile.
+    NeighboursHostile,
+    /// Whether all its neighbours are, and all that it would make tunnels of: 0 or 1.
+    Eclipsed,
 }
 
 impl Metric {
@@ -205,6 +229,17 @@ impl Metric {
                 | Self::EnumeratedHalf
                 | Self::Crowded
                 | Self::Packets
+                | Self::FirstP50
+                | Self::FirstP95
+                | Self::InTime
+                | Self::Builds
+                | Self::BuildSuccess
+                | Self::BuildsRefused
+                | Self::Effort
+                | Self::GuardFound
+                | Self::GuardFoundHalf
+                | Self::NeighboursHostile
+                | Self::Eclipsed
         )
     }
 }

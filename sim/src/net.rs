@@ -203,6 +203,7 @@ pub struct Net {
     silences: Rng,
     hash: blake3::Hasher,
     events: u64,
+    received: u64,
     watched: BTreeSet<HostNo>,
     /// Each event is told, after what it made happen.
     each: bool,
@@ -230,6 +231,7 @@ impl Net {
             queue: Queue::new(),
             hash: blake3::Hasher::new(),
             events: 0,
+            received: 0,
             watched: BTreeSet::new(),
             each: false,
             touched: None,
@@ -260,6 +262,11 @@ impl Net {
     /// Events so far.
     pub const fn events(&self) -> u64 {
         self.events
+    }
+
+    /// Bytes that routers have received so far: handshakes, padding that is sent, everything.
+    pub const fn received(&self) -> u64 {
+        self.received
     }
 
     /// Events that wait.
@@ -386,6 +393,9 @@ impl Net {
         let entry = [self.now.as_micros(), who, what_and_size].map(u64::to_le_bytes);
         self.hash.update(entry.as_flattened());
         self.events += 1;
+        if what == What::Received {
+            self.received += bytes as u64;
+        }
         if self.each {
             self.touched = Some(host);
         }

@@ -27,10 +27,10 @@ use crate::{
 /// Shares at which distributions are drawn.
 const SHARES: u32 = 100;
 
-const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;\
+const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:66rem;margin:2rem auto;padding:0 1rem;\
 color:#222;background:#fff}table{border-collapse:collapse;font-size:14px}th,td{padding:.15rem .7rem;text-align:right;\
 border-bottom:1px solid #ddd;white-space:nowrap}td.words{white-space:normal}th:first-child,td:first-child,td.words{text-align:left}pre{background:#f4f4f4;\
-padding:.7rem;overflow:auto}figure{display:inline-block;width:min(100%,30rem);margin:0 0 1rem}figcaption{font-weight:600}\
+padding:.7rem;overflow:auto}figure{display:inline-block;width:min(100%,30rem);margin:0 1rem 1rem 0;vertical-align:top}figcaption{font-weight:600;min-height:3em}figcaption .legend{font-weight:400}\
 svg{width:100%}svg text{font-size:13px;fill:#444}text.x{text-anchor:middle}text.y{text-anchor:end}\
 .grid{stroke:#e4e4e4}.line{fill:none;stroke-width:2}.theory{fill:none;stroke-width:1.5;stroke-dasharray:6 4}\
 .band{opacity:.18;stroke:none}.legend,.doubt{font-size:13px;color:#555}.bad{color:#b00}";
@@ -147,18 +147,31 @@ fn run(folder: &Path) -> Result<Markup, PageError> {
     })
 }
 
+/// What each metric is, in the words of its schema.
+fn meanings() -> BTreeMap<String, String> {
+    let schema = schemars::schema_for!(Metric);
+    let all = schema.get("oneOf").and_then(|it| it.as_array()).into_iter().flatten();
+    let text = |one: &serde_json::Value, key: &str| {
+        Some(one.get(key)?.as_str()?.replace(['`', '[', ']'], "").replace('\n', " "))
+    };
+    all.filter_map(|one| Some((text(one, "const")?, text(one, "description")?))).collect()
+}
+
 fn metrics(summary: &Summary) -> Markup {
+    let (meanings, theory) = (meanings(), !summary.theory.is_empty());
     html! {
         table {
-            tr { th { "metric" } th { "mean" } th { "± 95 %" } th { "least" } th { "most" } th { "theory" } th {} }
+            tr { th { "metric" } th { "mean" } th { "± 95 %" } th { "least" } th { "most" } @if theory { th { "theory" } } th {} }
             @for (metric, it) in &summary.metrics {
                 tr {
-                    td { (metric.to_string()) }
+                    td title=[meanings.get(&metric.to_string())] { (metric.to_string()) }
                     td { (short(it.mean)) }
                     td { (it.half_width_95.map(short).unwrap_or_default()) }
                     td { (short(it.least)) }
                     td { (short(it.most)) }
-                    td { (summary.theory.get(metric).copied().map(short).unwrap_or_default()) }
+                    @if theory {
+                        td { (summary.theory.get(metric).copied().map(short).unwrap_or_default()) }
+                    }
                     td.words.doubt { (summary.doubts.get(metric).map_or("", |it| it)) }
                 }
             }
@@ -213,6 +226,7 @@ fn curves(reports: &[Report]) -> Vec<Plot> {
             title: format!("{} (share of {})", curve.words(), all.len()),
             x: curve.to_string(),
             lines: vec![line],
+            ..Plot::default()
         }
     };
     batch::merged(reports).into_iter().map(plot).collect()
@@ -227,7 +241,7 @@ fn trends(summary: &Summary) -> impl Iterator<Item = Plot> {
             theory: points.iter().filter_map(|it| Some((it.x, it.theory?))).collect(),
             ..Line::default()
         };
-        Plot { title: title.into(), x: x.into(), lines: vec![line] }
+        Plot { title: title.into(), x: x.into(), lines: vec![line], ..Plot::default() }
     })
 }
 
@@ -284,12 +298,14 @@ fn number(text: &str) -> Option<f64> {
 fn over(done: &[(&Point, Study)], metric: Metric, along: &str) -> Plot {
     let mut lines: BTreeMap<String, Vec<(f64, Interval, Option<f64>)>> = BTreeMap::new();
     for (point, study) in done {
+        // A name that has no value here has its line, and so its colour.
         let others = point.values.iter().filter(|it| it.0 != along);
         let name = others.map(|(key, it)| format!("{key} = {it}")).collect::<Vec<_>>().join(", ");
+        let line = lines.entry(name).or_default();
         let x = point.values.get(along).and_then(|it| number(it));
         if let (Some(x), Some(y)) = (x, study.summary.metrics.get(&metric)) {
             let theory = study.summary.theory.get(&metric).copied();
-            lines.entry(name).or_default().push((x, *y, theory));
+            line.push((x, *y, theory));
         }
     }
     let line = |(name, mut points): (String, Vec<(f64, Interval, Option<f64>)>)| {
@@ -302,5 +318,6 @@ fn over(done: &[(&Point, Study)], metric: Metric, along: &str) -> Plot {
         }
     };
     let lines = lines.into_iter().map(line).collect();
-    Plot { title: metric.to_string(), x: along.into(), lines }
+    let words = meanings().remove(&metric.to_string()).unwrap_or_default();
+    Plot { title: metric.to_string(), words, x: along.into(), lines }
 }

@@ -4,7 +4,7 @@
 //! does without: a message takes always as long, and nothing is kept. With it an hour of some hundreds of
 //! routers costs seconds.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use warren_overlay::{
     crypto::{kem::DhSecret, puzzle::Difficulty, sign::IdentityKey, suite},
@@ -13,6 +13,7 @@ use warren_overlay::{
         Held, Input, Output, Ring, RingConfig, RingMessage,
         admission::{Mode, Network, NetworkName, ProofWork},
     },
+    rng::Rng,
     time::{Now, Time, Wall},
     wire::{DESCRIPTOR_MINUTES_MAX, DescriptorFields, LinkMessage, RouterDescriptor},
 };
@@ -24,9 +25,9 @@ const WAY: Duration = Duration::from_millis(50);
 /// Until a link stands.
 const DIAL: Duration = Duration::from_millis(150);
 /// The first routers, which all others know.
-const SEEDS: usize = 3;
+const SEEDS: Seat = 3;
 /// When it all begins.
-const EPOCH: Wall = Wall::from_minutes(1_000_000);
+pub(crate) const EPOCH: Wall = Wall::from_minutes(1_000_000);
 
 /// A router's number.
 pub(crate) type Seat = u32;
@@ -58,25 +59,37 @@ pub(crate) struct Rings {
     pub(crate) events: u64,
 }
 
-fn descriptor(network: &Network, seat: Seat, streams: Streams) -> Arc<RouterDescriptor> {
-    let mut keys = streams.of("keys", seat.into());
-    let identity = IdentityKey::generate(&mut keys);
+/// The network that all these routers are of.
+pub(crate) fn network() -> Network {
+    let name = NetworkName::Named("rings".into());
+    let (difficulty, suite) = (Difficulty::NONE, suite::number());
+    Network { name, mode: Mode::Proof, difficulty, suite, local: true }
+}
+
+/// How a router with keys of its own describes itself, where it is and when.
+pub(crate) fn descriptor(
+    network: &Network,
+    keys: &mut Rng,
+    at: SocketAddr,
+    published: Wall,
+) -> Arc<RouterDescriptor> {
+    let identity = IdentityKey::generate(keys);
     let admission = ProofWork::new(network, identity.id(), 0)
         .and_then(|mut work| work.step())
         .expect("difficulty 0 takes the first nonce");
     let fields = DescriptorFields {
         network: network.id(),
-        link_key: DhSecret::generate(&mut keys).public(),
+        link_key: DhSecret::generate(keys).public(),
         tunnel_dh: keys.bytes(),
         tunnel_kem: Box::new(keys.bytes()),
-        addresses: vec![address(seat).into()],
+        addresses: vec![at.into()],
         capabilities: 0,
         bandwidth_kbps: 10_000,
         family: None,
         admission,
         vouches: Vec::new(),
-        published: EPOCH,
-        expiry: EPOCH.plus(DESCRIPTOR_MINUTES_MAX),
+        published,
+        expiry: published.plus(DESCRIPTOR_MINUTES_MAX),
     };
     Arc::new(RouterDescriptor::sign(fields, &identity).expect("a descriptor within its bounds"))
 }
@@ -90,10 +103,24 @@ impl Rings {
         apart: Duration,
         streams: Streams,
     ) -> Self {
-        let name = NetworkName::Named("rings".into());
-        let difficulty = Difficulty::NONE;
-        let suite = suite::number();
-        let network = Network { name, mode: Mode::Proof, difficulty, suite, local: true };
+        let network = network();
+        let describe = |seat: Seat| {
+            descriptor(&network, &mut streams.of("keys", seat.into()), address(seat), EPOCH)
+        };
+        let all: Vec<_> = (0..routers).map(describe).collect();
+        let first = |seat: Seat| (0..SEEDS.min(seat)).collect();
+        Self::of(&network, &all, &first, (degree, known), apart, streams)
+    }
+
+    /// The same of routers that describe themselves so; `seeds` says whom each knows when it starts.
+    pub(crate) fn of(
+        network: &Network,
+        routers: &[Arc<RouterDescriptor>],
+        seeds: &dyn Fn(Seat) -> Vec<Seat>,
+        (degree, known): (usize, usize),
+        apart: Duration,
+        streams: Streams,
+    ) -> Self {
         let mut this = Self {
             members: Vec::new(),
             seats: BTreeMap::new(),
@@ -101,16 +128,17 @@ impl Rings {
             now: Time::ZERO,
             events: 0,
         };
-        for seat in 0..routers {
-            let own = descriptor(&network, seat, streams);
+        for (seat, own) in (0..).zip(routers) {
+            let own = Arc::clone(own);
             let config = RingConfig {
                 network: network.clone(),
                 own: Arc::clone(&own),
                 degree,
                 known_max: known,
             };
-            let seeds = this.members.iter().take(SEEDS).map(|it| Arc::clone(&it.descriptor));
-            let start = Input::Start { seeds: seeds.collect(), cached: Vec::new() };
+            let known = seeds(seat).into_iter().filter(|it| *it != seat);
+            let seeds = known.filter_map(|it| routers.get(it as usize).cloned()).collect();
+            let start = Input::Start { seeds, cached: Vec::new() };
             this.queue.push(Time::ZERO + apart * seat, Event::Input(seat, Box::new(start)));
             this.seats.insert(own.id(), seat);
             this.members.push(Member {
@@ -184,6 +212,16 @@ impl Rings {
             }
         }
         self.now = end;
+    }
+
+    /// Has one router open a link to another, whatever its ring thinks.
+    pub(crate) fn dial(&mut self, from: Seat, to: Seat) {
+        self.queue.push(self.now + DIAL, Event::Dial(from, to));
+    }
+
+    /// Whether two routers have a link.
+    pub(crate) fn are_linked(&self, a: Seat, b: Seat) -> bool {
+        self.members.get(a as usize).is_some_and(|it| it.links.values().any(|end| end.0 == b))
     }
 
     /// Has one router say something to another over whatever link they have, whatever its ring thinks.

@@ -65,7 +65,7 @@ pub enum Scenario {
     /// Routers on wires.
     Wire(Box<Wire>),
     /// A graph with walks on it.
-    Routing(Routing),
+    Routing(Box<Routing>),
 }
 
 /// The fidelities with routers.
@@ -473,6 +473,14 @@ impl Scenario {
     /// The schema of the format, for editors.
     pub fn schema() -> schemars::Schema {
         schemars::schema_for!(Self)
+    }
+
+    /// Routers that it is of.
+    pub const fn routers(&self) -> u32 {
+        match self {
+            Self::Wire(wire) => wire.network.routers,
+            Self::Routing(routing) => routing.network.routers,
+        }
     }
 
     /// The files that it names.

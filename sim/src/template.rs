@@ -25,11 +25,13 @@ macro_rules! templates {
 }
 
 templates![
+    "build-flood",
     "churn",
     "correlation",
     "crawler",
     "crowds",
     "droppers",
+    "eclipse",
     "ends",
     "fifth-killed",
     "files-churn",
@@ -37,13 +39,17 @@ templates![
     "fingerprint",
     "five-hundred",
     "gossip",
+    "guard-discovery",
     "guards",
+    "introduction-flood",
     "link-rules",
     "loss",
     "month",
     "originator",
     "pitch-black",
     "predecessor",
+    "refusal",
+    "repair",
     "small",
     "store",
     "store-churn",
@@ -55,9 +61,11 @@ templates![
 ];
 
 impl Template {
-    /// What it is.
-    pub fn first_line(self) -> &'static str {
-        self.text.lines().next().unwrap_or_default().trim_start_matches("# ")
+    /// What it is: the first sentence of what it says of itself.
+    pub fn summary(self) -> String {
+        let words = self.text.lines().map_while(|line| line.strip_prefix("# "));
+        let words = words.collect::<Vec<_>>().join(" ");
+        words.split_inclusive(". ").next().unwrap_or_default().trim_end().to_owned()
     }
 
     /// The verb that runs it.
@@ -80,6 +88,14 @@ impl FromStr for Template {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_scenario_is_is_a_whole_sentence() {
+        for it in TEMPLATES {
+            let summary = it.summary();
+            assert!(summary.ends_with('.') && summary.len() < 260, "{}: {summary}", it.name);
+        }
+    }
 
     #[test]
     fn every_scenario_has_a_row_on_the_page_that_says_what_it_shows() {

@@ -1,7 +1,7 @@
 //! Does the simulator reproduce what is known? Closed forms, exact values, published tables.
 //!
 //! Lives here: the list of checks. Does not live here: how each is simulated (`checks.rs`,
-//! `attacks.rs`, `published.rs`, `fidelities.rs`).
+//! `attacks.rs`, `mixes.rs`, `published.rs`, `fidelities.rs`).
 //!
 //! An *exact* check has a value that theory gives: what is simulated must lie within three standard
 //! errors *and* within 1 % of it. A *table* check compares with a table that another program made,
@@ -11,6 +11,7 @@
 mod attacks;
 mod checks;
 mod fidelities;
+mod mixes;
 mod published;
 
 use std::fmt;

@@ -44,6 +44,10 @@ pub struct Ends {
     /// How long it goes on.
     #[serde(default = "default_days")]
     pub days: u32,
+    /// Selective refusal: share of the tunnels with an honest end hop that a hostile first hop fails, whose
+    /// owner then draws another end hop.
+    #[serde(default)]
+    pub refuse: f64,
 }
 
 fn default_guards() -> u32 {
@@ -119,6 +123,7 @@ struct Guard {
 struct Stage {
     hostile: u32,
     routers: u32,
+    refuse: f64,
 }
 
 impl Stage {
@@ -130,7 +135,13 @@ impl Stage {
                 return drawn;
             }
         };
-        let last = other(&[first], rng);
+        let last = loop {
+            let last = other(&[first], rng);
+            let unwelcome = self.refuse > 0.0 && first < self.hostile && last >= self.hostile;
+            if !unwelcome || rng.unit() >= self.refuse {
+                break last;
+            }
+        };
         // Who is in the middle matters where an end is hostile.
         if first >= self.hostile && last >= self.hostile {
             return None;
@@ -175,6 +186,9 @@ impl Ends {
         if least == 0 || least > most || most > 100_000 {
             return Err(value("adversary.guard_days", "from least to most, 1 to 100,000 days"));
         }
+        if !(0.0..=0.99).contains(&self.refuse) {
+            return Err(value("adversary.refuse", "0 to 0.99"));
+        }
         if self.users == 0 || self.days == 0 || self.days > 3_650 {
             return Err(value("adversary.days", "1 to 3,650, and at least one user"));
         }
@@ -191,7 +205,8 @@ impl Ends {
         streams: Streams,
         watcher: &mut dyn Watcher,
     ) -> Option<Outcome> {
-        let stage = Stage { hostile: hostile(self.hostile, routers).unwrap_or(1), routers };
+        let hostile = hostile(self.hostile, routers).unwrap_or(1);
+        let stage = Stage { hostile, routers, refuse: self.refuse };
         let mut fates = Vec::new();
         for user in 0..self.users {
             let events = u64::from(user) * u64::from(self.tunnels) * u64::from(self.days);
@@ -265,7 +280,9 @@ impl Ends {
         };
         outcome.trends.insert(Trend::Exposed, trend(|it| it.exposed));
         let share = f64::from(stage.hostile) / f64::from(stage.routers);
+        // Of what a hostile first hop lets come about: where it refuses none, whatever is drawn.
         let end = f64::from(stage.hostile - 1) / f64::from(stage.routers - 1);
+        let end = end / (end + (1.0 - end) * (1.0 - stage.refuse));
         let theory = |met: &dyn Fn(f64) -> f64| -> Vec<(f64, f64)> {
             let kept = survival(share, met, self.guard_days, self.days);
             let at = |day: &u32| (f64::from(*day), 1.0 - both(&kept, self.guards, *day));
@@ -293,15 +310,21 @@ impl Ends {
     }
 }
 
-fn both(kept: &[f64], guards: u32, day: u32) -> f64 {
+/// The same for several places that are alike.
+pub(super) fn both(kept: &[f64], places: u32, day: u32) -> f64 {
     let one = kept.get(day as usize).copied().unwrap_or(0.0);
-    libm::pow(one, guards.into())
+    libm::pow(one, places.into())
 }
 
 /// For each day the chance that nothing has happened yet to one guard's place, by the renewal equation:
 /// each guard is hostile with chance `share`, and something happens within `met(days)` of such a guard;
 /// lives are whole days, even from least to most.
-fn survival(share: f64, met: &dyn Fn(f64) -> f64, [least, most]: [u32; 2], days: u32) -> Vec<f64> {
+pub(super) fn survival(
+    share: f64,
+    met: &dyn Fn(f64) -> f64,
+    [least, most]: [u32; 2],
+    days: u32,
+) -> Vec<f64> {
     let clean = |life: u32| 1.0 - share * met(f64::from(life));
     let each = 1.0 / f64::from(most - least + 1);
     let mut kept = vec![1.0];

@@ -13,15 +13,20 @@
 //! The stage knows the truth and the adversary does not: a guess is made from sights alone. Numbers of
 //! routers, users and tunnels in sights are names; nothing follows from their order.
 
+mod build_flood;
 mod correlation;
 mod crawler;
 mod droppers;
+mod eclipse;
 mod ends;
 mod fingerprint;
 mod gossip;
+mod guard_discovery;
+mod introduction_flood;
 mod originator;
 mod pitch_black;
 mod predecessor;
+mod siege;
 mod sybil;
 mod tagging;
 
@@ -29,12 +34,16 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
+    build_flood::BuildFlood,
     correlation::Correlation,
     crawler::Crawler,
     droppers::Droppers,
+    eclipse::Eclipse,
     ends::Ends,
     fingerprint::Fingerprint,
     gossip::Gossip,
+    guard_discovery::{GuardDiscovery, ServiceHops},
+    introduction_flood::IntroductionFlood,
     originator::{Originator, Requests},
     pitch_black::{PitchBlack, Places},
     predecessor::{Paths, Predecessor},
@@ -76,6 +85,14 @@ pub enum Attack {
     PitchBlack(PitchBlack),
     /// Somebody compares times at both ends of all flows.
     Correlation(Correlation),
+    /// Hostile routers are all around one newcomer.
+    Eclipse(Eclipse),
+    /// Hostile second hops look for guards.
+    GuardDiscovery(GuardDiscovery),
+    /// Neighbours build more than a router opens.
+    BuildFlood(BuildFlood),
+    /// Clients without end come to a service.
+    IntroductionFlood(IntroductionFlood),
 }
 
 /// Somebody who is told what his position shows.
@@ -116,7 +133,7 @@ impl Attack {
             Self::Droppers(it) => return it.check(routers),
             Self::Originator(it) => return it.check(routing),
             Self::PitchBlack(it) => return it.check(routing),
-            Self::Gossip(_) | Self::Crawler(_) => {
+            Self::Gossip(_) | Self::Crawler(_) | Self::Eclipse(_) => {
                 if routing.network.rule != Rule::default() || lookups {
                     let why = "production rings: rule and lookups are of no use";
                     return Err(value("adversary", why));
@@ -127,7 +144,10 @@ impl Attack {
             | Self::Sybil(_)
             | Self::Tagging(_)
             | Self::Fingerprint(_)
-            | Self::Correlation(_) => {
+            | Self::Correlation(_)
+            | Self::GuardDiscovery(_)
+            | Self::BuildFlood(_)
+            | Self::IntroductionFlood(_) => {
                 let RoutingNetwork { degree, rule, .. } = routing.network;
                 if degree != DEGREE || rule != Rule::default() || lookups {
                     let why =
@@ -145,6 +165,10 @@ impl Attack {
             Self::Fingerprint(it) => it.check(routers),
             Self::Crawler(it) => it.check(routers),
             Self::Correlation(it) => it.check(),
+            Self::Eclipse(it) => it.check(routers),
+            Self::GuardDiscovery(it) => it.check(routers),
+            Self::BuildFlood(it) => it.check(routers),
+            Self::IntroductionFlood(it) => it.check(routers),
             Self::Droppers(_) | Self::Originator(_) | Self::PitchBlack(_) => Ok(()),
         }
     }
@@ -172,6 +196,10 @@ impl Attack {
             Self::Fingerprint(it) => it.run(routers, streams, watcher),
             Self::Crawler(it) => it.run(routing, streams, watcher),
             Self::Correlation(it) => it.run(streams, watcher),
+            Self::Eclipse(it) => it.run(routing, streams, watcher),
+            Self::GuardDiscovery(it) => it.run(routers, streams, watcher),
+            Self::BuildFlood(it) => it.run(routers, streams, watcher),
+            Self::IntroductionFlood(it) => it.run(routers, streams, watcher),
         })
     }
 }

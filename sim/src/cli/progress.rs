@@ -55,6 +55,13 @@ fn memory() -> u64 {
     pages.unwrap_or(0) * 4 / 1_024
 }
 
+/// The most memory of this process so far in KiB, where the system tells.
+pub(super) fn most_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().trim_end_matches(" kB").parse().ok()
+}
+
 impl Show {
     /// Lines for `seeds` runs that end at `end`.
     pub(super) fn new(end: Time, seeds: usize, stop: &Arc<AtomicBool>) -> Self {

@@ -159,7 +159,7 @@ impl New {
     pub(super) fn run(self) -> Result<Verdict, Failure> {
         let Some(template) = self.template else {
             for it in TEMPLATES {
-                print(format_args!("{:<18} {}", it.name, it.first_line()))?;
+                print(format_args!("{:<18} {}", it.name, it.summary()))?;
             }
             return Ok(Verdict::Passed);
         };

@@ -6,6 +6,7 @@
 mod ours;
 mod rule;
 mod table;
+mod terminus;
 mod walk;
 
 pub(crate) use self::{

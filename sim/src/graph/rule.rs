@@ -1,15 +1,19 @@
 //! Who is linked with whom: link rules.
 //!
-//! Lives here: those that ours is compared with. Does not live here: ours (`ours.rs`), walks
+//! Lives here: those that ours is compared with. Does not live here: ours (`ours.rs`), links where joins end
+//! (`terminus.rs`), walks
 //! (`walk.rs`), the production router's way to win links (`warren_overlay::ring`).
 
 use serde::{Deserialize, Serialize};
 use warren_overlay::{id::Location, rng::Rng};
 
-use super::{Graph, count, ours, table::Table};
+use super::{Graph, count, ours, table::Table, terminus};
 
 /// Tries to draw a node that one is not linked with.
 const DRAWS_MAX: u32 = 64;
+
+/// Nodes that gather links in rounds: some minutes of CPU.
+const TERMINUS_MAX: u32 = 200_000;
 
 /// How links are drawn.
 #[derive(
@@ -27,13 +31,16 @@ pub enum Rule {
     Freenet,
     /// One neighbour on each side, the rest anywhere.
     Uniform,
-    /// Who joins is linked with those at whom its join requests end: nobody draws long links.
+    /// Links are made where requests end, near oneself at first and then between the links that one has:
+    /// nobody draws long links. From half the degree up to it.
     Terminus,
 }
 
 /// A graph that cannot be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a graph needs at least 16 nodes and a degree from 6 to 64 that is even")]
+#[error(
+    "a graph needs at least 16 nodes (`terminus`: at most {TERMINUS_MAX}) and a degree from 6 to 64 that is even"
+)]
 pub struct RuleError;
 
 impl Rule {
@@ -41,16 +48,19 @@ impl Rule {
     /// as many or more.
     ///
     /// # Errors
-    /// With fewer than 16 nodes, or a degree that is odd or not from 6 to 64.
+    /// With fewer than 16 nodes, too many of `Terminus`, or a degree that is odd or not from 6 to 64.
     pub fn graph(self, nodes: u32, degree: u32, rng: &mut Rng) -> Result<Graph, RuleError> {
         if nodes < 16 || !(6..=64).contains(&degree) || !degree.is_multiple_of(2) {
+            return Err(RuleError);
+        }
+        if self == Self::Terminus && nodes > TERMINUS_MAX {
             return Err(RuleError);
         }
         let mut places: Vec<u64> = (0..nodes).map(|_| rng.below(u64::MAX)).collect();
         places.sort_unstable();
         match self {
             Self::Ours => return Ok(ours::graph(places, degree, rng)),
-            Self::Terminus => return Ok(terminus(places, degree, rng)),
+            Self::Terminus => return Ok(terminus::graph(places, degree, rng)),
             Self::Harmonic | Self::Freenet | Self::Uniform => {}
         }
         // Both ends count a link and nobody draws more than half of theirs, so twice the degree is
@@ -110,48 +120,4 @@ pub(crate) fn nearest(places: &[u64], key: Location, n: usize) -> Vec<u32> {
     near.dedup();
     near.truncate(n);
     near
-}
-
-/// Joins one after the other, in an order of chance: each asks members of chance to route to its
-/// own place, and is linked with whoever it ends at. Who has too many keeps the closest.
-fn terminus(places: Vec<u64>, degree: u32, rng: &mut Rng) -> Graph {
-    let nodes = count(places.len());
-    let mut order: Vec<u32> = (0..nodes).collect();
-    for at in (1..order.len()).rev() {
-        let with = usize::try_from(rng.below(at as u64 + 1)).unwrap_or(0);
-        order.swap(at, with);
-    }
-    let mut table = Table::new(nodes, degree + 1);
-    let far = |a: u32, b: u32| {
-        let place = |node: u32| Location(places.get(node as usize).copied().unwrap_or(0));
-        place(a).distance(place(b))
-    };
-    for (at, &node) in order.iter().enumerate().skip(1) {
-        for _ in 0..degree / 2 {
-            let member = usize::try_from(rng.below(at as u64)).unwrap_or(0);
-            let mut here = order.get(member).copied().unwrap_or(0);
-            let open = |it: &u32| *it != node;
-            while let Some(next) =
-                table.of(here).iter().copied().filter(open).min_by_key(|it| far(*it, node))
-                && far(next, node) < far(here, node)
-            {
-                here = next;
-            }
-            // The one that it ends at, or the closest around it that is no neighbour yet.
-            let around = table.of(here).iter().copied();
-            let new = |it: &u32| *it != node && !table.of(node).contains(it);
-            let to =
-                std::iter::once(here).chain(around).filter(new).min_by_key(|it| far(*it, node));
-            let Some(to) = to.filter(|to| table.link(node, *to)) else { continue };
-            for full in [node, to] {
-                if table.of(full).len() > degree as usize {
-                    let last = table.of(full).iter().copied().max_by_key(|it| far(*it, full));
-                    if let Some(last) = last {
-                        table.unlink(full, last);
-                    }
-                }
-            }
-        }
-    }
-    table.graph(places)
 }

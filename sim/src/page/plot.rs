@@ -24,6 +24,8 @@ type Points = Vec<(f64, f64)>;
 #[derive(Debug, Default)]
 pub(super) struct Plot {
     pub(super) title: String,
+    /// What it is, where the title is only a name.
+    pub(super) words: String,
     pub(super) x: String,
     pub(super) lines: Vec<Line>,
 }
@@ -129,18 +131,24 @@ impl Plot {
         let x = Scale::of(&xs, true, LEFT, WIDTH - RIGHT);
         let y = Scale::of(&ys, false, HEIGHT - BOTTOM, TOP);
         let theory = self.lines.iter().any(|it| !it.theory.is_empty());
+        // Who has no points here keeps a colour: a name has the same one in every plot of a page.
+        let coloured = || self.lines.iter().zip(COLOURS.iter().cycle());
+        let shown = || coloured().filter(|(line, _)| !line.points.is_empty());
         html! {
             figure {
-                figcaption { (self.title) }
+                figcaption {
+                    (self.title)
+                    @if !self.words.is_empty() { span.legend { " " (self.words) } }
+                }
                 svg viewBox={ "0 0 " (WIDTH) " " (HEIGHT) } role="img" aria-label=(self.title) {
                     (axes(x, y, &self.x))
-                    @for (line, colour) in self.lines.iter().zip(COLOURS.iter().cycle()) {
+                    @for (line, colour) in shown() {
                         (line.draw(x, y, colour))
                     }
                 }
                 p.legend {
                     @if self.lines.len() > 1 {
-                        @for (line, colour) in self.lines.iter().zip(COLOURS.iter().cycle()) {
+                        @for (line, colour) in shown() {
                             span style={ "color:" (colour) } { "■ " } (line.name) " "
                         }
                     }

@@ -58,6 +58,7 @@ pub(super) fn metrics(world: &mut World, waits: &[f64]) -> Metrics {
     let over: Vec<_> = world.fetches().iter().filter(over).collect();
     let done: Vec<_> = over.iter().filter(|fetch| fetch.done()).collect();
     let relayed: u64 = world.net.hosts().map(|(_, host)| host.cells_relayed()).sum();
+    metrics.extend(overhead(world));
     metrics.insert(Metric::Fetches, number(over.len()));
     #[expect(clippy::cast_precision_loss, reason = "a count of cells is below 2^52")]
     metrics.insert(Metric::CellsRelayed, relayed as f64);
@@ -84,6 +85,33 @@ pub(super) fn metrics(world: &mut World, waits: &[f64]) -> Metrics {
         }
     }
     metrics.extend(store(world));
+    metrics
+}
+
+/// What everything cost, for all that people wanted.
+#[expect(clippy::cast_precision_loss, reason = "counts below 2^52")]
+fn overhead(world: &World) -> Metrics {
+    let pools = || world.net.hosts().map(|(_, host)| host.node_ref().pools().status());
+    let (built, failed) =
+        pools().fold((0, 0), |(built, failed), it| (built + it.built, failed + it.failed));
+    let builds = (built + failed) as f64;
+    let moved = world.net.received() as f64;
+    let mut metrics = Metrics::from([(Metric::Builds, builds), (Metric::BytesMoved, moved)]);
+    if built + failed > 0 {
+        metrics.insert(Metric::BuildSuccess, built as f64 / builds);
+    }
+    let wishes = world.fetches().iter().filter(|it| it.over()).count();
+    let trips = world.stock().trips();
+    let wishes = wishes + trips.iter().filter(|it| it.how != Ended::Pending).count();
+    if wishes > 0 {
+        metrics.insert(Metric::BuildsPerWish, builds / wishes as f64);
+    }
+    let got: u64 = world.fetches().iter().map(Fetch::got).sum();
+    let items = trips.iter().filter(|it| it.errand != Errand::Put && it.how == Ended::Done);
+    let got = got + items.map(|it| world.stock().bytes(it.item)).sum::<u64>();
+    if got > 0 {
+        metrics.insert(Metric::BytesOverhead, moved / got as f64);
+    }
     metrics
 }
 

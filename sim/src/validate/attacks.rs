@@ -12,7 +12,7 @@ use super::{
 use crate::{metric::Metric, run::Part, scenario::Scenario, swarm::Blind};
 
 /// Names, keys of `[adversary]` on so many routers, and what is compared.
-const ATTACKS: [(&str, u32, u64, &str, &[Metric]); 9] = [
+const ATTACKS: [(&str, u32, u64, &str, &[Metric]); 12] = [
     (
         "first-last compromise, no guards, 4 days",
         100,
@@ -28,11 +28,33 @@ const ATTACKS: [(&str, u32, u64, &str, &[Metric]); 9] = [
         &[Metric::BothEnds, Metric::GuardHostile, Metric::Exposed],
     ),
     (
+        "first hops that refuse half of what ends at honest ones, 4 days",
+        100,
+        40,
+        "kind = \"ends\"\nhostile = 0.1\nguards = 0\ntunnels = 96\ndays = 4\nrefuse = 0.5",
+        &[Metric::BothEnds],
+    ),
+    (
         "predecessor, Crowds of 100 with 10 hostile",
         100,
         40,
         "kind = \"predecessor\"\npaths = \"crowds\"\nhostile = 0.1\nrounds = 200",
         &[Metric::Sightings, Metric::Named, Metric::Entropy, Metric::Anonymity],
+    ),
+    // Who is before the first hostile member is the initiator with less than even odds up to 32 of 100.
+    (
+        "probable innocence, Crowds of 100 with 32 hostile",
+        100,
+        40,
+        "kind = \"predecessor\"\npaths = \"crowds\"\nhostile = 0.32\nrounds = 200",
+        &[Metric::Named],
+    ),
+    (
+        "no more innocence, Crowds of 100 with 33 hostile",
+        100,
+        40,
+        "kind = \"predecessor\"\npaths = \"crowds\"\nhostile = 0.33\nrounds = 200",
+        &[Metric::Named],
     ),
     (
         "predecessor, tunnels of 100 with 20 hostile",

@@ -38,7 +38,8 @@ pub(super) fn all(depth: Depth) -> Vec<Make> {
     for row in LOSS {
         checks.push(Box::new(move || vec![loss(row)]));
     }
-    checks.push(Box::new(|| vec![terminus()]));
+    checks.push(Box::new(terminus));
+    checks.extend(super::mixes::all());
     checks.extend(super::attacks::all());
     checks.extend(super::published::all(full));
     checks.push(Box::new(|| ours(10_000, 5.6, 4)));
@@ -269,12 +270,36 @@ fn loss((degree, dead, wanted): (u32, f64, f64)) -> Check {
     check(name, Known::Table(wanted, error), &success)
 }
 
-fn terminus() -> Check {
-    let lookups = Lookups { count: 10_000, ..Lookups::default() };
-    let tallies = graphs((3_000, 20, 0.0), Rule::Terminus, 3, lookups);
+/// As published: one network of 3,000 with 10 to 20 links each; 2,000 strictly greedy lookups, each of some other
+/// router's own place, of at most five times the logarithm of 3,000 to the base of two, rounded down.
+fn terminus() -> Vec<Check> {
+    const NODES: u32 = 3_000;
+    const LOOKUPS: u32 = 2_000;
+    const NETWORKS: u64 = 12;
+    let lookups = Lookups { count: LOOKUPS, budget: 55, holders: 1, backtrack: false };
+    let network = |no: u64| {
+        let mut rng = Streams::new(3_000 + no).of("terminus", 0);
+        let graph = Rule::Terminus.graph(NODES, 20, &mut rng).expect("a degree that a graph has");
+        let (mut walker, mut tally) = (Walker::new(&graph), Tally::default());
+        let mut draw = || u32::try_from(rng.below(NODES.into())).unwrap_or(0);
+        while tally.lookups < LOOKUPS.into() {
+            let (from, to) = (draw(), draw());
+            if from != to {
+                let far = |node| graph.place(node).distance(graph.place(to));
+                tally.note(walker.walk(&graph, from, lookups, &[to], far));
+            }
+        }
+        tally
+    };
+    let tallies: Vec<Tally> = (0..NETWORKS).map(network).collect();
     let success: Vec<_> = tallies.iter().map(Tally::success).collect();
-    let name = "success where links are made at the end of joins only, N = 3000".into();
-    check(name, Known::AtMost(0.349), &success)
+    let hops: Vec<_> = tallies.iter().map(|it| it.mean_hops().0).collect();
+    let named = |what: &str| format!("{what}, links where requests end, degree 20, N = {NODES}");
+    // The published ones are of one network: it is off by as much as one of ours is from the next.
+    vec![
+        check(named("success"), Known::Table(0.349, spread(&success)), &success),
+        check(named("hops"), Known::Table(24.5, spread(&hops)), &hops),
+    ]
 }
 
 fn ours(nodes: u32, most: f64, count: u64) -> Vec<Check> {
