@@ -11,8 +11,6 @@
 //!
 //! Without a share all lanes are in the first schedule and take turns.
 
-use std::sync::Arc;
-
 use crate::{
     id::TunnelId,
     link::{

@@ -19,7 +19,7 @@
 mod favours;
 mod link;
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc};
 
 use warren_overlay::{
     id::{LinkNo, RouterId, TunnelId},
@@ -523,6 +523,5 @@ impl Links {
     }
 }
 
-mod link;
 #[cfg(test)]
 mod tests;

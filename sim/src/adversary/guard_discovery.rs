@@ -17,7 +17,7 @@ use warren_overlay::{
     rng::Rng,
     time::{Now, Time},
     tunnel::{
-        guards::{FIRST, Guards, SECOND, THIRD},
+        guards::{FIRST, Guards, Known, SECOND, THIRD},
         select::{self, Avoid, Wanted, Within},
     },
     wire::RouterDescriptor,
@@ -165,9 +165,10 @@ impl Service {
 
     /// Layers by their rules; each takes nobody of those before it.
     fn maintain(&mut self, now: Now, view: &[Arc<RouterDescriptor>]) {
-        let mut taken = BTreeSet::new();
+        let (none, mut taken) = (BTreeSet::new(), BTreeSet::new());
         for layer in &mut self.layers {
-            layer.maintain(now, &mut self.rng, view, self.own, &taken);
+            let known = Known { view, own: self.own, taken: &taken, last: &none };
+            layer.maintain(now, &mut self.rng, known);
             taken.extend(layer.list().iter().map(|it| it.id));
         }
         let even = |ids: BTreeSet<RouterId>| ids.into_iter().map(|id| (id, 1)).collect();
