@@ -393,6 +393,7 @@ impl Host {
         if let Some(rate) = &self.settings.rate {
             rate.change(u64::from(bandwidth_kbps) * 1_000 / 8, burst, transit_percent);
         }
+        self.node.set_bandwidth(bandwidth_kbps);
         self.memory = Memory::new(memory_bytes);
         self.settings.quota.change(memory_bytes)
     }

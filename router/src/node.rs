@@ -399,8 +399,12 @@ impl Node {
             builds_per_second: settings.builds_per_second,
             ..TransitConfig::default()
         };
-        let hops = usize::from(settings.hops);
-        let pools = PoolsConfig { client_hops: hops, service_hops: hops, ..PoolsConfig::new(me) };
+        let pools = PoolsConfig {
+            client_hops: settings.hops.into(),
+            service_hops: settings.hops.into(),
+            bandwidth_kbps: settings.bandwidth_kbps,
+            ..PoolsConfig::new(me)
+        };
         // Damaged layers are no reason not to start: new ones are drawn.
         let layers = Layers::from_bytes(&settings.guards)
             .unwrap_or_else(|_| Layers::new(settings.peers.iter().map(|peer| peer.id())));

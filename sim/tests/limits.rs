@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use warren_overlay::{link::BURST, service::Name};
 use warren_sim::{
-    Fetch, HostNo, Latency, Wires,
+    Fetch, FetchNo, HostNo, Latency, Wires,
     world::{Setup, World},
 };
 
@@ -16,14 +16,13 @@ const SERVICE: HostNo = 0;
 
 /// A network of routers that each may use 1 MiB/s, and a service.
 fn network() -> (World, Name) {
-    network_of(Setup::default().seed)
+    network_of(Setup::default().seed, KBPS)
 }
 
-fn network_of(seed: u64) -> (World, Name) {
+fn network_of(seed: u64, bandwidth_kbps: u32) -> (World, Name) {
     let latency =
         Latency::Uniform { least: Duration::from_millis(5), most: Duration::from_millis(20) };
-    let setup =
-        Setup { seed, bandwidth_kbps: KBPS, wires: Wires::new(latency), ..Setup::default() };
+    let setup = Setup { seed, bandwidth_kbps, wires: Wires::new(latency), ..Setup::default() };
     let mut world = World::new(setup);
     world.start();
     assert!(world.run_until(Duration::from_mins(1), |world| world.ready() == 12));
@@ -34,10 +33,8 @@ fn network_of(seed: u64) -> (World, Name) {
 }
 
 /// Twenty downloads in contexts of their own, so over tunnels of their own.
-fn twenty_downloads(world: &mut World, name: Name) {
-    for n in 0..20u16 {
-        world.fetch(1 + HostNo::from(n) % 11, name, 200_000_000, n);
-    }
+fn twenty_downloads(world: &mut World, name: Name) -> Vec<FetchNo> {
+    (0..20u16).map(|n| world.fetch(1 + HostNo::from(n) % 11, name, 200_000_000, n)).collect()
 }
 
 #[test]
@@ -85,7 +82,7 @@ fn light(world: &mut World, client: HostNo, name: Name) -> Duration {
 fn a_light_tunnel_beside_a_greedy_one_waits_a_fifth_longer_at_most() {
     let mut more = Vec::new();
     for seed in 1..=2 {
-        let (mut world, name) = network_of(seed);
+        let (mut world, name) = network_of(seed, KBPS);
         let (end, other) = world.expose(SERVICE);
         assert!(world.run_until(Duration::from_mins(1), |world| world.published(SERVICE, end)));
         let alone = light(&mut world, 11, name);
@@ -122,4 +119,29 @@ fn tunnels_of_others_keep_to_their_share_within_three_percent_and_use_it() {
     eprintln!("{most:?} kbit/s by the busiest, of {SHARE}");
     assert!(most.iter().all(|most| most * 100 <= SHARE * 103), "{most:?}");
     assert!(most.iter().all(|most| most * 100 >= SHARE * 97), "it is used: {most:?}");
+}
+
+/// A quarter of a mebibyte a second for each router, six relays on each way: what each download could have is
+/// some 100 kbit/s, and a cell is on its way for seconds. Whoever takes slow for dead looks for other tunnels:
+/// builds must not be all that is sent, nor more than a router may send.
+#[test]
+fn on_lines_that_carry_little_downloads_crawl_and_builds_do_not_choke_them() {
+    const SLOW: u32 = KBPS / 4;
+    for seed in 1..=2 {
+        let (mut world, name) = network_of(seed, SLOW);
+        let fetches = twenty_downloads(&mut world, name);
+        let mut arrived = Vec::new();
+        for _ in 0..12 {
+            world.run(world.net.time() + Duration::from_secs(10));
+            let got = fetches.iter().filter_map(|fetch| world.fetched(*fetch)).map(Fetch::got);
+            arrived.push(got.sum::<u64>());
+            for (no, host) in world.net.hosts() {
+                let sent = host.status(world.net.now(no)).sent_kbps;
+                assert!(sent * 100 <= u64::from(SLOW) * 103, "router {no}: {sent} kbit/s");
+            }
+        }
+        let kbps = (arrived[11] - arrived[5]) * 8 / 60_000;
+        eprintln!("seed {seed}: {kbps} kbit/s arrive in the second minute");
+        assert!(kbps >= 300, "{kbps} kbit/s");
+    }
 }

@@ -24,7 +24,7 @@ use std::{
     time::Duration,
 };
 
-use self::retry::{BackOff, Limit, Resting};
+use self::retry::{BackOff, Limit, Pace, Resting};
 use super::{
     build::{BuildReply, OwnerLayers, PendingBuild},
     guards::{Guards, THIRD},
@@ -84,12 +84,15 @@ pub struct PoolsConfig {
     pub stock: usize,
     /// What the stock grows to on demand: one more per take within a minute. Default 8.
     pub stock_max: usize,
+    /// What this router's links carry each way, in kbit/s: builds take a twentieth of it. Default a gigabit.
+    pub bandwidth_kbps: u32,
 }
 
 impl PoolsConfig {
     /// The defaults.
     pub const fn new(own: RouterId) -> Self {
-        Self { own, client_hops: 3, service_hops: 3, stock: 3, stock_max: 8 }
+        let (stock, stock_max, bandwidth_kbps) = (3, 8, 1_000_000);
+        Self { own, client_hops: 3, service_hops: 3, stock, stock_max, bandwidth_kbps }
     }
 }
 
@@ -373,6 +376,7 @@ pub struct Pools {
     next_ask: u64,
     limit: Limit,
     back_off: BackOff,
+    pace: Pace,
     resting: Resting,
     /// Takes of the last minute, at most `stock_max`.
     takes: VecDeque<Time>,
@@ -406,6 +410,7 @@ impl Pools {
             next_ask: 1,
             limit: Limit::default(),
             back_off: BackOff::default(),
+            pace: Pace::of(config.bandwidth_kbps),
             resting: Resting::default(),
             takes: VecDeque::new(),
             maintain_at: Time::ZERO,
@@ -497,6 +502,11 @@ impl Pools {
             PoolsInput::DropEnd { end } => self.drop_end(end),
         }
         self.balance(now);
+    }
+
+    /// The links carry so much each way from now on, in kbit/s.
+    pub fn set_bandwidth(&mut self, kbps: u32) {
+        self.pace.change(kbps);
     }
 
     /// Time passed: gives up on builds, ends and renews tunnels.

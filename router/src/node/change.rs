@@ -54,6 +54,11 @@ impl Node {
         self.wire(now);
     }
 
+    /// Its links carry so much each way from now on, in kbit/s.
+    pub(crate) fn set_bandwidth(&mut self, kbps: u32) {
+        self.pools.set_bandwidth(kbps);
+    }
+
     /// Others reach it there; whether they do, is asked anew.
     pub(super) fn open_door(&mut self, now: Now, door: Door, also: Option<Address>) {
         self.also = also;

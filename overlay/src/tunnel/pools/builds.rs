@@ -37,7 +37,12 @@ impl Pools {
         {
             return false;
         }
+        if let Err(until) = self.pace.may(now.time) {
+            self.back_off.hold(until);
+            return false;
+        }
         let Some(path) = self.path(now, purpose, end) else { return false };
+        self.pace.spend(now.time);
         let Some(hop) = path.hops.first().map(Arc::clone) else { return false };
         let ask = self.next_ask;
         self.next_ask += 1;

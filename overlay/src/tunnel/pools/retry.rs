@@ -80,6 +80,50 @@ impl BackOff {
     }
 }
 
+/// Builds that may be begun at once after a quiet time: all that a router may hold, and their successors.
+const BURST: u32 = 40;
+/// What a build of three hops sends through the network, in bits: three messages of 5.4 kB there and three back.
+const BUILD_BITS: u64 = 6 * 5_400 * 8;
+/// Builds take one part of so many of what a router carries.
+const PART: u64 = 20;
+const EVERY_MAX: Duration = Duration::from_secs(10);
+
+/// How fast builds may be begun, whatever they are for. On lines so slow that tunnels seem dead, those who
+/// look for better ones would else fill the lines with builds, and nothing would arrive at all.
+#[derive(Debug)]
+pub(super) struct Pace {
+    every: Duration,
+    /// When all that were begun are paid for.
+    paid: Time,
+}
+
+impl Pace {
+    pub(super) fn of(kbps: u32) -> Self {
+        let mut this = Self { every: Duration::ZERO, paid: Time::ZERO };
+        this.change(kbps);
+        this
+    }
+
+    pub(super) fn change(&mut self, kbps: u32) {
+        let every = Duration::from_millis(BUILD_BITS * PART / u64::from(kbps).max(1));
+        self.every = every.min(EVERY_MAX);
+    }
+
+    /// Whether one may be begun now.
+    ///
+    /// # Errors
+    /// When it may, if later.
+    pub(super) fn may(&self, now: Time) -> Result<(), Time> {
+        let (ahead, saved) = (self.paid.since(now), self.every * (BURST - 1));
+        if ahead <= saved { Ok(()) } else { Err(now + (ahead - saved)) }
+    }
+
+    /// One is begun.
+    pub(super) fn spend(&mut self, now: Time) {
+        self.paid = self.paid.max(now) + self.every;
+    }
+}
+
 /// Routers remembered as failing.
 const RESTING_MAX: usize = 256;
 const REST_MIN: Duration = Duration::from_secs(30);
@@ -163,5 +207,24 @@ mod tests {
             resting.charge(Time::ZERO, RouterId(id));
         }
         assert_eq!(resting.at(Time::ZERO).len(), RESTING_MAX);
+    }
+
+    #[test]
+    fn builds_begin_at_once_until_there_were_many_and_then_by_what_the_line_carries() {
+        let mut pace = Pace::of(2_097);
+        let begun = |pace: &mut Pace, now| {
+            let begin = |_: &i32| pace.may(now).map(|()| pace.spend(now)).is_ok();
+            (0..100).take_while(begin).count()
+        };
+        let at = |seconds| Time::ZERO + Duration::from_secs(seconds);
+        assert_eq!(begun(&mut pace, at(0)), 40);
+        let next = pace.may(at(0)).unwrap_err();
+        assert!(at(2) < next && next < at(3), "{next:?}");
+        assert_eq!(begun(&mut pace, at(25)), 10);
+        // Who has a gigabit never waits, who has next to nothing begins one in ten seconds.
+        let mut fast = Pace::of(1_000_000);
+        assert!((0..9).all(|second| begun(&mut fast, at(second)) == 40));
+        pace.change(64);
+        assert!(begun(&mut pace, at(3_600)) == 40 && begun(&mut pace, at(3_700)) == 10);
     }
 }
