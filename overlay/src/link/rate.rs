@@ -379,8 +379,7 @@ mod tests {
     fn what_is_not_used_is_kept_as_long_as_the_operator_says() {
         for seconds in [0, 1, 4] {
             let mut pacers = pacers(1_000_000, 1);
-            let limits = pacers[0].limits.clone().unwrap();
-            limits.change(1_000_000, Duration::from_secs(seconds), 100);
+            pacers[0].limit.as_ref().unwrap().keep(Duration::from_secs(seconds));
             let later = START + Duration::from_mins(1);
             let sent = ten_seconds_from(later, &mut pacers)[0];
             let ideal = (10 + seconds) * 1_000_000;

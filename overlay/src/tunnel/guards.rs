@@ -315,7 +315,7 @@ impl Guards {
 
     /// Draws one more, related to none of the others, nor to those of `taken`, where that is possible.
     fn draw(&mut self, now: Now, rng: &mut Rng, known: Known<'_>, stand_in: bool) -> bool {
-        let Known { view, own, taken, last } = known;
+        let Known { view, own, taken, .. } = known;
         let mut apart = Avoid::none();
         let is_met = |router: &Arc<RouterDescriptor>| {
             let id = router.id();
@@ -325,8 +325,8 @@ impl Guards {
         for router in &met {
             apart.router(router);
         }
-        let is_last = |router: &Arc<RouterDescriptor>| last.contains(&router.id());
-        let (last, view): (Vec<_>, Vec<_>) = view.into_iter().partition(is_last);
+        let is_spare = |router: &Arc<RouterDescriptor>| known.last.contains(&router.id());
+        let (spare, view): (Vec<_>, Vec<_>) = view.into_iter().partition(is_spare);
         let none = BTreeSet::new();
         let choose = |rng: &mut Rng, view: &[Arc<RouterDescriptor>], avoid: &Avoid| {
             let wanted = Wanted {
@@ -342,7 +342,7 @@ impl Guards {
             select::choose(rng, now.wall, &wanted).ok()?.hops.pop()
         };
         let anywhere = Avoid::none();
-        let mut ways = [(&view, &apart), (&view, &anywhere), (&last, &anywhere)].into_iter();
+        let mut ways = [(&view, &apart), (&view, &anywhere), (&spare, &anywhere)].into_iter();
         let drawn = ways.find_map(|(view, avoid)| choose(rng, view, avoid));
         let Some(router) = drawn else { return false };
         let (least, most) = self.rules.life;

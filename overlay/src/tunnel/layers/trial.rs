@@ -17,7 +17,7 @@ const HOURS: u8 = 24;
 const PLACES: usize = 5;
 /// Routers of an invite that are remembered.
 const INVITED_BY_MAX: usize = 16;
-const HOUR: Duration = Duration::from_secs(3_600);
+const HOUR: Duration = Duration::from_hours(1);
 
 /// A router's first day.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -114,8 +114,8 @@ impl Pace {
     /// # Errors
     /// When it may, if later.
     pub(super) fn may(&self, now: Time) -> Result<(), Time> {
-        let (ahead, saved) = (self.paid.since(now), self.every * (BURST - 1));
-        if ahead <= saved { Ok(()) } else { Err(now + (ahead - saved)) }
+        let early = self.paid.since(now).saturating_sub(self.every * (BURST - 1));
+        if early.is_zero() { Ok(()) } else { Err(now + early) }
     }
 
     /// One is begun.
