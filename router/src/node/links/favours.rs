@@ -71,10 +71,10 @@ impl Favours {
         let to = block(&contact.address);
         let pending = pending.filter(|address| block(address) == to).count();
         let there = self.recent.iter().filter(|(_, block, _)| *block == to).count();
-        let asked = self.recent.iter().filter(|(.., by)| *by == asker).count();
+        let turns = self.recent.iter().filter(|(.., by)| *by == asker).count();
         let allowed = pending < PENDING_PER_BLOCK_MAX
             && there < DIALS_PER_BLOCK_MAX
-            && asked < DIALS_PER_ASKER_MAX;
+            && turns < DIALS_PER_ASKER_MAX;
         if allowed {
             self.recent.push_back((now, to, asker));
         }
