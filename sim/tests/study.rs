@@ -193,7 +193,7 @@ fn adversaries_refuse_keys_that_mean_nothing_to_them() {
         ("adversary.kind=dragon", "unknown variant `dragon`"),
         ("network.degree=8", "looks at no links"),
         ("dead=0.1", "goes without"),
-        ("expect.first_p50=<= 1", "no metric of this fidelity"),
+        ("expect.put_p50=<= 1", "no metric of this fidelity"),
     ] {
         let words: Vec<&str> = "run s.toml --seeds 1 --set".split(' ').chain([set]).collect();
         let mut command = Command::new(env!("CARGO_BIN_EXE_warren-sim"));
