@@ -360,8 +360,7 @@ impl Client {
         self.conversation.waiting()
     }
 
-    /// Ends the session because the router is short of memory, or the session holds more than its quota:
-    /// streams that nobody reads are of no use, and each may hold as much as it began with.
+    /// Ends the session because the router is short of memory.
     pub(super) fn shed(&mut self) {
         self.end_session(ResetReason::Busy);
     }
@@ -427,9 +426,6 @@ impl Client {
         let time = now.time;
         self.timer = None;
         self.conversation.settle(time);
-        if self.conversation.count(time) > self.quota {
-            self.shed();
-        }
         let free = self.quota.saturating_sub(self.conversation.count(time));
         self.conversation.set_limit(free / 4);
         while let Some(late) = self.attempts.iter().find(|attempt| time >= attempt.deadline) {

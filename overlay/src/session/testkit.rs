@@ -137,7 +137,6 @@ pub(super) struct Net {
     /// Units as the service got them, for replays.
     pub(super) seen: Vec<(PathNo, Vec<u8>)>,
     pub(super) most_held: usize,
-    pub(super) most_held_by_client: usize,
     steps: usize,
 }
 
@@ -174,7 +173,6 @@ impl Net {
             no_descriptor: false,
             seen: Vec::new(),
             most_held: 0,
-            most_held_by_client: 0,
             steps: 0,
         }
     }
@@ -241,7 +239,6 @@ impl Net {
             self.feed();
             busy |= self.fill();
             self.most_held = self.most_held.max(self.service.held());
-            self.most_held_by_client = self.most_held_by_client.max(self.client.held());
             if !busy {
                 return;
             }

@@ -362,24 +362,6 @@ fn over_its_quota_a_service_ends_the_session_that_holds_most() {
 }
 
 #[test]
-fn over_its_quota_a_client_ends_its_session_and_begins_anew() {
-    let quota = 600 * 1024;
-    let mut net = Net::new(27, ms(20));
-    net.client = super::client::Client::new(crate::rng::Rng::from_seed([8; 32]), quota);
-    net.stuck_ports.insert(9);
-    let stuck: Vec<_> = (1..6).map(|no| net.open(no, 9, 2 * MIB)).collect();
-    net.run(Duration::from_secs(5));
-    assert!(stuck.iter().all(|no| net.flows[no].reset == Some(ResetReason::Busy)));
-    assert!(net.most_held_by_client <= quota + 256 * 1024, "{}", net.most_held_by_client);
-    assert_eq!(net.client.held(), 0);
-    for no in stuck {
-        net.flows.remove(&no);
-    }
-    net.open(9, 80, 10_000);
-    net.run_all(Duration::from_secs(5));
-}
-
-#[test]
 fn a_service_that_leaves_ends_its_streams_at_once_and_answers_nobody() {
     let mut net = Net::new(25, ms(20));
     let stream = net.open(1, 80, 64 * MIB);
