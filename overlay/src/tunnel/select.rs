@@ -2,8 +2,8 @@
 //!
 //! Lives here: the rules that no path breaks, the weights, and the fixed order in which rules are
 //! given up in a network too small for them. Does not live here: who the first hop is
-//! (`guards.rs`), when a path is needed (`pools.rs`), where the routers come from (the ring's view;
-//! private samplers later).
+//! (`guards.rs`), when a path is needed (`pools.rs`), where the routers come from (the ring's
+//! private sample).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
