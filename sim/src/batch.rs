@@ -385,7 +385,13 @@ impl Summary {
             outcomes,
             curves: merged(reports).iter().map(|(it, all)| (*it, Spread::of(*it, all))).collect(),
             trends: trends(reports),
-            expect: scenario.expect().iter().map(expected).collect(),
+            // Of no seed everything could be said.
+            expect: scenario
+                .expect()
+                .iter()
+                .filter(|_| !reports.is_empty())
+                .map(expected)
+                .collect(),
             violations: violations.map(|it| (it.seed, it.violations.clone())).collect(),
         }
     }

@@ -376,6 +376,9 @@ fn run_seeds(
 
 /// A summary as a table.
 fn tell(summary: &Summary) -> Result<(), Failure> {
+    if summary.seeds == 0 {
+        return print(format_args!("no seed was finished"));
+    }
     print(format_args!(
         "{:<16} {:>12} {:>10} {:>12} {:>12} {:>12}",
         "metric", "mean", "+-95 %", "least", "most", "theory"

@@ -3,7 +3,7 @@
 use std::{fs, path::Path, process::Command};
 
 use warren_sim::{
-    batch::{Batch, Verdict},
+    batch::{Batch, Summary, Verdict},
     scenario::Scenario,
     swarm::{self, Blind},
     sweep::Sweep,
@@ -56,6 +56,14 @@ fn results_are_the_same_bytes_however_many_run_at_once() {
     let wanted = ["manifest.json", "scenario.toml", "seeds.csv", "summary.json", "wishes.csv"];
     assert_eq!(names, wanted);
     assert!(results[0] == results[1]);
+}
+
+#[test]
+fn of_no_seed_nothing_is_said() {
+    // Somebody interrupted the first one: what was expected was not seen.
+    let (scenario, _) = read(SMALL, &[]).unwrap();
+    let nothing = Summary::of(&scenario, &[]);
+    assert!(nothing.verdict.is_none() && nothing.expect.is_empty());
 }
 
 #[test]

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use warren_overlay::{
-    crypto::suite,
     rng::Rng,
     time::Wall,
     tunnel::build,
@@ -22,7 +21,6 @@ use super::{
     siege::{self, Rhythm, Siege},
 };
 use crate::{
-    STAND_IN,
     metric::{Metric, Metrics},
     net::HostNo,
     run::Watcher,
@@ -118,17 +116,8 @@ impl BuildFlood {
         siege::check(routers, self.hostile, self.times, self.seconds)
     }
 
-    pub(super) fn run(
-        &self,
-        routers: u32,
-        streams: Streams,
-        watcher: &mut dyn Watcher,
-    ) -> Option<Outcome> {
-        suite::within(Some(&STAND_IN), || self.run_within(routers, streams, watcher))
-    }
-
     #[expect(clippy::cast_precision_loss, reason = "counts below 2^52")]
-    fn run_within(
+    pub(super) fn run(
         &self,
         routers: u32,
         streams: Streams,

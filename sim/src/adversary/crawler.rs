@@ -13,7 +13,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use warren_overlay::{
     answer::Answer,
-    crypto::suite,
     id::{Location, RouterId},
     ring::{BUDGET_MAX, Body, Class, Found, RingMessage, Visited},
     rng::Rng,
@@ -22,7 +21,6 @@ use warren_overlay::{
 
 use super::{Adversary, Outcome};
 use crate::{
-    STAND_IN,
     curve::Trend,
     metric::{Metric, Metrics},
     rings::{Rings, Seat},
@@ -110,15 +108,6 @@ impl Crawler {
     }
 
     pub(super) fn run(
-        &self,
-        routing: &Routing,
-        streams: Streams,
-        watcher: &mut dyn Watcher,
-    ) -> Option<Outcome> {
-        suite::within(Some(&STAND_IN), || self.run_within(routing, streams, watcher))
-    }
-
-    fn run_within(
         &self,
         routing: &Routing,
         streams: Streams,

@@ -11,7 +11,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use warren_overlay::{
     answer::Answer,
-    crypto::suite,
     ring::{DESCRIPTORS_MAX, Found, Reach, RingMessage, VIEW_MAX, admission::Network},
     time::Time,
     wire::RouterDescriptor,
@@ -19,7 +18,6 @@ use warren_overlay::{
 
 use super::{Adversary, Outcome, below, hostile};
 use crate::{
-    STAND_IN,
     curve::Trend,
     metric::{Metric, Metrics},
     rings::{self, EPOCH, Rings, Seat},
@@ -191,15 +189,6 @@ impl Eclipse {
         }
     }
 
-    pub(super) fn run(
-        &self,
-        routing: &Routing,
-        streams: Streams,
-        watcher: &mut dyn Watcher,
-    ) -> Option<Outcome> {
-        suite::within(Some(&STAND_IN), || self.run_within(routing, streams, watcher))
-    }
-
     /// All routers; each hostile one where the best of its proofs puts it.
     fn cast(
         &self,
@@ -221,7 +210,7 @@ impl Eclipse {
         (0..routers).filter_map(best).collect()
     }
 
-    fn run_within(
+    pub(super) fn run(
         &self,
         routing: &Routing,
         streams: Streams,

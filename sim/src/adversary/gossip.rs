@@ -10,7 +10,6 @@ use std::{collections::BTreeSet, time::Duration};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use warren_overlay::{
-    crypto::suite,
     ring::{DESCRIPTORS_MAX, RingMessage, VIEW_MAX},
     rng::Rng,
     time::Time,
@@ -18,7 +17,6 @@ use warren_overlay::{
 
 use super::{Adversary, Outcome, below, hostile};
 use crate::{
-    STAND_IN,
     curve::Trend,
     metric::{Metric, Metrics},
     rings::{Rings, Seat},
@@ -174,15 +172,6 @@ impl Gossip {
     }
 
     pub(super) fn run(
-        &self,
-        routing: &Routing,
-        streams: Streams,
-        watcher: &mut dyn Watcher,
-    ) -> Option<Outcome> {
-        suite::within(Some(&STAND_IN), || self.run_within(routing, streams, watcher))
-    }
-
-    fn run_within(
         &self,
         routing: &Routing,
         streams: Streams,

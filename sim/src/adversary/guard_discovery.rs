@@ -11,7 +11,6 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use warren_overlay::{
-    crypto::suite,
     id::RouterId,
     ring::admission::Network,
     rng::Rng,
@@ -25,7 +24,6 @@ use warren_overlay::{
 
 use super::{Adversary, Outcome, ends, hostile};
 use crate::{
-    STAND_IN,
     curve::Trend,
     metric::{Metric, Metrics},
     rings::{self, EPOCH},
@@ -229,15 +227,6 @@ impl GuardDiscovery {
     }
 
     pub(super) fn run(
-        &self,
-        routers: u32,
-        streams: Streams,
-        watcher: &mut dyn Watcher,
-    ) -> Option<Outcome> {
-        suite::within(Some(&STAND_IN), || self.run_within(routers, streams, watcher))
-    }
-
-    fn run_within(
         &self,
         routers: u32,
         streams: Streams,

@@ -8,7 +8,6 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use warren_overlay::{
-    crypto::suite,
     garlic::{Rate, seal_lease},
     rng::Rng,
     service::Lease,
@@ -20,7 +19,6 @@ use super::{
     siege::{self, Rhythm, Siege},
 };
 use crate::{
-    STAND_IN,
     metric::Metric,
     run::Watcher,
     scenario::{ScenarioError, value},
@@ -90,15 +88,6 @@ impl IntroductionFlood {
     }
 
     pub(super) fn run(
-        &self,
-        routers: u32,
-        streams: Streams,
-        watcher: &mut dyn Watcher,
-    ) -> Option<Outcome> {
-        suite::within(Some(&STAND_IN), || self.run_within(routers, streams, watcher))
-    }
-
-    fn run_within(
         &self,
         routers: u32,
         streams: Streams,

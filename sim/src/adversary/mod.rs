@@ -32,6 +32,7 @@ mod tagging;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use warren_overlay::crypto::suite::{self, Suite};
 
 pub use self::{
     build_flood::BuildFlood,
@@ -51,6 +52,7 @@ pub use self::{
     tagging::{Layers, Tagging},
 };
 use crate::{
+    STAND_IN,
     curve::{Curves, Trends},
     graph::Rule,
     metric::{Metric, Metrics},
@@ -184,23 +186,33 @@ impl Attack {
         watcher: &mut dyn Watcher,
     ) -> Result<Option<Outcome>, ScenarioError> {
         let routers = routing.network.routers;
-        Ok(match self {
-            Self::Ends(it) => it.run(routers, streams, watcher),
-            Self::Predecessor(it) => it.run(routers, streams, watcher),
-            Self::Sybil(it) => it.run(routers, streams, watcher),
-            Self::Tagging(it) => it.run(streams, watcher),
-            Self::Droppers(it) => it.run(routing, &routing.graph(streams)?, streams, watcher),
-            Self::Originator(it) => it.run(routing, &routing.graph(streams)?, streams, watcher),
-            Self::PitchBlack(it) => it.run(routing, &routing.graph(streams)?, streams, watcher),
-            Self::Gossip(it) => it.run(routing, streams, watcher),
-            Self::Fingerprint(it) => it.run(routers, streams, watcher),
-            Self::Crawler(it) => it.run(routing, streams, watcher),
-            Self::Correlation(it) => it.run(streams, watcher),
-            Self::Eclipse(it) => it.run(routing, streams, watcher),
-            Self::GuardDiscovery(it) => it.run(routers, streams, watcher),
-            Self::BuildFlood(it) => it.run(routers, streams, watcher),
-            Self::IntroductionFlood(it) => it.run(routers, streams, watcher),
+        suite::within(self.suite(), || {
+            Ok(match self {
+                Self::Ends(it) => it.run(routers, streams, watcher),
+                Self::Predecessor(it) => it.run(routers, streams, watcher),
+                Self::Sybil(it) => it.run(routers, streams, watcher),
+                Self::Tagging(it) => it.run(streams, watcher),
+                Self::Droppers(it) => it.run(routing, &routing.graph(streams)?, streams, watcher),
+                Self::Originator(it) => it.run(routing, &routing.graph(streams)?, streams, watcher),
+                Self::PitchBlack(it) => it.run(routing, &routing.graph(streams)?, streams, watcher),
+                Self::Gossip(it) => it.run(routing, streams, watcher),
+                Self::Fingerprint(it) => it.run(routers, streams, watcher),
+                Self::Crawler(it) => it.run(routing, streams, watcher),
+                Self::Correlation(it) => it.run(streams, watcher),
+                Self::Eclipse(it) => it.run(routing, streams, watcher),
+                Self::GuardDiscovery(it) => it.run(routers, streams, watcher),
+                Self::BuildFlood(it) => it.run(routers, streams, watcher),
+                Self::IntroductionFlood(it) => it.run(routers, streams, watcher),
+            })
         })
+    }
+
+    /// What its routers seal with: real ciphers only where somebody meddles with what is sealed.
+    const fn suite(&self) -> Option<&'static dyn Suite> {
+        match self {
+            Self::Tagging(_) => None,
+            _ => Some(&STAND_IN),
+        }
     }
 }
 
