@@ -352,7 +352,7 @@ pub struct Node {
     relaxed: bool,
     renew_at: Time,
     awake_at: Time,
-    /// What it says of itself changed twice in a minute: nobody believes the second time before the next.
+    /// What it says of itself may have changed in a minute, before it started or since: it is said again.
     unsaid: bool,
     save_at: Time,
     saved_peers: Vec<Arc<RouterDescriptor>>,
@@ -439,7 +439,7 @@ impl Node {
             relaxed: false,
             renew_at: now.time + RENEW_EVERY,
             awake_at: change::look_at(now),
-            unsaid: false,
+            unsaid: !settings.guards.is_empty(),
             save_at: now.time + SAVE_EVERY,
             saved_peers: settings.peers.clone(),
             out: VecDeque::new(),

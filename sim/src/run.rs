@@ -81,7 +81,7 @@ pub trait Watcher {
 /// What part of a seed is run.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Part {
-    /// Ends there instead of where the scenario ends.
+    /// Ends there, if it has not ended before.
     pub until: Option<Time>,
     /// Whose events are told to the watcher.
     pub watch: Option<HostNo>,

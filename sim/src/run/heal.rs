@@ -7,6 +7,8 @@
 
 use std::time::Duration;
 
+use warren_overlay::time::Time;
+
 use super::{Watcher, wire::Run};
 use crate::{apps::Purpose, net::HostNo, oracle::Left, world::Step};
 
@@ -24,9 +26,14 @@ const REST_LIMIT: Duration = Duration::from_mins(10);
 /// is gone (docs/spec/session.md).
 const QUIET: Duration = Duration::from_mins(3);
 
-/// Heals, and notes a violation if the network is not well within `limit`. False if the watcher
-/// ended it.
-pub(super) fn heal(run: &mut Run<'_>, limit: Duration, watcher: &mut dyn Watcher) -> bool {
+/// Heals, and notes a violation if the network is not well within `limit`; goes no further than `until`.
+/// False if the watcher ended it.
+pub(super) fn heal(
+    run: &mut Run<'_>,
+    limit: Duration,
+    until: Time,
+    watcher: &mut dyn Watcher,
+) -> bool {
     run.end_leaves();
     let net = &mut run.world.net;
     net.set_breaks(None);
@@ -56,13 +63,13 @@ pub(super) fn heal(run: &mut Run<'_>, limit: Duration, watcher: &mut dyn Watcher
                 *fetch = Some(run.world.ask(*client, *name, purpose, u16::MAX));
             }
         }
-        step(run, watcher);
+        step(run, until, watcher);
         let ready = run.world.ready() as usize;
         let open = wishes.iter().find(|(.., fetch)| {
             !fetch.and_then(|fetch| run.world.fetched(fetch)).is_some_and(crate::Fetch::done)
         });
         if ready == alive.len() && open.is_none() {
-            return rest(run, watcher);
+            return rest(run, until, watcher);
         }
         let now = run.world.net.time();
         if now >= end {
@@ -85,15 +92,18 @@ pub(super) fn heal(run: &mut Run<'_>, limit: Duration, watcher: &mut dyn Watcher
             run.oracle.tell("healing", false, (now, router), what);
             return true;
         }
+        if now >= until {
+            return true;
+        }
         if !watcher.progress(now, run.world.net.events()) {
             return false;
         }
     }
 }
 
-/// Half a second more.
-fn step(run: &mut Run<'_>, watcher: &mut dyn Watcher) {
-    let until = run.world.net.time() + LOOK_EVERY;
+/// Half a second more, if there is as much.
+fn step(run: &mut Run<'_>, until: Time, watcher: &mut dyn Watcher) {
+    let until = until.min(run.world.net.time() + LOOK_EVERY);
     while let Some(step) = run.world.step(until) {
         if let Step::Event(no) = step {
             run.event(no);
@@ -107,10 +117,10 @@ fn step(run: &mut Run<'_>, watcher: &mut dyn Watcher) {
 
 /// Goes on until every wish is over and then for a while, and looks what is left. False if the watcher
 /// ended it.
-fn rest(run: &mut Run<'_>, watcher: &mut dyn Watcher) -> bool {
-    let end = run.world.net.time() + REST_LIMIT;
+fn rest(run: &mut Run<'_>, until: Time, watcher: &mut dyn Watcher) -> bool {
+    let end = until.min(run.world.net.time() + REST_LIMIT);
     while run.world.net.time() < end && !run.world.fetches().iter().all(crate::Fetch::over) {
-        step(run, watcher);
+        step(run, until, watcher);
         if !watcher.progress(run.world.net.time(), run.world.net.events()) {
             return false;
         }
@@ -122,9 +132,12 @@ fn rest(run: &mut Run<'_>, watcher: &mut dyn Watcher) -> bool {
     let mut before = Left::default();
     for _ in 0..2 {
         before = Left::of(&run.world.net);
-        let until = run.world.net.time() + QUIET;
-        while run.world.net.time() < until {
-            step(run, watcher);
+        let quiet = run.world.net.time() + QUIET;
+        while run.world.net.time() < quiet.min(until) {
+            step(run, until, watcher);
+        }
+        if quiet > until {
+            return true;
         }
     }
     run.oracle.leaks(&run.world.net, &before);

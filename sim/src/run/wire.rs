@@ -197,8 +197,8 @@ impl<'a> Plan<'a> {
     fn run_within(&self, seed: u64, part: Part, watcher: &mut dyn Watcher) -> Option<Report> {
         let mut run = Run::new(self, seed);
         run.schedule();
-        let end = Time::ZERO + self.wire.warmup.0 + self.wire.duration.0;
-        let end = part.until.map_or(end, |until| until.min(end));
+        let until = part.until.unwrap_or(Time::from_micros(u64::MAX));
+        let end = until.min(Time::ZERO + self.wire.warmup.0 + self.wire.duration.0);
         if let Some(no) = part.watch {
             run.world.net.watch(no);
         }
@@ -227,8 +227,8 @@ impl<'a> Plan<'a> {
         }
         run.oracle.look(&run.world);
         if let Some(limit) = self.wire.heal
-            && part.until.is_none()
-            && !heal::heal(&mut run, limit.0, watcher)
+            && until > end
+            && !heal::heal(&mut run, limit.0, until, watcher)
         {
             return None;
         }
