@@ -1,4 +1,4 @@
-//! A service's router is killed and comes back: its disk is all that it remembers.
+//! Routers are killed and come back: their disk is all that they remember.
 
 use std::time::Duration;
 
@@ -44,5 +44,28 @@ fn old_clients_and_new_reach_a_restarted_service_within_ten_seconds() {
         }
         let took = world.net.time().since(start);
         assert!(took <= Duration::from_secs(10), "seed {seed}: {took:?}");
+    }
+}
+
+/// A descriptor says in which minute it was made. Of two of one minute others keep the first, in which the
+/// tunnel keys are those of a process that is gone.
+#[test]
+fn who_starts_twice_in_a_minute_is_known_to_all_by_its_new_keys_in_the_next() {
+    const TWICE: HostNo = 5;
+    let mut world = World::new(Setup::default());
+    world.start();
+    assert!(world.run_until(Duration::from_secs(20), |world| world.ready() == 12));
+    let first = world.net.host(TWICE).unwrap().descriptor().clone();
+    world.kill(TWICE);
+    world.run(world.net.time() + Duration::from_millis(300));
+    world.start_router(TWICE);
+    let second = world.net.host(TWICE).unwrap().descriptor().clone();
+    assert_eq!(first.fields().published, second.fields().published, "the same minute");
+    assert_ne!(first.fields().tunnel_dh, second.fields().tunnel_dh);
+    world.run(world.net.time() + Duration::from_secs(75));
+    for (no, host) in world.net.hosts().filter(|(no, _)| *no != TWICE) {
+        let known = host.node_ref().ring().view().find(|it| it.id() == second.id());
+        let keys = known.map(|it| it.fields().tunnel_dh);
+        assert_eq!(keys, Some(second.fields().tunnel_dh), "as router {no} knows it");
     }
 }

@@ -56,7 +56,7 @@ const AGAIN_AFTER: Duration = Duration::from_secs(20);
 /// Handing over ends then, whatever is left: the other copies are repaired.
 const LEAVE_WAIT: Duration = Duration::from_millis(2_500);
 /// Leaving: a neighbour that wants nothing has so long to say so.
-const LEAVE_QUIET: Duration = Duration::from_millis(700);
+const LEAVE_QUIET: Duration = Duration::from_millis(1_500);
 /// Blocks that a leaving router offers at most: what may be pushed in that time and more.
 const LEAVE_OFFERS: usize = 1_024;
 /// The least that repair may use, in bytes a second: one block.
