@@ -55,6 +55,9 @@ const fn low(wide: u128) -> u64 {
 }
 
 fn word(bytes: &[u8]) -> u64 {
+    if let Ok(whole) = bytes.try_into() {
+        return u64::from_le_bytes(whole);
+    }
     let mut word = [0; 8];
     for (to, from) in word.iter_mut().zip(bytes) {
         *to = *from;
@@ -96,11 +99,14 @@ impl Mix {
 
     /// A stream that follows from all that was added, from byte `at` on, a multiple of 8.
     fn stream(self, at: u64, out: &mut [u8]) {
-        for (piece, number) in out.chunks_mut(8).zip(at / 8 + 1..) {
-            let word = self.number(number).0.to_le_bytes();
-            for (to, from) in piece.iter_mut().zip(word) {
-                *to = from;
-            }
+        let mut numbers = at / 8 + 1..;
+        let mut next = || numbers.next().map_or([0; 8], |it| self.number(it).0.to_le_bytes());
+        let (words, rest) = out.as_chunks_mut::<8>();
+        for word in words {
+            *word = next();
+        }
+        if !rest.is_empty() {
+            rest.iter_mut().zip(next()).for_each(|(to, from)| *to = from);
         }
     }
 

@@ -376,14 +376,13 @@ impl Neighbours {
     }
 
     /// In which of `strata` equal parts of the logarithmic distance scale a neighbour lies.
-    fn stratum(&self, location: Location, strata: usize) -> usize {
-        let octave = self.log_distance(location) / self.scale() * to_f64(strata);
-        to_index(octave).min(strata.saturating_sub(1))
-    }
-
-    fn log_distance(&self, location: Location) -> f64 {
-        let ratio = to_f64_u64(self.own.distance(location)) / to_f64_u64(self.first_octave());
-        ratio.max(1.0).log2()
+    fn strata(&self, strata: usize) -> impl Fn(Location) -> usize {
+        let (own, first, scale) = (self.own, to_f64_u64(self.first_octave()), self.scale());
+        move |location| {
+            let ratio = to_f64_u64(own.distance(location)) / first;
+            let octave = ratio.max(1.0).log2() / scale * to_f64(strata);
+            to_index(octave).min(strata.saturating_sub(1))
+        }
     }
 
     /// The whole logarithmic scale, in octaves.
@@ -403,9 +402,10 @@ impl Neighbours {
     pub(super) fn draw(&self, rng: &mut Rng) -> Location {
         let strata = self.octaves().min(self.long_wanted()).max(1);
         let mut counts = vec![0u32; strata];
+        let stratum = self.strata(strata);
         for (at, it) in self.list.iter().enumerate() {
             if !self.near_at(at, NEAR)
-                && let Some(count) = counts.get_mut(self.stratum(it.location, strata))
+                && let Some(count) = counts.get_mut(stratum(it.location))
             {
                 *count += 1;
             }
@@ -441,8 +441,9 @@ impl Neighbours {
         }
         let strata = self.octaves();
         let mut counts = vec![0u32; strata];
+        let stratum = self.strata(strata);
         for it in &self.list {
-            if let Some(count) = counts.get_mut(self.stratum(it.location, strata)) {
+            if let Some(count) = counts.get_mut(stratum(it.location)) {
                 *count += 1;
             }
         }
@@ -452,7 +453,7 @@ impl Neighbours {
                 && (over || now >= it.since + GRACE)
                 && (it.origin == Origin::Near || over && it.origin == Origin::Offered)
         };
-        let crowd = |it: &Neighbour| counts.get(self.stratum(it.location, strata)).copied();
+        let crowd = |it: &Neighbour| counts.get(stratum(it.location)).copied();
         let candidates = self.list.iter().enumerate().filter(loose);
         candidates.map(|(_, it)| it).max_by_key(|it| crowd(it)).map(|it| it.peer.id())
     }

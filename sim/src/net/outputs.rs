@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use warren_overlay::id::LinkNo;
+use warren_overlay::{id::LinkNo, link::LinkIo};
 use warren_router::host::{Host, HostOutput};
 
 use super::{CONNECT_LIMIT, Event, Happened, HostNo, JITTER_MAX, Net};
@@ -79,10 +79,15 @@ impl Net {
             if self.conns.side(end).is_none_or(|side| side.full_until > self.now) {
                 return;
             }
-            if !self.write(no, link, end) {
+            if !self.write(no, link, end) || !self.has_more(no, link) {
                 return;
             }
         }
+    }
+
+    /// Whether a link may have something left after a write.
+    fn has_more(&self, no: HostNo, link: LinkNo) -> bool {
+        self.host(no).and_then(|host| host.link(link)).is_some_and(LinkIo::wants_transmit)
     }
 
     /// What a link still has goes out whatever the socket takes: it is closing.
