@@ -253,13 +253,13 @@ impl Suite for StandIn {
 }
 
 /// What stands for the bytes of a descriptor.
-fn name(descriptor: &[u8]) -> [u8; 16] {
-    Mix::new(purpose::NAME).text(descriptor).fill()
+fn name(descriptor: &[u8]) -> u128 {
+    u128::from_le_bytes(Mix::new(purpose::NAME).text(descriptor).fill())
 }
 
 thread_local! {
     /// Descriptors that somebody keeps.
-    static READ: RefCell<BTreeMap<[u8; 16], Weak<RouterDescriptor>>> = const { RefCell::new(BTreeMap::new()) };
+    static READ: RefCell<BTreeMap<u128, Weak<RouterDescriptor>>> = const { RefCell::new(BTreeMap::new()) };
 }
 
 fn kem_check(public: &[u8; 32], random: &[u8; 32]) -> [u8; 16] {
