@@ -104,6 +104,11 @@ impl Neighbour {
         }
     }
 
+    /// Whether it is `id`, whose first bytes are `short`.
+    fn is(&self, short: u64, id: &RouterId) -> bool {
+        self.short == short && self.peer.id() == *id
+    }
+
     /// Whether it is passed over for now.
     pub(super) fn is_suspect(&self, now: Time) -> bool {
         now < self.suspect_until
@@ -220,14 +225,14 @@ impl Neighbours {
     /// The neighbour or guest with this identity.
     pub(super) fn by_id(&self, id: &RouterId) -> Option<&Neighbour> {
         let key = short(id);
-        self.all().find(|it| it.short == key && it.peer.id() == *id)
+        self.all().find(|it| it.is(key, id))
     }
 
     /// The neighbour or guest with this identity.
     pub(super) fn by_id_mut(&mut self, id: &RouterId) -> Option<&mut Neighbour> {
         let key = short(id);
         let mut all = self.list.iter_mut().chain(&mut self.guests);
-        all.find(|it| it.short == key && it.peer.id() == *id)
+        all.find(|it| it.is(key, id))
     }
 
     /// Adds a neighbour or guest, or replaces what was known of it.
@@ -245,10 +250,11 @@ impl Neighbours {
 
     /// Takes a neighbour or guest out.
     pub(super) fn remove(&mut self, id: &RouterId) -> Option<Neighbour> {
-        if let Some(at) = self.guests.iter().position(|it| it.peer.id() == *id) {
+        let key = short(id);
+        if let Some(at) = self.guests.iter().position(|it| it.is(key, id)) {
             return Some(self.guests.remove(at));
         }
-        let at = self.list.iter().position(|it| it.peer.id() == *id)?;
+        let at = self.list.iter().position(|it| it.is(key, id))?;
         Some(self.list.remove(at))
     }
 
@@ -259,7 +265,8 @@ impl Neighbours {
 
     /// Whether this neighbour is a successor or predecessor.
     pub(super) fn is_near(&self, id: &RouterId) -> bool {
-        let at = self.list.iter().position(|it| it.peer.id() == *id);
+        let key = short(id);
+        let at = self.list.iter().position(|it| it.is(key, id));
         at.is_some_and(|at| self.near_at(at, NEAR))
     }
 
