@@ -70,6 +70,14 @@ impl Add<Duration> for Time {
     }
 }
 
+/// The earliest of some moments, if there is any.
+pub fn earliest<const N: usize>(moments: [Option<Time>; N]) -> Option<Time> {
+    moments.into_iter().fold(None, |first, at| match (first, at) {
+        (Some(first), Some(at)) => Some(at.min(first)),
+        (first, at) => first.or(at),
+    })
+}
+
 /// The wall clock: whole minutes since the Unix epoch.
 ///
 /// Coarse on purpose: minutes are all that the protocol compares (PROTOCOL P1) and all that it may

@@ -13,6 +13,7 @@ mod exits;
 mod friends;
 mod links;
 mod membership;
+mod part;
 mod probes;
 mod reach;
 mod report;
@@ -55,6 +56,7 @@ use self::{
     exits::Exits,
     friends::Friends,
     links::Links,
+    part::Part,
     probes::Probes,
     reach::Reach,
     services::Services,
@@ -333,18 +335,18 @@ pub struct Node {
     started: Time,
     membership: Membership,
     friends: Friends,
-    links: Links,
-    reach: Reach,
+    links: Part<Links>,
+    reach: Part<Reach>,
     dial_backs: DialBacks,
-    ring: Ring,
-    holder: Holder,
-    transit: Transit,
-    exits: Exits,
-    pools: Pools,
-    contexts: Contexts,
-    services: Services,
-    probes: Probes,
-    transfers: Transfers,
+    ring: Part<Ring>,
+    holder: Part<Holder>,
+    transit: Part<Transit>,
+    exits: Part<Exits>,
+    pools: Part<Pools>,
+    contexts: Part<Contexts>,
+    services: Part<Services>,
+    probes: Part<Probes>,
+    transfers: Part<Transfers>,
     /// Whose question each of the ring's queries is.
     queries: BTreeMap<u32, u64>,
     query: u32,
@@ -413,18 +415,20 @@ impl Node {
             hops: settings.hops,
             started: now.time,
             links: Links::new(me, settings.network.local, settings.links_max)
-                .banning(settings.bans),
-            ring: Ring::new(config, rng.fork()),
-            transit: Transit::new(transit, keys, rng.fork()),
-            exits: Exits::new(me, rng.fork()),
-            pools: Pools::new(pools, layers, rng.fork()),
-            contexts: Contexts::new(network_id, memory, rng.fork()),
-            services: Services::new(network_id, &settings.identity, memory, rng.fork()),
-            probes: Probes::new(network_id, rng.fork()),
-            transfers: Transfers::default(),
-            reach: Reach::new(now.time, settings.door, settings.network.local, rng.fork()),
+                .banning(settings.bans)
+                .into(),
+            ring: Ring::new(config, rng.fork()).into(),
+            transit: Transit::new(transit, keys, rng.fork()).into(),
+            exits: Exits::new(me, rng.fork()).into(),
+            pools: Pools::new(pools, layers, rng.fork()).into(),
+            contexts: Contexts::new(network_id, memory, rng.fork()).into(),
+            services: Services::new(network_id, &settings.identity, memory, rng.fork()).into(),
+            probes: Probes::new(network_id, rng.fork()).into(),
+            transfers: Transfers::default().into(),
+            reach: Reach::new(now.time, settings.door, settings.network.local, rng.fork()).into(),
             holder: Holder::new(settings.store, descriptor.location(), rng.fork())
-                .with_blocks(settings.blocks, repair_rate(settings.bandwidth_kbps)),
+                .with_blocks(settings.blocks, repair_rate(settings.bandwidth_kbps))
+                .into(),
             dial_backs: DialBacks::new(now.time),
             membership: settings.membership,
             friends: Friends::default(),
@@ -517,11 +521,11 @@ impl Node {
         }
         self.reach_timeout(now);
         self.dial_friends(now);
-        self.ring.handle_timeout(now);
+        self.ring.pass(now);
         self.holder.handle_timeout(now);
-        self.transit.handle_timeout(now);
-        self.exits.handle_timeout(now);
-        self.pools.handle_timeout(now);
+        self.transit.pass(now);
+        self.exits.pass(now);
+        self.pools.pass(now);
         self.contexts.handle_timeout(now);
         self.services.handle_timeout(now);
         self.probes.handle_timeout(now);
@@ -532,26 +536,6 @@ impl Node {
     /// The next thing to do.
     pub fn poll_output(&mut self) -> Option<NodeOutput> {
         self.out.pop_front()
-    }
-
-    /// When to be woken.
-    pub fn poll_timeout(&self) -> Option<Time> {
-        let children = [
-            self.ring.poll_timeout(),
-            self.holder.poll_timeout(),
-            self.transit.poll_timeout(),
-            self.exits.poll_timeout(),
-            self.pools.poll_timeout(),
-            self.contexts.poll_timeout(),
-            self.services.poll_timeout(),
-            self.probes.poll_timeout(),
-            self.transfers.poll_timeout(),
-            self.links.poll_timeout(),
-            self.reach.poll_timeout(),
-            self.friends.poll_timeout(),
-        ];
-        let own = [self.renew_at, self.awake_at, self.save_at];
-        children.into_iter().flatten().chain(own).min()
     }
 
     fn save_soon(&mut self, now: Now) {

@@ -196,6 +196,8 @@ pub struct Net {
     flight: Flight,
     /// Where a router's bytes are put together.
     written: Vec<u8>,
+    /// Where links are noted that have something to send.
+    transmit: Vec<LinkNo>,
     queue: Queue<Event>,
     breaks: Rng,
     /// Padding of idle links is counted and not sent.
@@ -228,6 +230,7 @@ impl Net {
             conns: Conns::default(),
             flight: Flight::default(),
             written: Vec::new(),
+            transmit: Vec::new(),
             queue: Queue::new(),
             hash: blake3::Hasher::new(),
             events: 0,

@@ -55,6 +55,9 @@ const fn low(wide: u128) -> u64 {
 }
 
 fn word(bytes: &[u8]) -> u64 {
+    if let Ok(whole) = bytes.try_into() {
+        return u64::from_le_bytes(whole);
+    }
     let mut word = [0; 8];
     for (to, from) in word.iter_mut().zip(bytes) {
         *to = *from;
@@ -96,11 +99,14 @@ impl Mix {
 
     /// A stream that follows from all that was added, from byte `at` on, a multiple of 8.
     fn stream(self, at: u64, out: &mut [u8]) {
-        for (piece, number) in out.chunks_mut(8).zip(at / 8 + 1..) {
-            let word = self.number(number).0.to_le_bytes();
-            for (to, from) in piece.iter_mut().zip(word) {
-                *to = from;
-            }
+        let mut numbers = at / 8 + 1..;
+        let mut next = || numbers.next().map_or([0; 8], |it| self.number(it).0.to_le_bytes());
+        let (words, rest) = out.as_chunks_mut::<8>();
+        for word in words {
+            *word = next();
+        }
+        if !rest.is_empty() {
+            rest.iter_mut().zip(next()).for_each(|(to, from)| *to = from);
         }
     }
 
@@ -247,13 +253,13 @@ impl Suite for StandIn {
 }
 
 /// What stands for the bytes of a descriptor.
-fn name(descriptor: &[u8]) -> [u8; 16] {
-    Mix::new(purpose::NAME).text(descriptor).fill()
+fn name(descriptor: &[u8]) -> u128 {
+    u128::from_le_bytes(Mix::new(purpose::NAME).text(descriptor).fill())
 }
 
 thread_local! {
     /// Descriptors that somebody keeps.
-    static READ: RefCell<BTreeMap<[u8; 16], Weak<RouterDescriptor>>> = const { RefCell::new(BTreeMap::new()) };
+    static READ: RefCell<BTreeMap<u128, Weak<RouterDescriptor>>> = const { RefCell::new(BTreeMap::new()) };
 }
 
 fn kem_check(public: &[u8; 32], random: &[u8; 32]) -> [u8; 16] {

@@ -139,16 +139,15 @@ impl Compares {
         around: &[(LinkNo, Location)],
     ) {
         self.arcs = Arcs::new(own, around);
-        let mut before = std::mem::take(&mut self.peers);
+        self.peers.retain(|link, _| around.iter().any(|(it, _)| it == link));
         for (link, _) in around {
             let shared = self.arcs.with(*link);
-            let mut peer = before.remove(link).unwrap_or_else(|| Peer::new(now));
+            let peer = self.peers.get_or_insert_with(*link, || Peer::new(now));
             if peer.shared != shared {
                 peer.apart.clear();
                 peer.shared = shared;
                 peer.begin(now + BEGIN_DELAY, self.rng.bytes());
             }
-            self.peers.insert(*link, peer);
         }
         self.settle();
     }

@@ -92,24 +92,31 @@ pub fn derive_secret<const N: usize>(context: &'static str, parts: &[&[u8]]) -> 
 ///
 /// Hides, does not authenticate. One (context, parts) must mask one text only.
 pub fn xor_keystream(context: &'static str, parts: &[&[u8]], data: &mut [u8]) {
+    let mut block = [0; 1024];
     if let Some(suite) = suite::entered() {
-        let mut whole = vec![0; data.len()];
-        suite.stream(context.as_bytes(), parts, 0, &mut whole);
-        return data.iter_mut().zip(whole).for_each(|(byte, mask)| *byte ^= mask);
+        for (chunk, at) in data.chunks_mut(block.len()).zip((0..).step_by(block.len())) {
+            let (block, _) = block.split_at_mut(chunk.len());
+            suite.stream(context.as_bytes(), parts, at, block);
+            xor(chunk, block);
+        }
+        return;
     }
     let mut hasher = Hasher::new_derive_key(context);
     absorb(&mut hasher, parts);
     let mut stream = hasher.finalize_xof();
-    let mut block = [0; 1024];
     for chunk in data.chunks_mut(block.len()) {
         stream.fill(&mut block);
-        for (byte, mask) in chunk.iter_mut().zip(&block) {
-            *byte ^= mask;
-        }
+        xor(chunk, &block);
     }
     block.zeroize();
     hasher.zeroize();
     stream.zeroize();
+}
+
+fn xor(data: &mut [u8], mask: &[u8]) {
+    for (byte, mask) in data.iter_mut().zip(mask) {
+        *byte ^= mask;
+    }
 }
 
 /// A 16-byte tag over the parts that only who holds `key` can make.

@@ -44,7 +44,7 @@ use crate::{
     rng::Rng,
     room::Room,
     table::Table,
-    time::Time,
+    time::{Time, earliest},
     wire::{LinkMessage, Reader, RouterDescriptor},
 };
 
@@ -228,11 +228,9 @@ impl LinkIo {
             State::Leaving(until) => Some(until),
             State::Open => core.pulse.poll_timeout(),
         };
-        let pads = core.pads.poll_timeout();
+        let (pads, grants) = (core.pads.poll_timeout(), core.grants.poll_timeout());
         let Held { data, shared, .. } = core.load.held;
-        let held = [data, shared, core.grants.poll_timeout()];
-        let timers = [life, pads, core.check_at].into_iter().chain(held);
-        timers.flatten().min()
+        earliest([life, pads, grants, core.check_at, data, shared])
     }
 
     /// Whether the link is over.

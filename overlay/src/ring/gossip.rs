@@ -43,6 +43,10 @@ impl Ring {
             self.view.withdraw(descriptor);
             return false;
         }
+        // Mostly it was heard before.
+        if self.view.is_known(descriptor) && !self.rumours.is_news(descriptor) {
+            return false;
+        }
         let Some(proven) = self.fits(now, descriptor) else { return false };
         if !self.members.is_member(now.wall, descriptor) {
             return false;

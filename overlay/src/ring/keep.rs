@@ -24,7 +24,7 @@ use super::{
 use crate::{
     id::{LinkNo, Location, RouterId},
     room::Room,
-    time::{Now, Time},
+    time::{Now, Time, earliest},
     wire::{LinkMessage, RouterDescriptor},
 };
 
@@ -122,6 +122,8 @@ pub(super) struct Housekeeping {
     pub(super) purposes: BTreeMap<u32, Purpose>,
     next_number: u32,
     pub(super) dirty: bool,
+    /// The windows that all neighbours of now were granted.
+    pub(super) granted: Option<[u8; 2]>,
     next_tend: Option<Time>,
     next_gossip: Option<Time>,
     next_lookup: Option<Time>,
@@ -161,9 +163,8 @@ impl Housekeeping {
             Stage::Leaving { until } => Some(until),
             Stage::Idle | Stage::Joining { .. } | Stage::Joined { .. } | Stage::Left => None,
         };
-        let timers =
-            [self.next_tend, self.next_gossip, self.next_lookup, self.report.poll_timeout(), leave];
-        timers.into_iter().flatten().min()
+        let Self { next_tend, next_gossip, next_lookup, report, .. } = self;
+        earliest([*next_tend, *next_gossip, *next_lookup, report.poll_timeout(), leave])
     }
 }
 

@@ -34,7 +34,7 @@ use crate::{
     rng::Rng,
     room::Room,
     table::Table,
-    time::{Now, Time},
+    time::{Now, Time, earliest},
     wire::{Address, LinkMessage, RouterDescriptor},
 };
 
@@ -211,8 +211,8 @@ impl Ring {
 
     /// When to be woken.
     pub fn poll_timeout(&self) -> Option<Time> {
-        let children = [self.requests.poll_timeout(), self.proofs.poll_timeout()];
-        children.into_iter().flatten().chain(self.keep.poll_timeout()).min()
+        let Self { requests, proofs, keep, .. } = self;
+        earliest([requests.poll_timeout(), proofs.poll_timeout(), keep.poll_timeout()])
     }
 
     /// What an operator may see.
@@ -310,6 +310,9 @@ impl Ring {
             u8::try_from(share).unwrap_or(WINDOW_MAX)
         };
         let (interactive, bulk) = (window(share), window(share / 2));
+        if self.keep.granted.replace([interactive, bulk]) == Some([interactive, bulk]) {
+            return; // and to the same neighbours
+        }
         let links: Vec<LinkNo> = self.neighbours.iter().map(|it| it.link).collect();
         for link in links {
             if self.requests.windows.grant(link, [interactive, bulk]) {
@@ -505,6 +508,7 @@ impl Ring {
 
     pub(super) fn neighbours_changed(&mut self) {
         self.keep.dirty = true;
+        self.keep.granted = None;
         let around = self.neighbours.iter().map(|it| (it.link, it.location)).collect();
         self.outputs.push_back(Output::Neighbourhood(around));
         tracing::debug!(neighbours = self.neighbours.len(), "ring neighbours changed");

@@ -104,6 +104,11 @@ impl Neighbour {
         }
     }
 
+    /// Whether it is `id`, whose first bytes are `short`.
+    fn is(&self, short: u64, id: &RouterId) -> bool {
+        self.short == short && self.peer.id() == *id
+    }
+
     /// Whether it is passed over for now.
     pub(super) fn is_suspect(&self, now: Time) -> bool {
         now < self.suspect_until
@@ -220,14 +225,14 @@ impl Neighbours {
     /// The neighbour or guest with this identity.
     pub(super) fn by_id(&self, id: &RouterId) -> Option<&Neighbour> {
         let key = short(id);
-        self.all().find(|it| it.short == key && it.peer.id() == *id)
+        self.all().find(|it| it.is(key, id))
     }
 
     /// The neighbour or guest with this identity.
     pub(super) fn by_id_mut(&mut self, id: &RouterId) -> Option<&mut Neighbour> {
         let key = short(id);
         let mut all = self.list.iter_mut().chain(&mut self.guests);
-        all.find(|it| it.short == key && it.peer.id() == *id)
+        all.find(|it| it.is(key, id))
     }
 
     /// Adds a neighbour or guest, or replaces what was known of it.
@@ -245,10 +250,11 @@ impl Neighbours {
 
     /// Takes a neighbour or guest out.
     pub(super) fn remove(&mut self, id: &RouterId) -> Option<Neighbour> {
-        if let Some(at) = self.guests.iter().position(|it| it.peer.id() == *id) {
+        let key = short(id);
+        if let Some(at) = self.guests.iter().position(|it| it.is(key, id)) {
             return Some(self.guests.remove(at));
         }
-        let at = self.list.iter().position(|it| it.peer.id() == *id)?;
+        let at = self.list.iter().position(|it| it.is(key, id))?;
         Some(self.list.remove(at))
     }
 
@@ -259,7 +265,8 @@ impl Neighbours {
 
     /// Whether this neighbour is a successor or predecessor.
     pub(super) fn is_near(&self, id: &RouterId) -> bool {
-        let at = self.list.iter().position(|it| it.peer.id() == *id);
+        let key = short(id);
+        let at = self.list.iter().position(|it| it.is(key, id));
         at.is_some_and(|at| self.near_at(at, NEAR))
     }
 
@@ -376,14 +383,13 @@ impl Neighbours {
     }
 
     /// In which of `strata` equal parts of the logarithmic distance scale a neighbour lies.
-    fn stratum(&self, location: Location, strata: usize) -> usize {
-        let octave = self.log_distance(location) / self.scale() * to_f64(strata);
-        to_index(octave).min(strata.saturating_sub(1))
-    }
-
-    fn log_distance(&self, location: Location) -> f64 {
-        let ratio = to_f64_u64(self.own.distance(location)) / to_f64_u64(self.first_octave());
-        ratio.max(1.0).log2()
+    fn strata(&self, strata: usize) -> impl Fn(Location) -> usize {
+        let (own, first, scale) = (self.own, to_f64_u64(self.first_octave()), self.scale());
+        move |location| {
+            let ratio = to_f64_u64(own.distance(location)) / first;
+            let octave = ratio.max(1.0).log2() / scale * to_f64(strata);
+            to_index(octave).min(strata.saturating_sub(1))
+        }
     }
 
     /// The whole logarithmic scale, in octaves.
@@ -403,9 +409,10 @@ impl Neighbours {
     pub(super) fn draw(&self, rng: &mut Rng) -> Location {
         let strata = self.octaves().min(self.long_wanted()).max(1);
         let mut counts = vec![0u32; strata];
+        let stratum = self.strata(strata);
         for (at, it) in self.list.iter().enumerate() {
             if !self.near_at(at, NEAR)
-                && let Some(count) = counts.get_mut(self.stratum(it.location, strata))
+                && let Some(count) = counts.get_mut(stratum(it.location))
             {
                 *count += 1;
             }
@@ -441,8 +448,9 @@ impl Neighbours {
         }
         let strata = self.octaves();
         let mut counts = vec![0u32; strata];
+        let stratum = self.strata(strata);
         for it in &self.list {
-            if let Some(count) = counts.get_mut(self.stratum(it.location, strata)) {
+            if let Some(count) = counts.get_mut(stratum(it.location)) {
                 *count += 1;
             }
         }
@@ -452,7 +460,7 @@ impl Neighbours {
                 && (over || now >= it.since + GRACE)
                 && (it.origin == Origin::Near || over && it.origin == Origin::Offered)
         };
-        let crowd = |it: &Neighbour| counts.get(self.stratum(it.location, strata)).copied();
+        let crowd = |it: &Neighbour| counts.get(stratum(it.location)).copied();
         let candidates = self.list.iter().enumerate().filter(loose);
         candidates.map(|(_, it)| it).max_by_key(|it| crowd(it)).map(|it| it.peer.id())
     }

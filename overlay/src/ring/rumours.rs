@@ -52,15 +52,31 @@ impl Rumours {
         true
     }
 
+    /// The rank of a router, and where it is or would be.
+    fn place(&self, id: &RouterId) -> (u64, usize) {
+        let rank = rank(self.key.expose_secret(), id);
+        let full = self.kept.len() >= RUMOURS_MAX;
+        if full && self.kept.last().is_some_and(|last| last.0 < rank) {
+            return (rank, RUMOURS_MAX);
+        }
+        (rank, self.kept.partition_point(|it| it.0 < rank))
+    }
+
+    /// Whether hearing of a router would change anything.
+    pub(super) fn is_news(&self, descriptor: &RouterDescriptor) -> bool {
+        let (_, at) = self.place(&descriptor.id());
+        let known = self.kept.get(at).filter(|it| it.1.id() == descriptor.id());
+        let published = descriptor.fields().published;
+        at < RUMOURS_MAX && known.is_none_or(|it| it.1.fields().published < published)
+    }
+
     /// A router was named; true if it is one of the 64 now and was not before.
     pub(super) fn hear(&mut self, descriptor: &Arc<RouterDescriptor>) -> bool {
         let id = descriptor.id();
-        let rank = rank(self.key.expose_secret(), &id);
-        let full = self.kept.len() >= RUMOURS_MAX;
-        if full && self.kept.last().is_some_and(|last| last.0 < rank) {
+        let (rank, at) = self.place(&id);
+        if at >= RUMOURS_MAX {
             return false;
         }
-        let at = self.kept.partition_point(|it| it.0 < rank);
         if let Some((_, known)) = self.kept.get_mut(at).filter(|it| it.1.id() == id) {
             if known.fields().published < descriptor.fields().published {
                 *known = Arc::clone(descriptor);

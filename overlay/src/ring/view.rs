@@ -121,9 +121,7 @@ impl View {
         if id == self.own || !descriptor.is_current(now.wall) || self.has_failed(now.time, &id) {
             return false;
         }
-        if let Some(old) = self.get(&id)
-            && old.fields().published >= descriptor.fields().published
-        {
+        if self.is_known(descriptor) {
             return false;
         }
         let rank = rank(self.key.expose_secret(), &id);
@@ -140,6 +138,12 @@ impl View {
             return self.evict(&keep) != Some(id);
         }
         true
+    }
+
+    /// Whether there is this description of that router, or a fresher one.
+    pub(super) fn is_known(&self, descriptor: &RouterDescriptor) -> bool {
+        let published = descriptor.fields().published;
+        self.get(&descriptor.id()).is_some_and(|old| old.fields().published >= published)
     }
 
     fn add(&mut self, it: Known) {

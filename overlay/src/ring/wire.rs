@@ -343,11 +343,11 @@ fn flag(r: &mut Reader<'_>, field: &'static str) -> Result<bool, WireError> {
 /// Count (1 byte, at most 3), then each with its length (2 bytes) before it. More than three are
 /// cut off: no caller gives more.
 fn encode_descriptors(w: &mut Writer, descriptors: &[Arc<RouterDescriptor>]) {
-    let count = descriptors.len().min(DESCRIPTORS_MAX);
-    w.u8(u8::try_from(count).unwrap_or(0));
-    for descriptor in descriptors.iter().take(count) {
-        let bytes = descriptor.encode();
-        w.u16(u16::try_from(bytes.len()).unwrap_or(0)).bytes(&bytes);
+    let descriptors = descriptors.get(..DESCRIPTORS_MAX).unwrap_or(descriptors);
+    w.reserve(1 + descriptors.iter().map(|it| 2 + it.len()).sum::<usize>());
+    w.u8(u8::try_from(descriptors.len()).unwrap_or(0));
+    for descriptor in descriptors {
+        descriptor.write(w.u16(u16::try_from(descriptor.len()).unwrap_or(0)));
     }
 }
 

@@ -104,6 +104,11 @@ impl Writer {
         Self { bytes }
     }
 
+    /// Makes room for so many bytes more.
+    pub fn reserve(&mut self, more: usize) {
+        self.bytes.reserve(more);
+    }
+
     /// Appends raw bytes.
     pub fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
         self.bytes.extend_from_slice(bytes);

@@ -110,8 +110,10 @@ pub struct RouterDescriptor {
 }
 
 impl RouterDescriptor {
+    /// Shortest encoding in bytes: no address, no signature of a member.
+    const LEN_LEAST: usize = 1_448;
     /// Longest encoding in bytes: four addresses, eight signatures.
-    pub const LEN_MAX: usize = 1_448 + 4 * Address::LEN + 1 + CHAIN_MAX * Vouch::LEN;
+    pub const LEN_MAX: usize = Self::LEN_LEAST + 4 * Address::LEN + 1 + CHAIN_MAX * Vouch::LEN;
 
     /// Signs `fields` as the router that owns `key`.
     ///
@@ -196,29 +198,49 @@ impl RouterDescriptor {
 
     /// The bytes that `decode` reads.
     pub fn encode(&self) -> Vec<u8> {
-        let mut bytes = self.signed_bytes();
-        bytes.extend_from_slice(&self.signature);
-        bytes
+        let mut w = Writer::default();
+        self.write(&mut w);
+        w.into_bytes()
+    }
+
+    /// Appends them.
+    pub(crate) fn write(&self, w: &mut Writer) {
+        w.reserve(self.len());
+        self.write_signed(w);
+        w.bytes(&self.signature);
+    }
+
+    /// How many they are.
+    pub(crate) fn len(&self) -> usize {
+        let vouches = match self.fields.vouches.len() {
+            0 => 0,
+            count => 1 + count * Vouch::LEN,
+        };
+        Self::LEN_LEAST + self.fields.addresses.len() * Address::LEN + vouches
     }
 
     fn signed_bytes(&self) -> Vec<u8> {
+        let mut w = Writer::with_capacity(self.len());
+        self.write_signed(&mut w);
+        w.into_bytes()
+    }
+
+    fn write_signed(&self, w: &mut Writer) {
         let f = &self.fields;
-        let mut w = Writer::with_capacity(Self::LEN_MAX);
         w.u8(if f.vouches.is_empty() { VERSION } else { VERSION_VOUCHED })
             .bytes(f.network.as_bytes())
             .bytes(self.id.as_bytes());
         w.bytes(&f.link_key).bytes(&f.tunnel_dh).bytes(&f.tunnel_kem[..]);
         w.u8(u8::try_from(f.addresses.len()).unwrap_or(u8::MAX));
         for address in &f.addresses {
-            address.encode(&mut w);
+            address.encode(w);
         }
         w.u16(f.capabilities).u32(f.bandwidth_kbps).bytes(&f.family.unwrap_or_default());
         w.u64(f.admission.nonce).bytes(&f.admission.output);
         if !f.vouches.is_empty() {
-            encode_chain(&f.vouches, &mut w);
+            encode_chain(&f.vouches, w);
         }
         w.u32(f.published.minutes()).u32(f.expiry.minutes());
-        w.into_bytes()
     }
 
     /// Who it describes.

@@ -177,7 +177,7 @@ impl LinkMessage {
                 7
             }
             Self::Descriptor(descriptor) => {
-                w.bytes(&descriptor.encode());
+                descriptor.write(w);
                 8
             }
             Self::Ring(message) => {

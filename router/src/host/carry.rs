@@ -33,9 +33,11 @@ impl Host {
                         continue;
                     }
                     Address::Link(link) => self.drain_link(now, link),
-                    Address::End(end) => self.drain_end(now, end),
+                    Address::End(end) => {
+                        self.drain_end(now, end);
+                        self.arm(address);
+                    }
                 }
-                self.arm(address);
             }
             match self.mail.next(now.time) {
                 Some((to, letter, delayed)) => {
@@ -90,33 +92,29 @@ impl Host {
 
     fn drain_link(&mut self, now: Now, link: LinkNo) {
         let me = Address::Link(link);
-        loop {
-            let Some(LinkState::Up { io, .. }) = self.links.get_mut(&link) else { return };
-            match io.poll_output() {
-                None => break,
-                Some(LinkOutput::Part { to, message }) => {
-                    self.mail.post(
-                        now.time,
-                        me,
-                        address(to),
-                        Letter::Part(Part::Link(link), message),
-                    );
+        let Some(LinkState::Up { io, .. }) = self.links.get_mut(&link) else {
+            return self.arm(me);
+        };
+        while let Some(output) = io.poll_output() {
+            match output {
+                LinkOutput::Part { to, message } => {
+                    let letter = Letter::Part(Part::Link(link), message);
+                    self.mail.post(now.time, me, address(to), letter);
                 }
-                Some(LinkOutput::Node(LinkEvent::Closed(reason))) => {
+                LinkOutput::Node(LinkEvent::Closed(reason)) => {
                     self.offences += u64::from(reason.is_offence());
                     return self.gone(now, link);
                 }
-                Some(LinkOutput::Node(event)) => {
+                LinkOutput::Node(event) => {
                     self.node.handle_input(now, NodeInput::Link { link, event });
                     self.touched.insert(Address::Node);
                 }
             }
         }
-        if let Some(LinkState::Up { io, .. }) = self.links.get(&link)
-            && io.wants_transmit()
-        {
+        if io.wants_transmit() {
             self.out.push_back(HostOutput::Transmit(link));
         }
+        self.deadlines.arm(me, io.poll_timeout());
     }
 
     fn drain_end(&mut self, now: Now, no: EndNo) {

@@ -196,48 +196,48 @@ impl Node {
         let mut quiet = false;
         while !quiet {
             quiet = true;
-            while let Some(output) = self.links.poll_output() {
+            while let Some(output) = self.links.say() {
                 self.links_say(now, output);
                 quiet = false;
             }
-            while let Some(Ask { link, port }) = self.reach.poll_output() {
+            while let Some(Ask { link, port }) = self.reach.say() {
                 let message = LinkMessage::DialBack { port };
                 self.tell_link(now, link, LinkCommand::Send(message));
                 quiet = false;
             }
-            while let Some(output) = self.ring.poll_output() {
+            while let Some(output) = self.ring.say() {
                 self.ring_say(now, output);
                 quiet = false;
             }
-            while let Some(output) = self.holder.poll_output() {
+            while let Some(output) = self.holder.say() {
                 self.holder_say(now, output);
                 quiet = false;
             }
-            while let Some(output) = self.transit.poll_output() {
+            while let Some(output) = self.transit.say() {
                 self.transit_say(now, output);
                 quiet = false;
             }
-            while let Some(output) = self.exits.poll_output() {
+            while let Some(output) = self.exits.say() {
                 self.exits_say(now, output);
                 quiet = false;
             }
-            while let Some(output) = self.pools.poll_output() {
+            while let Some(output) = self.pools.say() {
                 self.pools_say(now, output);
                 quiet = false;
             }
-            while let Some(output) = self.contexts.poll_output() {
+            while let Some(output) = self.contexts.say() {
                 self.contexts_say(now, output);
                 quiet = false;
             }
-            while let Some(output) = self.services.poll_output() {
+            while let Some(output) = self.services.say() {
                 self.services_say(now, output);
                 quiet = false;
             }
-            while let Some(output) = self.probes.poll_output() {
+            while let Some(output) = self.probes.say() {
                 self.probes_say(now, output);
                 quiet = false;
             }
-            while let Some(output) = self.transfers.poll_output() {
+            while let Some(output) = self.transfers.say() {
                 self.transfers_say(now, output);
                 quiet = false;
             }

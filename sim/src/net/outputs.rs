@@ -3,9 +3,9 @@
 //! Lives here: from a router's outputs to events. Does not live here: from events to routers
 //! (`net.rs`).
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
-use warren_overlay::id::LinkNo;
+use warren_overlay::{id::LinkNo, link::LinkIo};
 use warren_router::host::{Host, HostOutput};
 
 use super::{CONNECT_LIMIT, Event, Happened, HostNo, JITTER_MAX, Net};
@@ -15,13 +15,16 @@ impl Net {
     /// Carries out all that a router wants.
     pub(super) fn drain(&mut self, no: HostNo) {
         let now = self.now(no);
-        let mut transmit = BTreeSet::new();
+        let mut transmit = std::mem::take(&mut self.transmit);
         loop {
             let Some(place) = self.places.get_mut(no as usize) else { return };
             let Some(host) = &mut place.host else { return };
             match host.poll_output() {
                 Some(HostOutput::Transmit(link)) => {
-                    transmit.insert(link);
+                    // Last first, so that the first is taken from the end.
+                    if let Err(at) = transmit.binary_search_by(|other| link.cmp(other)) {
+                        transmit.insert(at, link);
+                    }
                 }
                 Some(HostOutput::Dial { link, to, .. }) => {
                     place.dialling.insert(link);
@@ -40,7 +43,7 @@ impl Net {
                 Some(HostOutput::Close(link)) => {
                     place.dialling.remove(&link);
                     self.flush(no, link);
-                    transmit.remove(&link);
+                    transmit.retain(|it| *it != link);
                     let end =
                         self.places.get_mut(no as usize).and_then(|it| it.links.remove(&link));
                     if let Some(end) = end {
@@ -50,12 +53,13 @@ impl Net {
                 Some(output) => {
                     self.happened.push_back(Happened::App { host: no, at: self.now, output });
                 }
-                None => match transmit.pop_first() {
+                None => match transmit.pop() {
                     Some(link) => self.send(no, link),
                     None => break,
                 },
             }
         }
+        self.transmit = transmit; // keeps its room
         self.wait_for_disk(no);
         let Some(place) = self.places.get_mut(no as usize) else { return };
         let wanted = place.host.as_deref().and_then(Host::poll_timeout);
@@ -79,10 +83,15 @@ impl Net {
             if self.conns.side(end).is_none_or(|side| side.full_until > self.now) {
                 return;
             }
-            if !self.write(no, link, end) {
+            if !self.write(no, link, end) || !self.has_more(no, link) {
                 return;
             }
         }
+    }
+
+    /// Whether a link may have something left after a write.
+    fn has_more(&self, no: HostNo, link: LinkNo) -> bool {
+        self.host(no).and_then(|host| host.link(link)).is_some_and(LinkIo::wants_transmit)
     }
 
     /// What a link still has goes out whatever the socket takes: it is closing.
