@@ -105,7 +105,7 @@ pub(super) struct Core {
     /// Grants to tell.
     pub(super) grants: Grants,
     pub(super) load: Load,
-    pub(super) closed: VecDeque<TunnelId>,
+    pub(super) closed: Vec<TunnelId>,
     pub(super) outputs: VecDeque<LinkOutput>,
     pub(super) pulse: Pulse,
     pub(super) pads: Pads,
@@ -145,7 +145,7 @@ impl LinkIo {
             bulk: BulkQueue::default(),
             joiner: Joiner::default(),
             load: Load::default(),
-            closed: VecDeque::new(),
+            closed: Vec::new(),
             outputs: VecDeque::new(),
             pulse: Pulse::new(now, !counted),
             pads: Pads::new(now, counted, rng),

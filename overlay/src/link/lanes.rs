@@ -91,9 +91,9 @@ impl Core {
 
     pub(super) fn note_closed(&mut self, tunnel: TunnelId) {
         if self.closed.len() >= CLOSED_MAX {
-            self.closed.pop_front();
+            self.closed.remove(0);
         }
-        self.closed.push_back(tunnel);
+        self.closed.push(tunnel);
     }
 
     /// Closes a lane from this side: the peer and the control plane are told.
