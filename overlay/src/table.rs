@@ -37,6 +37,11 @@ impl<K, V> Table<K, V> {
         self.0.iter().map(|(key, value)| (key, value))
     }
 
+    /// The entry with the least key.
+    pub fn first(&self) -> Option<(&K, &V)> {
+        self.0.first().map(|(key, value)| (key, value))
+    }
+
     /// All entries, to be changed.
     pub fn iter_mut(&mut self) -> impl DoubleEndedIterator<Item = (&K, &mut V)> {
         self.0.iter_mut().map(|(key, value)| (&*key, value))
@@ -65,6 +70,14 @@ impl<K, V> Table<K, V> {
     /// Keeps the entries for which `keep` says so.
     pub fn retain(&mut self, mut keep: impl FnMut(&K, &mut V) -> bool) {
         self.0.retain_mut(|(key, value)| keep(key, value));
+    }
+
+    /// Takes out the entries for which `out` says so, in their order.
+    pub fn extract_if(
+        &mut self,
+        mut out: impl FnMut(&K, &mut V) -> bool,
+    ) -> impl Iterator<Item = (K, V)> {
+        self.0.extract_if(.., move |(key, value)| out(key, value))
     }
 
     /// Gives back room that its entries do not need, where it is more than one insertion makes.

@@ -357,6 +357,7 @@ pub struct Node {
     /// What it says of itself may have changed in a minute, before it started or since: it is said again.
     unsaid: bool,
     save_at: Time,
+    rest_at: Time,
     saved_peers: Vec<Arc<RouterDescriptor>>,
     out: VecDeque<NodeOutput>,
 }
@@ -387,10 +388,9 @@ impl Node {
             published: now.wall,
             expiry: now.wall.plus(DESCRIPTOR_MINUTES),
         };
-        let descriptor =
-            Arc::new(RouterDescriptor::sign(fields, &settings.identity).expect(
-                "an address, a chain that was checked and a day's lifetime are within bounds",
-            ));
+        let descriptor = RouterDescriptor::sign(fields, &settings.identity)
+            .expect("an address, a chain that was checked and a day's lifetime are within bounds")
+            .shared();
         let config = RingConfig {
             network: settings.network.clone(),
             own: Arc::clone(&descriptor),
@@ -445,6 +445,7 @@ impl Node {
             awake_at: change::look_at(now),
             unsaid: !settings.guards.is_empty(),
             save_at: now.time + SAVE_EVERY,
+            rest_at: now.time,
             saved_peers: settings.peers.clone(),
             out: VecDeque::new(),
         };
@@ -452,8 +453,7 @@ impl Node {
         let start = ring::Input::Start { seeds: settings.peers, cached: Vec::new() };
         this.ring.handle_input(now, start);
         this.ring.protect(this.pools.kept());
-        let closed = TransitInput::Closed(!settings.transit);
-        this.transit.handle_input(now, closed);
+        this.transit.handle_input(now, TransitInput::Closed(!settings.transit));
         this.wire(now);
         this
     }

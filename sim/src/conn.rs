@@ -109,7 +109,13 @@ impl Conns {
                 let use_no = place.use_no.wrapping_add(1);
                 *place = Conn { use_no, way, lost: false, sides };
             }
-            None => self.places.push(Conn { use_no: 0, way, lost: false, sides }),
+            None => {
+                // They are most of what a network takes beside its routers: doubling would leave half empty.
+                if self.places.len() == self.places.capacity() {
+                    self.places.reserve_exact(64.max(self.places.len() / 8));
+                }
+                self.places.push(Conn { use_no: 0, way, lost: false, sides });
+            }
         }
         [EndOf::of(no, 0), EndOf::of(no, 1)]
     }

@@ -75,6 +75,12 @@ impl Peer {
         }
     }
 
+    /// Whether it is as if nothing had ever been shared or said.
+    fn is_blank(&self, now: Time) -> bool {
+        let shares = !self.shared.is_empty() || !self.apart.is_empty() || !self.ahead.is_empty();
+        !shares && self.waiting.is_empty() && self.said_until.max(self.paid_at) <= now
+    }
+
     fn begin(&mut self, at: Time, salt: [u8; 16]) {
         self.salt = salt;
         self.ahead = self.shared.iter().copied().collect();
@@ -98,7 +104,8 @@ impl Peer {
 pub(super) struct Compares {
     rng: Rng,
     arcs: Arcs,
-    peers: Table<LinkNo, Peer>,
+    /// None as long as nothing is shared and nothing was said: so with all but the nearest.
+    peers: Table<LinkNo, Option<Box<Peer>>>,
     /// When somebody is to be told something: everybody is asked that all the time.
     due: Option<Time>,
 }
@@ -128,7 +135,8 @@ impl Compares {
     fn is_apart(&self, link: LinkNo, address: &BlockAddress) -> bool {
         let place = address.location();
         let inside = |it: &Stretch| it.first() <= place && place <= it.last();
-        self.peers.get(&link).is_some_and(|peer| peer.apart.iter().any(inside))
+        let peer = self.peers.get(&link).and_then(Option::as_ref);
+        peer.is_some_and(|peer| peer.apart.iter().any(inside))
     }
 
     /// These are the neighbours now. Whoever shares a stretch that it did not share before is compared with soon.
@@ -142,24 +150,30 @@ impl Compares {
         self.peers.retain(|link, _| around.iter().any(|(it, _)| it == link));
         for (link, _) in around {
             let shared = self.arcs.with(*link);
-            let peer = self.peers.get_or_insert_with(*link, || Peer::new(now));
-            if peer.shared != shared {
+            let peer = self.peers.get_or_insert_with(*link, || None);
+            if peer.as_ref().map_or(&[][..], |it| &it.shared) != shared {
+                let peer = peer.get_or_insert_with(|| Box::new(Peer::new(now)));
                 peer.apart.clear();
                 peer.shared = shared;
                 peer.begin(now + BEGIN_DELAY, self.rng.bytes());
             }
+            peer.take_if(|it| it.is_blank(now));
         }
+        self.rng.rest();
         self.settle();
     }
 
     /// Compares everything with everybody; `anew`: whatever they said is not of both.
     pub(super) fn begin(&mut self, now: Time, anew: bool) {
         for peer in self.peers.values_mut() {
+            let salt = self.rng.bytes();
+            let Some(peer) = peer else { continue };
             if anew {
                 peer.apart.clear();
             }
-            peer.begin(now, self.rng.bytes());
+            peer.begin(now, salt);
         }
+        self.rng.rest();
         self.settle();
     }
 
@@ -174,7 +188,7 @@ impl Compares {
     }
 
     fn settle(&mut self) {
-        self.due = self.peers.values().filter_map(Peer::say_at).min();
+        self.due = self.peers.values().flatten().filter_map(|peer| peer.say_at()).min();
     }
 }
 
@@ -182,6 +196,7 @@ impl Blocks {
     /// A neighbour compares.
     pub(super) fn compared(&mut self, now: Time, link: LinkNo, compare: &Compare) {
         let Some(peer) = self.compares.peers.get_mut(&link) else { return };
+        let peer = peer.get_or_insert_with(|| Box::new(Peer::new(now)));
         let marker = Marker::new(&compare.salt);
         let mut missing: Vec<BlockAddress> = Vec::new();
         for claim in &compare.claims {
@@ -214,6 +229,7 @@ impl Blocks {
     /// Says what is due.
     pub(super) fn compare_some(&mut self, now: Time) {
         for (link, peer) in self.compares.peers.iter_mut() {
+            let Some(peer) = peer else { continue };
             while peer.say_at().is_some_and(|at| at <= now) {
                 if peer.waiting.is_empty() {
                     begin_some(&self.entries, peer);

@@ -33,7 +33,7 @@ pub const CIPHERTEXT_MAX: usize = 16_384;
 /// Fewest: a control length, one byte and the tag.
 pub const CIPHERTEXT_MIN: usize = 2 + 1 + TAG_LEN;
 /// Frames under one key (DESIGN section 4). AES-GCM would bear 2^32.
-pub const REKEY_FRAMES: u64 = 1 << 20;
+pub const REKEY_FRAMES: u32 = 1 << 20;
 /// Time under one key (DESIGN section 4).
 pub const REKEY_AFTER: Duration = Duration::from_hours(1);
 
@@ -53,49 +53,46 @@ pub struct BadFrame;
 #[derive(Debug)]
 struct LengthMask {
     key: Secret<32>,
-    /// The piece in use; none on a link that rests.
-    piece: Option<Box<[u8; Self::PIECE]>>,
-    /// Bytes of the stream before the next mask.
-    used: u64,
+    /// The piece in use.
+    piece: [u8; Self::PIECE],
 }
 
 impl LengthMask {
     /// Bytes of a block: the stream begins anew with each block's number.
     const BLOCK: u64 = 256;
-    /// 32 frames per call of the hash: 2 bytes a call would cost as much as sealing, and a whole block
-    /// lies there unused on most links. It is what BLAKE3 gives at once.
-    const PIECE: usize = 64;
+    /// What BLAKE3 gives at once.
+    const STEP: u64 = 64;
+    /// Eight frames per call of the hash: 2 bytes a call would cost as much as sealing, and all that it
+    /// gives would lie there unused on most links.
+    const PIECE: usize = 16;
 
     fn new(key: Secret<32>) -> Self {
-        Self { key, piece: None, used: 0 }
+        Self { key, piece: [0; Self::PIECE] }
     }
 
-    fn next(&mut self) -> u16 {
-        let at = usize::try_from(self.used % Self::PIECE as u64).unwrap_or(0);
-        if at == 0 || self.piece.is_none() {
-            let number = self.used / Self::BLOCK;
-            let parts = [&self.key.expose_secret()[..], &number.to_be_bytes()];
-            let made = kdf::derive_at(LENGTH_STREAM, &parts, self.used % Self::BLOCK - at as u64);
-            // In place: a busy link allocates nothing.
-            **self.piece.get_or_insert_with(|| Box::new([0; Self::PIECE])) = made;
+    /// The mask of frame `number`; they are asked for in order.
+    fn next(&mut self, number: u64) -> u16 {
+        let used = number * 2;
+        let at = usize::try_from(used % Self::PIECE as u64).unwrap_or(0);
+        if at == 0 {
+            let block = used / Self::BLOCK;
+            let parts = [&self.key.expose_secret()[..], &block.to_be_bytes()];
+            let within = used % Self::BLOCK;
+            let from = within % Self::STEP;
+            let mut made: [u8; Self::STEP as usize] =
+                kdf::derive_at(LENGTH_STREAM, &parts, within - from);
+            let wanted = made.as_chunks().0.get(usize::try_from(from).unwrap_or(0) / Self::PIECE);
+            self.piece = wanted.copied().unwrap_or_default();
+            zeroize::Zeroize::zeroize(&mut made);
         }
-        let piece = self.piece.as_deref().and_then(|piece| piece.get(at..));
-        let mask = piece.and_then(<[u8]>::first_chunk).copied();
-        self.used += 2;
+        let mask = self.piece.get(at..).and_then(<[u8]>::first_chunk).copied();
         u16::from_be_bytes(mask.unwrap_or_default())
-    }
-
-    /// Gives up the piece, which can be made again.
-    fn rest(&mut self) {
-        if let Some(mut piece) = self.piece.take() {
-            zeroize::Zeroize::zeroize(&mut *piece);
-        }
     }
 }
 
 impl Drop for LengthMask {
     fn drop(&mut self) {
-        self.rest();
+        zeroize::Zeroize::zeroize(&mut self.piece);
     }
 }
 
@@ -107,15 +104,17 @@ struct Direction {
     mask: LengthMask,
     /// Frames so far: the next nonce.
     counter: u64,
-    /// Frames under this key.
-    under_key: u64,
+    /// Frames under this key, and under any.
+    under_key: u32,
+    rekey_frames: u32,
 }
 
 impl Direction {
-    fn new(split: &Secret<32>) -> Self {
+    fn new(split: &Secret<32>, rekey_frames: u32) -> Self {
+        let rekey_frames = rekey_frames.max(1);
         let key = kdf::derive_secret(FIRST_KEY, &[split.expose_secret()]);
         let mask = LengthMask::new(kdf::derive_secret(LENGTH_KEY, &[split.expose_secret()]));
-        Self { aead: Aead::new(&key), key, mask, counter: 0, under_key: 0 }
+        Self { aead: Aead::new(&key), key, mask, counter: 0, under_key: 0, rekey_frames }
     }
 
     fn step(&mut self, last: bool) {
@@ -134,26 +133,20 @@ impl Direction {
 pub struct Sealer {
     direction: Direction,
     keyed_at: Time,
-    rekey_frames: u64,
 }
 
 impl Sealer {
     /// A sealer over one of the handshake's split keys, which is wiped.
-    pub fn new(now: Time, split: &Secret<32>, rekey_frames: u64) -> Self {
-        Self { direction: Direction::new(split), keyed_at: now, rekey_frames: rekey_frames.max(1) }
-    }
-
-    /// Gives up memory on an idle link.
-    pub fn rest(&mut self) {
-        self.direction.mask.rest();
+    pub fn new(now: Time, split: &Secret<32>, rekey_frames: u32) -> Self {
+        Self { direction: Direction::new(split, rekey_frames), keyed_at: now }
     }
 
     /// Seals `buffer[start..]`, which is [`HEAD_LEN`] spare bytes and the plaintext, in place, and
     /// appends the tag.
     pub fn seal(&mut self, now: Time, buffer: &mut Vec<u8>, start: usize) {
         let direction = &mut self.direction;
-        let last =
-            direction.under_key + 1 >= self.rekey_frames || now.since(self.keyed_at) >= REKEY_AFTER;
+        let last = direction.under_key + 1 >= direction.rekey_frames
+            || now.since(self.keyed_at) >= REKEY_AFTER;
         let Some((head, plain)) =
             buffer.get_mut(start..).and_then(<[u8]>::split_first_chunk_mut::<HEAD_LEN>)
         else {
@@ -162,7 +155,7 @@ impl Sealer {
         let length = u16::try_from(plain.len() + TAG_LEN).expect("frames are at most 16 KiB");
         debug_assert!(usize::from(length) <= CIPHERTEXT_MAX);
         let flagged = if last { length | LAST } else { length };
-        *head = (flagged ^ direction.mask.next()).to_be_bytes();
+        *head = (flagged ^ direction.mask.next(direction.counter)).to_be_bytes();
         let tag = direction.aead.seal_in_place(direction.counter, &flagged.to_be_bytes(), plain);
         buffer.extend_from_slice(&tag);
         direction.step(last);
@@ -192,18 +185,12 @@ impl Head {
 #[derive(Debug)]
 pub struct Opener {
     direction: Direction,
-    rekey_frames: u64,
 }
 
 impl Opener {
     /// An opener over one of the handshake's split keys.
-    pub fn new(split: &Secret<32>, rekey_frames: u64) -> Self {
-        Self { direction: Direction::new(split), rekey_frames: rekey_frames.max(1) }
-    }
-
-    /// Gives up memory on an idle link.
-    pub fn rest(&mut self) {
-        self.direction.mask.rest();
+    pub fn new(split: &Secret<32>, rekey_frames: u32) -> Self {
+        Self { direction: Direction::new(split, rekey_frames) }
     }
 
     /// Unmasks a length; once per frame, in order.
@@ -211,8 +198,9 @@ impl Opener {
     /// # Errors
     /// If no frame is that long or that short, or the key has served its time.
     pub fn head(&mut self, masked: [u8; HEAD_LEN]) -> Result<Head, BadFrame> {
-        let head = Head(u16::from_be_bytes(masked) ^ self.direction.mask.next());
-        let overdue = self.direction.under_key >= self.rekey_frames;
+        let mask = self.direction.mask.next(self.direction.counter);
+        let head = Head(u16::from_be_bytes(masked) ^ mask);
+        let overdue = self.direction.under_key >= self.direction.rekey_frames;
         if overdue || !(CIPHERTEXT_MIN..=CIPHERTEXT_MAX).contains(&head.len()) {
             return Err(BadFrame);
         }

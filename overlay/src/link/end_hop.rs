@@ -23,7 +23,7 @@ impl Core {
         let mut bodies = run.iter_mut().map(frame::body_of);
         if let Err(error) = bodies.try_for_each(|body| hop.handle_cell(now, body)) {
             tracing::debug!(link = self.link.0, %error, "tunnel ended by its end hop");
-            self.counters.lanes_broken += 1;
+            self.counters.lanes().lanes_broken += 1;
             return self.break_lane(tunnel);
         }
         state.book.drained(now, u32::try_from(run.len()).unwrap_or(u32::MAX), self.round_trip);

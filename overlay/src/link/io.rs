@@ -23,7 +23,7 @@ use crate::{
     crypto::aead::TAG_LEN,
     id::{LinkNo, TunnelId},
     link::{
-        api::{LinkCounters, LinkInput, LinkOutput, LinkSettings},
+        api::{Counts, LinkCounters, LinkInput, LinkOutput, LinkSettings},
         batch::BATCH_CELLS,
         bulk::{BulkQueue, Joiner},
         channel::{HEAD_LEN, Opener, Sealer},
@@ -105,7 +105,7 @@ pub(super) struct Core {
     /// Grants to tell.
     pub(super) grants: Grants,
     pub(super) load: Load,
-    pub(super) closed: VecDeque<TunnelId>,
+    pub(super) closed: Vec<TunnelId>,
     pub(super) outputs: VecDeque<LinkOutput>,
     pub(super) pulse: Pulse,
     pub(super) pads: Pads,
@@ -113,7 +113,7 @@ pub(super) struct Core {
     pub(super) pace_out: Pacer,
     /// When lanes are looked at next; none while nothing can have gone wrong with them.
     check_at: Option<Time>,
-    pub(super) counters: LinkCounters,
+    pub(super) counters: Counts,
 }
 
 impl LinkIo {
@@ -145,12 +145,12 @@ impl LinkIo {
             bulk: BulkQueue::default(),
             joiner: Joiner::default(),
             load: Load::default(),
-            closed: VecDeque::new(),
+            closed: Vec::new(),
             outputs: VecDeque::new(),
             pulse: Pulse::new(now, !counted),
             pads: Pads::new(now, counted, rng),
             check_at: None,
-            counters: LinkCounters::default(),
+            counters: Counts::default(),
         };
         let mut this = Self { reader: FrameReader::new(opener), core };
         this.received(now, &mut leftover);
@@ -259,8 +259,8 @@ impl LinkIo {
     }
 
     /// What it has carried.
-    pub const fn counters(&self) -> &LinkCounters {
-        &self.core.counters
+    pub fn counters(&self) -> LinkCounters {
+        self.core.counters.all()
     }
 
     /// How much padding has left until now, sent or counted.
@@ -284,7 +284,7 @@ impl LinkIo {
     /// as of any other end.
     pub fn shed(&mut self, tunnel: TunnelId) {
         if self.core.lanes.contains_key(&tunnel) {
-            self.core.counters.lanes_shed += 1;
+            self.core.counters.lanes().lanes_shed += 1;
             self.core.break_lane(tunnel);
         }
     }
@@ -374,7 +374,6 @@ impl Core {
 
     /// An idle link keeps no room for what does not come.
     fn rest(&mut self) {
-        self.sealer.rest();
         self.grants.rest();
         self.load.rest();
         self.pads.rest();
@@ -418,7 +417,8 @@ impl Core {
         let Some(first) = run.first() else { return Ok(()) };
         let tunnel = frame::tunnel_of(first);
         let count = u32::try_from(run.len()).unwrap_or(u32::MAX);
-        self.counters.cells_in += u64::from(count);
+        let counters = self.counters.lanes();
+        counters.cells_in += u64::from(count);
         let Some(state) = self.lanes.get_mut(&tunnel) else {
             self.count_lost(tunnel, u64::from(count));
             return Ok(());
@@ -426,7 +426,7 @@ impl Core {
         state.book.arrived(count).map_err(|_| CloseReason::OverGrant)?;
         state.counters.cells_in += u64::from(count);
         if !matches!(&*state.lane, Lane::ToEnd { .. }) {
-            self.counters.relayed_cells_in += u64::from(count);
+            counters.relayed_cells_in += u64::from(count);
         }
         match &mut *state.lane {
             Lane::Transit { half, .. } => {
@@ -567,9 +567,9 @@ impl Core {
 
     pub(super) fn count_lost(&mut self, tunnel: TunnelId, cells: u64) {
         if self.closed.contains(&tunnel) {
-            self.counters.late_cells += cells;
+            self.counters.lanes().late_cells += cells;
         } else {
-            self.counters.unknown_cells += cells;
+            self.counters.lanes().unknown_cells += cells;
         }
     }
 }

@@ -29,7 +29,7 @@ impl Core {
                 self.load.early.retain(|_, (_, at)| now.since(*at) < EARLY_KEPT);
             }
             if self.load.early.len() >= EARLY_MAX {
-                self.counters.grants_dropped += 1;
+                self.counters.lanes().grants_dropped += 1;
                 return;
             }
             let entry = self.load.early.entry(tunnel).or_insert((0, now));
@@ -47,7 +47,7 @@ impl Core {
             return;
         }
         let Some(book) = CreditBook::open(now, lane::window(&lane), &self.quota) else {
-            self.counters.lanes_refused += 1;
+            self.counters.lanes().lanes_refused += 1;
             return self.break_lane(tunnel);
         };
         let mut egress = Egress::opened(now);
@@ -91,9 +91,9 @@ impl Core {
 
     pub(super) fn note_closed(&mut self, tunnel: TunnelId) {
         if self.closed.len() >= CLOSED_MAX {
-            self.closed.pop_front();
+            self.closed.remove(0);
         }
-        self.closed.push_back(tunnel);
+        self.closed.push(tunnel);
     }
 
     /// Closes a lane from this side: the peer and the control plane are told.
@@ -110,7 +110,7 @@ impl Core {
         let lanes: Vec<_> =
             self.lanes.iter().filter(|(_, state)| stuck(state)).map(|(id, _)| *id).collect();
         for tunnel in lanes {
-            self.counters.lanes_stuck += 1;
+            self.counters.lanes().lanes_stuck += 1;
             self.break_lane(tunnel);
         }
     }

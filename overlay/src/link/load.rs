@@ -72,7 +72,9 @@ impl Load {
         if self.early.is_empty() {
             return None;
         }
-        self.early.remove(&tunnel).map(|(cells, _)| cells)
+        let cells = self.early.remove(&tunnel).map(|(cells, _)| cells);
+        self.early.rest();
+        cells
     }
 
     /// Takes note of what is kept back now.

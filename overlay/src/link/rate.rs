@@ -41,7 +41,7 @@ const QUANTUM: Duration = Duration::from_millis(5);
 /// How much may be promised ahead, at most, when lanes that were idle send without a place.
 const AHEAD: Duration = Duration::from_millis(50);
 /// Whole seconds that `last_seconds` looks back.
-const SECONDS: usize = 10;
+const SECONDS: u32 = 10;
 
 /// The bandwidth limits of a router, one for each direction.
 #[derive(Debug)]
@@ -100,7 +100,7 @@ struct State {
     /// What went through since the start.
     total: u64,
     /// What went through in each of the last seconds: the second's number, bytes.
-    seconds: [(u64, u64); SECONDS + 1],
+    seconds: [(u32, u32); SECONDS as usize + 1],
 }
 
 impl RateLimit {
@@ -153,15 +153,15 @@ impl RateLimit {
 
     /// Takes note that `bytes` went through, for `last_seconds` alone.
     fn count(&self, now: Time, bytes: u64) {
-        let second = now.as_micros() / 1_000_000;
+        let second = second(now);
         self.with(|state| {
             state.total += bytes;
-            let at = usize::try_from(second).unwrap_or_default() % state.seconds.len();
+            let at = second as usize % state.seconds.len();
             if let Some(slot) = state.seconds.get_mut(at) {
                 if slot.0 != second {
                     *slot = (second, 0);
                 }
-                slot.1 += bytes;
+                slot.1 = slot.1.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
             }
         });
     }
@@ -173,11 +173,11 @@ impl RateLimit {
 
     /// Mean of the last ten whole seconds, in bytes per second.
     pub fn last_seconds(&self, now: Time) -> u64 {
-        let second = now.as_micros() / 1_000_000;
-        let oldest = second.saturating_sub(SECONDS as u64);
+        let second = second(now);
+        let oldest = second.saturating_sub(SECONDS);
         self.with(|state| {
             let recent = state.seconds.iter().filter(|(at, _)| (oldest..second).contains(at));
-            recent.map(|(_, bytes)| bytes).sum::<u64>() / SECONDS as u64
+            recent.map(|(_, bytes)| u64::from(*bytes)).sum::<u64>() / u64::from(SECONDS)
         })
     }
 
@@ -207,6 +207,11 @@ impl RateLimit {
     fn with<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+/// The number of a second: of 136 years at most.
+fn second(at: Time) -> u32 {
+    u32::try_from(at.as_micros() / 1_000_000).unwrap_or(u32::MAX)
 }
 
 fn nanoseconds(at: Time) -> u64 {

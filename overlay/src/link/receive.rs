@@ -89,7 +89,6 @@ impl FrameReader {
 
     /// Gives back the gathering buffer of an idle link.
     pub(super) fn rest(&mut self) {
-        self.opener.rest();
         if self.done || self.partial.is_empty() {
             self.partial = Vec::new();
             self.done = false;

@@ -98,7 +98,9 @@ impl Core {
             frame.control(&self.load.scratch);
         }
         let cells = frame.cell_count();
-        self.counters.cells_out += cells as u64;
+        if cells > 0 {
+            self.counters.lanes().cells_out += cells as u64;
+        }
         if cells + parts > 0 {
             self.pulse.spoke(now);
         }

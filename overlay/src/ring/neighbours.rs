@@ -130,7 +130,8 @@ impl Neighbour {
     }
 }
 
-fn short(id: &RouterId) -> u64 {
+/// The first bytes of an identity, in the same order.
+pub(super) fn short(id: &RouterId) -> u64 {
     id.as_bytes().first_chunk().map_or(0, |head| u64::from_be_bytes(*head))
 }
 

@@ -24,6 +24,7 @@ use std::{
 use crate::{
     crypto::{kdf, secret::Secret},
     id::{Location, RouterId},
+    ring::neighbours::short,
     room::Room,
     time::{Now, Time, Wall},
     wire::RouterDescriptor,
@@ -50,11 +51,18 @@ const GROWTH: usize = 8;
 /// A known router.
 #[derive(Debug)]
 struct Known {
-    id: RouterId,
+    /// The first bytes of its identity: to find it without looking at all descriptors.
+    short: u64,
     /// Its place in the draw: the lower the sooner it is of the sample.
     rank: u64,
     proven: bool,
     descriptor: Arc<RouterDescriptor>,
+}
+
+impl Known {
+    fn id(&self) -> RouterId {
+        self.descriptor.id()
+    }
 }
 
 /// The known routers.
@@ -133,7 +141,7 @@ impl View {
         if !full && !known {
             self.cut = self.cut.max(rank.saturating_add(1));
         }
-        self.add(Known { id, rank, proven, descriptor: Arc::clone(descriptor) });
+        self.add(Known { short: short(&id), rank, proven, descriptor: Arc::clone(descriptor) });
         if self.entries.len() > self.most {
             return self.evict(&keep) != Some(id);
         }
@@ -153,7 +161,7 @@ impl View {
         }
         self.ring.insert(self.place(&it.descriptor), Arc::clone(&it.descriptor));
         self.unproven += usize::from(!it.proven);
-        let at = self.index(&it.id).unwrap_or_else(|at| at);
+        let at = self.index(&it.id()).unwrap_or_else(|at| at);
         self.entries.insert(at, it);
         self.changed = true;
     }
@@ -173,11 +181,11 @@ impl View {
         let mut out: Option<&Known> = None;
         for it in self.entries.iter().filter(|it| !crowded || !it.proven) {
             let higher = out.is_none_or(|out| it.rank > out.rank);
-            if higher && !self.stays(&it.id, it.descriptor.location(), keep) {
+            if higher && !self.stays(&it.id(), it.descriptor.location(), keep) {
                 out = Some(it);
             }
         }
-        let (id, rank) = out.map(|it| (it.id, it.rank))?;
+        let (id, rank) = out.map(|it| (it.id(), it.rank))?;
         self.remove(&id);
         // Who kept a place for other reasons until now was never of the sample.
         if !crowded {
@@ -197,7 +205,7 @@ impl View {
     }
 
     fn is_sampled(&self, it: &Known) -> bool {
-        it.rank < self.cut || self.hops.contains(&it.id)
+        it.rank < self.cut || self.hops.contains(&it.id())
     }
 
     /// Those that tunnels may go through: the sample, the owner's hops, and who `also` is.
@@ -205,7 +213,7 @@ impl View {
         &self,
         also: impl Fn(&RouterId) -> bool,
     ) -> impl Iterator<Item = &Arc<RouterDescriptor>> {
-        let fit = self.entries.iter().filter(move |it| self.is_sampled(it) || also(&it.id));
+        let fit = self.entries.iter().filter(move |it| self.is_sampled(it) || also(&it.id()));
         fit.map(|it| &it.descriptor)
     }
 
@@ -228,7 +236,8 @@ impl View {
 
     /// Where a router is among the entries, or would be.
     fn index(&self, id: &RouterId) -> Result<usize, usize> {
-        self.entries.binary_search_by(|other| other.id.cmp(id))
+        let short = short(id);
+        self.entries.binary_search_by(|it| it.short.cmp(&short).then_with(|| it.id().cmp(id)))
     }
 
     /// How many on the ring come before a router.

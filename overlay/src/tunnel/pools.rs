@@ -370,7 +370,7 @@ pub struct Pools {
     linked: Option<BTreeSet<RouterId>>,
     wants: BTreeMap<EndNo, Want>,
     tunnels: Table<Side, Own>,
-    attempts: BTreeMap<u64, Attempt>,
+    attempts: Table<u64, Attempt>,
     /// Links whose peer gives no sign of life, and who that is where tunnels of ours begin there.
     quiet: BTreeMap<LinkNo, Option<RouterId>>,
     next_ask: u64,
@@ -405,7 +405,7 @@ impl Pools {
             linked: None,
             wants: BTreeMap::new(),
             tunnels: Table::new(),
-            attempts: BTreeMap::new(),
+            attempts: Table::new(),
             quiet: BTreeMap::new(),
             next_ask: 1,
             limit: Limit::default(),

@@ -213,7 +213,7 @@ pub struct Transit {
     /// At most one per link.
     neighbours: Table<LinkNo, Neighbour>,
     /// At most `pending_max`.
-    pending: BTreeMap<u64, Pending>,
+    pending: Table<u64, Pending>,
     /// Lanes of pending builds, arriving and onward.
     pending_sides: BTreeMap<Side, u64>,
     /// By arriving lane; at most `tunnels_max`.
@@ -239,7 +239,7 @@ impl Transit {
             next_ask: 1,
             gate: Gate::new(config.builds_per_second),
             neighbours: Table::new(),
-            pending: BTreeMap::new(),
+            pending: Table::new(),
             pending_sides: BTreeMap::new(),
             tunnels: BTreeMap::new(),
             arriving: BTreeMap::new(),
@@ -292,7 +292,7 @@ impl Transit {
     pub fn handle_timeout(&mut self, now: Now) {
         self.let_in(now);
         // All waits are equally long and asks count up, so the first is the oldest.
-        while let Some((ask, pending)) = self.pending.first_key_value()
+        while let Some((ask, pending)) = self.pending.first()
             && pending.deadline <= now.time
         {
             let ask = *ask;
@@ -331,7 +331,7 @@ impl Transit {
 
     /// When to be woken.
     pub fn poll_timeout(&self) -> Option<Time> {
-        let reply = self.pending.first_key_value().map(|(_, pending)| pending.deadline);
+        let reply = self.pending.first().map(|(_, pending)| pending.deadline);
         let expiry = self.expiries.first().map(|(at, _)| *at);
         reply.into_iter().chain(expiry).chain(self.gate.poll_timeout()).min()
     }

@@ -19,7 +19,13 @@ use crate::{id::RouterId, time::Wall};
 /// | 16    | IP address; IPv4 in the first 4 bytes, the rest zero |
 /// | 2     | TCP port, not zero |
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Address(SocketAddr);
+pub struct Address {
+    /// So that addresses are in the order of families, and of numbers within them.
+    v6: bool,
+    /// IPv4 in the first 4 bytes, the rest zero. As bytes: a `SocketAddr` takes half as much again.
+    ip: [u8; 16],
+    port: u16,
+}
 
 impl Address {
     /// Encoded length in bytes.
@@ -40,37 +46,33 @@ impl Address {
         if port == 0 {
             return Err(WireError::Bad("address port"));
         }
-        Ok(Self(SocketAddr::new(ip, port)))
+        Ok(SocketAddr::new(ip, port).into())
     }
 
     /// Appends the 19 bytes.
     pub fn encode(&self, w: &mut Writer) {
-        match self.0.ip() {
-            IpAddr::V4(ip) => w.u8(4).bytes(&ip.octets()).bytes(&[0; 12]),
-            IpAddr::V6(ip) => w.u8(6).bytes(&ip.octets()),
-        };
-        w.u16(self.0.port());
+        w.u8(if self.v6 { 6 } else { 4 }).bytes(&self.ip).u16(self.port);
     }
 
     /// The socket address to dial.
     pub const fn socket(&self) -> SocketAddr {
-        self.0
+        SocketAddr::new(self.ip(), self.port)
+    }
+
+    const fn ip(&self) -> IpAddr {
+        if self.v6 {
+            return IpAddr::V6(Ipv6Addr::from_octets(self.ip));
+        }
+        let [a, b, c, d, ..] = self.ip;
+        IpAddr::V4(Ipv4Addr::new(a, b, c, d))
     }
 
     /// The network prefix that stands for "the same place": /16 for IPv4, /32 for IPv6.
     ///
     /// No two hops of a tunnel share one (DESIGN section 6).
     pub fn prefix(&self) -> Prefix {
-        match self.0.ip() {
-            IpAddr::V4(ip) => {
-                let [a, b, ..] = ip.octets();
-                Prefix([4, a, b, 0, 0])
-            }
-            IpAddr::V6(ip) => {
-                let [a, b, c, d, ..] = ip.octets();
-                Prefix([6, a, b, c, d])
-            }
-        }
+        let [a, b, c, d, ..] = self.ip;
+        Prefix(if self.v6 { [6, a, b, c, d] } else { [4, a, b, 0, 0] })
     }
 
     /// Whether anyone on the internet could be behind it, on a port that a router may use.
@@ -78,9 +80,8 @@ impl Address {
     /// Loopback, private, link-local, multicast, documentation and reserved ranges are not, nor is
     /// any port below 1024 but 443 (PROTOCOL P3).
     pub fn globally_routable(&self) -> bool {
-        let port = self.0.port();
-        (port >= 1024 || port == 443)
-            && match self.0.ip() {
+        (self.port >= 1024 || self.port == 443)
+            && match self.ip() {
                 IpAddr::V4(ip) => global_v4(ip),
                 IpAddr::V6(ip) => global_v6(ip),
             }
@@ -91,8 +92,7 @@ impl Address {
     /// In a `local` network loopback addresses are where everybody lives (PROTOCOL P3); ports keep
     /// the rule.
     pub fn dialable(&self, local_network: bool) -> bool {
-        self.globally_routable()
-            || local_network && self.0.port() >= 1024 && !self.0.ip().is_multicast()
+        self.globally_routable() || local_network && self.port >= 1024 && !self.ip().is_multicast()
     }
 }
 
@@ -122,7 +122,13 @@ fn global_v6(ip: Ipv6Addr) -> bool {
 
 impl From<SocketAddr> for Address {
     fn from(socket: SocketAddr) -> Self {
-        Self(SocketAddr::new(socket.ip().to_canonical(), socket.port()))
+        let mut bytes = [0; 16];
+        let canonical = socket.ip().to_canonical();
+        match canonical {
+            IpAddr::V4(ip) => bytes[..4].copy_from_slice(&ip.octets()),
+            IpAddr::V6(ip) => bytes = ip.octets(),
+        }
+        Self { v6: canonical.is_ipv6(), ip: bytes, port: socket.port() }
     }
 }
 

@@ -196,6 +196,15 @@ impl RouterDescriptor {
         Ok(read)
     }
 
+    /// This one, shared: in a simulation with all who will read its bytes.
+    pub fn shared(self) -> Arc<Self> {
+        let this = Arc::new(self);
+        if let Some(suite) = suite::entered() {
+            suite.keep(&this.encode(), &this);
+        }
+        this
+    }
+
     /// The bytes that `decode` reads.
     pub fn encode(&self) -> Vec<u8> {
         let mut w = Writer::default();

@@ -115,6 +115,8 @@ pub(super) struct Contexts {
 impl Contexts {
     /// No context yet, at a router that may use `memory` bytes.
     pub(super) fn new(network: NetworkId, memory: usize, mut rng: Rng) -> Self {
+        let versions = VersionMemory::new(&mut rng);
+        rng.rest();
         Self {
             network,
             quota: (memory / QUOTA.0).min(QUOTA.1),
@@ -123,7 +125,7 @@ impl Contexts {
             access: BTreeMap::new(),
             ways: BTreeMap::new(),
             limiter: ContextLimiter::default(),
-            versions: VersionMemory::new(&mut rng),
+            versions,
             rng,
             out: VecDeque::new(),
         }

@@ -73,7 +73,7 @@ impl Node {
         };
         change(&mut fields);
         if let Ok(descriptor) = RouterDescriptor::sign(fields, &self.identity) {
-            self.descriptor = Arc::new(descriptor);
+            self.descriptor = descriptor.shared();
             let own = Arc::clone(&self.descriptor);
             self.ring.handle_input(now, warren_overlay::ring::Input::OwnDescriptor(own));
         }

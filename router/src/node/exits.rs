@@ -166,8 +166,10 @@ pub(super) struct Exits {
 impl Exits {
     /// Nothing asked, no leases, at the router `own`.
     pub(super) fn new(own: RouterId, mut rng: Rng) -> Self {
+        let toll = Toll::new(own, rng.fork());
+        rng.rest();
         Self {
-            toll: Toll::new(own, rng.fork()),
+            toll,
             leases: LeaseBook::new(rng),
             next: 0,
             dialling: BTreeMap::new(),

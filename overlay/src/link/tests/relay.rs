@@ -364,7 +364,7 @@ fn opened<'a>(opener: &mut Opener, wire: &'a mut [u8]) -> Option<&'a [u8]> {
 fn the_channel_goes_on_over_a_million_frames_and_an_hour() {
     let (mut sealer, mut opener) = channel();
     let mut wire = Vec::new();
-    for n in 0..REKEY_FRAMES + 300 {
+    for n in 0..u64::from(REKEY_FRAMES) + 300 {
         seal(&mut sealer, START, &n.to_be_bytes(), &mut wire);
         assert_eq!(opened(&mut opener, &mut wire), Some(&n.to_be_bytes()[..]));
     }

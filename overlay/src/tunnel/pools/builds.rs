@@ -331,7 +331,7 @@ impl Pools {
             Some((at, _)) => at.0 == link,
             None => first.is_some() && first_id(&attempt.path) == first,
         };
-        let over: Vec<_> = self.attempts.extract_if(.., |_, attempt| on_it(attempt)).collect();
+        let over: Vec<_> = self.attempts.extract_if(|_, attempt| on_it(attempt)).collect();
         for (_, attempt) in over {
             self.failed += 1;
             self.count(&attempt.path, false);

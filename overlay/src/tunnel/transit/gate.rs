@@ -15,12 +15,14 @@
 //! takes turns with itself: whoever sends less than its share waits for one token.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     time::Duration,
 };
 
 use super::Side;
-use crate::{bucket::Bucket, id::LinkNo, time::Time, tunnel::build::BuildMessage, wire::Prefix};
+use crate::{
+    bucket::Bucket, id::LinkNo, table::Table, time::Time, tunnel::build::BuildMessage, wire::Prefix,
+};
 
 /// Builds that may wait in all: 5.4 KB each.
 pub(super) const WAITING_MAX: usize = 256;
@@ -61,16 +63,16 @@ struct Turns<K> {
     /// And how many turns each has had here.
     fresh: VecDeque<(K, u32)>,
     rest: VecDeque<K>,
-    members: BTreeSet<K>,
+    members: Table<K, ()>,
 }
 
 impl<K: Copy + Ord> Turns<K> {
     const fn new() -> Self {
-        Self { fresh: VecDeque::new(), rest: VecDeque::new(), members: BTreeSet::new() }
+        Self { fresh: VecDeque::new(), rest: VecDeque::new(), members: Table::new() }
     }
 
     fn join(&mut self, key: K) {
-        if self.members.insert(key) {
+        if self.members.insert(key, ()).is_none() {
             self.fresh.push_back((key, 0));
         }
     }
@@ -100,7 +102,7 @@ impl<K: Copy + Ord> Turns<K> {
     }
 
     fn leave(&mut self, key: K) {
-        if self.members.remove(&key) {
+        if self.members.remove(&key).is_some() {
             self.fresh.retain(|(other, _)| *other != key);
             self.rest.retain(|other| *other != key);
         }
@@ -111,7 +113,7 @@ impl<K: Copy + Ord> Turns<K> {
 struct Crowd {
     turns: Turns<LinkNo>,
     /// Never empty queues.
-    queues: BTreeMap<LinkNo, VecDeque<Waiting>>,
+    queues: Table<LinkNo, VecDeque<Waiting>>,
 }
 
 impl Crowd {
@@ -194,13 +196,13 @@ impl Gate {
         let crowd = self
             .crowds
             .entry(group)
-            .or_insert_with(|| Box::new(Crowd { turns: Turns::new(), queues: BTreeMap::new() }));
+            .or_insert_with(|| Box::new(Crowd { turns: Turns::new(), queues: Table::new() }));
         if crowd.queues.get(&from.0).is_some_and(|queue| queue.len() >= PER_LINK_MAX) {
             return Some(from);
         }
         crowd.turns.join(from.0);
         let waiting = Waiting { from, message, since: now };
-        crowd.queues.entry(from.0).or_default().push_back(waiting);
+        crowd.queues.get_or_insert_with(from.0, VecDeque::new).push_back(waiting);
         self.turns.join(group);
         self.len += 1;
         if self.len <= WAITING_MAX {
