@@ -11,6 +11,7 @@ mod dial_back;
 mod door;
 mod exits;
 mod friends;
+mod inquiries;
 mod links;
 mod membership;
 mod probes;
@@ -35,7 +36,7 @@ use warren_overlay::{
     plane::{LinkCommand, LinkEvent},
     ring::{self, Ring, RingConfig, admission::Network},
     rng::Rng,
-    service::{AccessKey, Lease, Name},
+    service::{AccessKey, Name},
     session::{End, EndEvent, EndInput, Requester},
     time::{Now, Time, Wall},
     tunnel::{
@@ -54,6 +55,7 @@ use self::{
     dial_back::DialBacks,
     exits::Exits,
     friends::Friends,
+    inquiries::Inquiries,
     links::Links,
     probes::Probes,
     reach::Reach,
@@ -345,6 +347,7 @@ pub struct Node {
     services: Services,
     probes: Probes,
     transfers: Transfers,
+    inquiries: Inquiries,
     /// Whose question each of the ring's queries is.
     queries: BTreeMap<u32, u64>,
     query: u32,
@@ -426,6 +429,7 @@ impl Node {
             holder: Holder::new(settings.store, descriptor.location(), rng.fork())
                 .with_blocks(settings.blocks, repair_rate(settings.bandwidth_kbps)),
             dial_backs: DialBacks::new(now.time),
+            inquiries: Inquiries::new(now.time, network_id, rng.fork()),
             membership: settings.membership,
             friends: Friends::default(),
             network: settings.network,
@@ -526,6 +530,7 @@ impl Node {
         self.services.handle_timeout(now);
         self.probes.handle_timeout(now);
         self.transfers.handle_timeout(now);
+        self.inquiries.handle_timeout(now);
         self.wire(now);
     }
 
@@ -546,6 +551,7 @@ impl Node {
             self.services.poll_timeout(),
             self.probes.poll_timeout(),
             self.transfers.poll_timeout(),
+            self.inquiries.poll_timeout(),
             self.links.poll_timeout(),
             self.reach.poll_timeout(),
             self.friends.poll_timeout(),
@@ -577,24 +583,8 @@ impl Node {
         }
     }
 
-    /// What a service publishes of itself: its leases, and what clients are to spend for a turn.
-    pub fn offers(&self, end: EndNo) -> Option<(&[Lease], u32)> {
-        self.services.offers(end)
-    }
-
     /// What is kept for others and pinned here.
     pub(crate) fn holder_mut(&mut self) -> &mut Holder {
         &mut self.holder
-    }
-
-    /// How a service is.
-    pub fn service(&self, end: EndNo) -> Option<ServiceState> {
-        self.services.state(end)
-    }
-
-    /// How long after it began each part of a conversation's way to its service was done, as far as it
-    /// came: a tunnel, the descriptor, a gateway, the session. Empty for one that began long ago.
-    pub fn way(&self, end: EndNo) -> Vec<Duration> {
-        self.contexts.way(end)
     }
 }

@@ -299,6 +299,7 @@ impl Contexts {
             EndEvent::LeasesChanged(_)
             | EndEvent::EffortChanged(_)
             | EndEvent::Block { .. }
+            | EndEvent::Router { .. }
             | EndEvent::TunnelFailed { .. }
             | EndEvent::TunnelMute { .. }
             | EndEvent::TunnelFree { .. } => {}

@@ -19,6 +19,7 @@ impl Node {
         self.ring.rest(now);
         self.transit.rest(now);
         self.pools.rest();
+        self.inquiries.rest();
         self.queries.rest();
     }
 }
