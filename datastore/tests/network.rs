@@ -305,6 +305,7 @@ impl Net {
                 Output::Keep { .. }
                 | Output::Release { .. }
                 | Output::CloseLink { .. }
+                | Output::Router { .. }
                 | Output::View(_) => {}
             }
         }

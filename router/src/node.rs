@@ -11,6 +11,7 @@ mod dial_back;
 mod door;
 mod exits;
 mod friends;
+mod inquiries;
 mod links;
 mod membership;
 mod part;
@@ -36,7 +37,7 @@ use warren_overlay::{
     plane::{LinkCommand, LinkEvent},
     ring::{self, Ring, RingConfig, admission::Network},
     rng::Rng,
-    service::{AccessKey, Lease, Name},
+    service::{AccessKey, Name},
     session::{End, EndEvent, EndInput, Requester},
     time::{Now, Time, Wall},
     tunnel::{
@@ -55,6 +56,7 @@ use self::{
     dial_back::DialBacks,
     exits::Exits,
     friends::Friends,
+    inquiries::Inquiries,
     links::Links,
     part::Part,
     probes::Probes,
@@ -347,6 +349,7 @@ pub struct Node {
     services: Part<Services>,
     probes: Part<Probes>,
     transfers: Part<Transfers>,
+    inquiries: Part<Inquiries>,
     /// Whose question each of the ring's queries is.
     queries: BTreeMap<u32, u64>,
     query: u32,
@@ -430,6 +433,7 @@ impl Node {
                 .with_blocks(settings.blocks, repair_rate(settings.bandwidth_kbps))
                 .into(),
             dial_backs: DialBacks::new(now.time),
+            inquiries: Inquiries::new(now.time, network_id, rng.fork()).into(),
             membership: settings.membership,
             friends: Friends::default(),
             network: settings.network,
@@ -530,6 +534,7 @@ impl Node {
         self.services.handle_timeout(now);
         self.probes.handle_timeout(now);
         self.transfers.handle_timeout(now);
+        self.inquiries.pass(now);
         self.wire(now);
     }
 
@@ -561,24 +566,8 @@ impl Node {
         }
     }
 
-    /// What a service publishes of itself: its leases, and what clients are to spend for a turn.
-    pub fn offers(&self, end: EndNo) -> Option<(&[Lease], u32)> {
-        self.services.offers(end)
-    }
-
     /// What is kept for others and pinned here.
     pub(crate) fn holder_mut(&mut self) -> &mut Holder {
         &mut self.holder
-    }
-
-    /// How a service is.
-    pub fn service(&self, end: EndNo) -> Option<ServiceState> {
-        self.services.state(end)
-    }
-
-    /// How long after it began each part of a conversation's way to its service was done, as far as it
-    /// came: a tunnel, the descriptor, a gateway, the session. Empty for one that began long ago.
-    pub fn way(&self, end: EndNo) -> Vec<Duration> {
-        self.contexts.way(end)
     }
 }

@@ -316,6 +316,7 @@ impl Rings {
                 }
                 Output::Store { ticket: None, .. }
                 | Output::Answer { .. }
+                | Output::Router { .. }
                 | Output::Pushed { .. }
                 | Output::Repair { .. }
                 | Output::Neighbourhood(_)
@@ -348,3 +349,6 @@ impl Rings {
         self.queue.push(self.now + WAY, Event::Deliver(to, far, Box::new(message)));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -42,7 +42,7 @@ pub enum CarrierOutput {
         message: PartMessage,
     },
     /// The answer to a request: `RecordAnswer`, `BlockAnswer` (a found block is the one that was asked
-    /// for), `LeaseGranted` or `LeaseRefused`.
+    /// for), `RouterAnswer`, `LeaseGranted` or `LeaseRefused`.
     Clove {
         /// The tunnel that it came through.
         tunnel: OwnTunnelName,
@@ -172,7 +172,7 @@ impl Carrier {
         }
     }
 
-    /// Sends `RecordGet`, `RecordPut`, `RecordWatch`, `BlockGet`, `BlockPut`, `PutWork` or `LeaseRequest`.
+    /// Sends `RecordGet`, `RecordPut`, `RecordWatch`, `BlockGet`, `BlockPut`, `PutWork`, `RouterFind` or `LeaseRequest`.
     ///
     /// `false` if the tunnel is not there, the clove is none of these, its request number is in
     /// use on this tunnel, or 32 requests are open on it, 16 of them about blocks. Each is answered once, or its tunnel

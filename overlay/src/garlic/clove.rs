@@ -1,21 +1,23 @@
 //! One clove: a message between a tunnel's owner and its end hop.
 //!
-//! Lives here: the kinds and their bytes. Does not live here: who asks and who answers (`clove/about.rs`), how
-//! cloves share cells (`packer.rs`), what anybody does on receipt (`end_hop.rs`, `carrier.rs`).
+//! Lives here: the kinds and their bytes. Does not live here: who asks and who answers (`clove/about.rs`), what
+//! nobody has checked yet (`clove/bytes.rs`), how cloves share cells (`packer.rs`), what anybody does on receipt
+//! (`end_hop.rs`, `carrier.rs`).
 
 mod about;
-
-use std::fmt;
+mod bytes;
 
 use crate::{
     answer::Answer,
     block::{BLOCK_LEN, Block, BlockAddress},
     crypto::effort::EFFORT_MAX,
-    id::{Key, SpliceId},
+    id::{Key, Location, SpliceId},
     ring::{Class, Watch},
     wire::{Contact, Reader, SEALED_LEASE_LEN, WireError, Writer},
 };
 
+use self::bytes::RECORD_LENS;
+pub use self::bytes::{BlockAnswer, DescriptorBytes, RecordAnswer, RecordBytes, RouterAnswer};
 use super::{
     cell::DATA_MAX,
     flow::{GRANT_STEP, SPLICE_WINDOW_MAX},
@@ -30,45 +32,12 @@ pub(crate) const HEAD_LEN: usize = 3;
 /// A block of 32 KiB and 2 KiB around it.
 pub const CLOVE_MAX: usize = 34 * 1_024;
 
-/// The two lengths a record comes in, in bytes (DESIGN section 8).
-const RECORD_LENS: [usize; 2] = [2_048, 4_096];
-
-/// A record as bytes: 2,048 or 4,096 of them, not yet verified by anyone.
-#[derive(Clone, PartialEq, Eq)]
-pub struct RecordBytes(Box<[u8]>);
-
-impl RecordBytes {
-    /// Takes the bytes if they have one of a record's two lengths.
-    pub fn new(bytes: impl Into<Box<[u8]>>) -> Option<Self> {
-        let bytes = bytes.into();
-        RECORD_LENS.contains(&bytes.len()).then_some(Self(bytes))
-    }
-
-    /// The bytes.
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.0
-    }
-
-    /// The bytes, owned.
-    pub fn into_bytes(self) -> Box<[u8]> {
-        self.0
-    }
-}
-
-/// Mute: what somebody stores or reads goes into no log.
-impl fmt::Debug for RecordBytes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("_")
-    }
-}
-
-/// What became of a request for a record, its signature not yet verified by the owner.
-pub type RecordAnswer = Answer<RecordBytes>;
-/// What became of a request for a block.
-pub type BlockAnswer = Answer<Block>;
-
 fn record(r: &mut Reader<'_>) -> Result<RecordBytes, WireError> {
     RecordBytes::new(r.rest()).ok_or(WireError::Bad("record length"))
+}
+
+fn descriptor(r: &mut Reader<'_>) -> Result<DescriptorBytes, WireError> {
+    DescriptorBytes::new(r.rest()).ok_or(WireError::Bad("descriptor length"))
 }
 
 fn block(r: &mut Reader<'_>) -> Result<Block, WireError> {
@@ -187,6 +156,22 @@ pub enum Clove {
         /// Puts granted, and the terms of the next work.
         price: Price,
     },
+    /// Kind 12, owner to end hop: find the router at this place. Body: request 4, location 8.
+    RouterFind {
+        /// Chosen by the owner; unique among its open requests.
+        request: u32,
+        /// Where it is on the ring.
+        location: Location,
+    },
+    /// Kind 13, end hop to owner: how that router describes itself. Body: request 4, asked 1, answer.
+    RouterAnswer {
+        /// Which request.
+        request: u32,
+        /// How many routers were asked, 255 for more.
+        asked: u8,
+        /// What became of it.
+        answer: RouterAnswer,
+    },
     /// Kind 16, owner to end hop: join this tunnel to a gateway. Body: splice 4, contact 87,
     /// sealed lease 76.
     SpliceOpen {
@@ -267,6 +252,8 @@ pub(crate) mod kind {
     pub(super) const RECORD_WATCH: u8 = 9;
     pub(super) const PUT_WORK: u8 = 10;
     pub(super) const PUT_PRICE: u8 = 11;
+    pub(super) const ROUTER_FIND: u8 = 12;
+    pub(super) const ROUTER_ANSWER: u8 = 13;
     pub(super) const SPLICE_OPEN: u8 = 16;
     pub(super) const SPLICE_OPENED: u8 = 17;
     pub(super) const SPLICE_CLOSED: u8 = 18;
@@ -292,6 +279,8 @@ pub(crate) fn check_head(kind: u8, len: usize) -> Result<(), WireError> {
         kind::RECORD_WATCH => len == 44,
         kind::BLOCK_GET => len == 37,
         kind::PUT_WORK => len == 16,
+        kind::ROUTER_FIND => len == 12,
+        kind::ROUTER_ANSWER => (6..=6 + DescriptorBytes::LEN_MAX).contains(&len),
         kind::PUT_PRICE => len == 4 + Price::LEN,
         kind::BLOCK_PUT => len == 5 + BLOCK_LEN,
         kind::BLOCK_ANSWER => (6..=8).contains(&len) || len == 6 + BLOCK_LEN,
@@ -338,6 +327,13 @@ impl Clove {
             }
             Self::PutWork { request, effort, nonce } => w.u32(*request).u32(*effort).u64(*nonce),
             Self::PutPrice { request, price } => price.encode(w.u32(*request)),
+            Self::RouterFind { request, location } => w.u32(*request).u64(location.0),
+            Self::RouterAnswer { request, asked, answer } => {
+                answer.encode(w.u32(*request).u8(*asked), |router, w| {
+                    w.bytes(router.as_bytes());
+                });
+                w
+            }
             Self::SpliceOpen { splice, contact, sealed } => {
                 contact.encode(w.u32(splice.0));
                 w.bytes(sealed)
@@ -406,6 +402,15 @@ impl Clove {
             kind::PUT_PRICE => {
                 Self::PutPrice { request: r.u32("request")?, price: Price::decode(&mut r)? }
             }
+            kind::ROUTER_FIND => Self::RouterFind {
+                request: r.u32("request")?,
+                location: Location(r.u64("router's location")?),
+            },
+            kind::ROUTER_ANSWER => Self::RouterAnswer {
+                request: r.u32("request")?,
+                asked: r.u8("routers asked")?,
+                answer: Answer::decode(&mut r, descriptor)?,
+            },
             kind::SPLICE_OPEN => Self::SpliceOpen {
                 splice: splice(&mut r)?,
                 contact: Contact::decode(&mut r)?,
@@ -454,6 +459,8 @@ impl Clove {
             Self::Probed { .. } => kind::PROBED,
             Self::PutWork { .. } => kind::PUT_WORK,
             Self::PutPrice { .. } => kind::PUT_PRICE,
+            Self::RouterFind { .. } => kind::ROUTER_FIND,
+            Self::RouterAnswer { .. } => kind::ROUTER_ANSWER,
             Self::SpliceOpen { .. } => kind::SPLICE_OPEN,
             Self::SpliceOpened { .. } => kind::SPLICE_OPENED,
             Self::SpliceClosed { .. } => kind::SPLICE_CLOSED,
@@ -470,14 +477,20 @@ impl Clove {
     fn body_len(&self) -> u16 {
         let len = match self {
             Self::RecordGet { .. } | Self::LeaseGranted { .. } => 36,
-            Self::RecordPut { record, .. } => 4 + record.0.len(),
+            Self::RecordPut { record, .. } => 4 + record.as_bytes().len(),
             Self::RecordWatch { .. } => 44,
-            Self::RecordAnswer { answer, .. } => 5 + answer.encoded_len(|record| record.0.len()),
+            Self::RecordAnswer { answer, .. } => {
+                5 + answer.encoded_len(|record| record.as_bytes().len())
+            }
             Self::BlockGet { .. } => 37,
             Self::BlockPut { .. } => 5 + BLOCK_LEN,
             Self::PutWork { .. } => 16,
             Self::PutPrice { .. } => 4 + Price::LEN,
             Self::BlockAnswer { answer, .. } => 5 + answer.encoded_len(|_| BLOCK_LEN),
+            Self::RouterFind { .. } => 12,
+            Self::RouterAnswer { answer, .. } => {
+                5 + answer.encoded_len(|router| router.as_bytes().len())
+            }
             Self::SpliceOpen { .. } => 4 + Contact::LEN + SEALED_LEASE_LEN,
             Self::Probe { .. }
             | Self::Probed { .. }

@@ -5,7 +5,11 @@ use std::net::SocketAddr;
 use proptest::prelude::*;
 
 use super::*;
-use crate::{id::RouterId, time::Wall, wire::Address};
+use crate::{
+    id::RouterId,
+    time::Wall,
+    wire::{Address, RouterDescriptor},
+};
 
 fn encoded(clove: &Clove) -> Vec<u8> {
     let mut w = Writer::default();
@@ -85,6 +89,17 @@ pub(crate) fn any_clove() -> impl Strategy<Value = Clove> {
                 Clove::BlockAnswer { request, asked, answer }
             }
         ),
+        (any::<u32>(), any::<u64>()).prop_map(|(request, location)| Clove::RouterFind {
+            request,
+            location: Location(location)
+        }),
+        (any::<u32>(), any::<u8>(), 1..=RouterDescriptor::LEN_MAX, any_answer(), any::<bool>())
+            .prop_map(|(request, asked, len, answer, found)| {
+                let router = DescriptorBytes::new(vec![asked; len]).unwrap();
+                let other = answer.map(|_| None);
+                let answer = if found { Answer::Found(router) } else { other };
+                Clove::RouterAnswer { request, asked, answer }
+            }),
         (any::<u32>(), 0..=EFFORT_MAX, any::<u64>()).prop_map(|(request, effort, nonce)| {
             Clove::PutWork { request, effort, nonce: if effort == 0 { 0 } else { nonce } }
         }),
@@ -168,7 +183,7 @@ proptest! {
 fn cloves_have_the_documented_bytes() {
     let splice = SpliceId(0x0102_0304);
     let request = 0x0a0b_0c0d;
-    let vectors: [(Clove, &[u8]); 14] = [
+    let vectors: [(Clove, &[u8]); 16] = [
         (
             Clove::RecordAnswer { request, asked: 2, answer: RecordAnswer::Stored { copies: 3 } },
             &[3, 0, 7, 10, 11, 12, 13, 2, 1, 3],
@@ -205,6 +220,14 @@ fn cloves_have_the_documented_bytes() {
         (Clove::LeaseRefused { request }, &[34, 0, 4, 10, 11, 12, 13]),
         (Clove::Probe { request }, &[7, 0, 4, 10, 11, 12, 13]),
         (Clove::Probed { request }, &[8, 0, 4, 10, 11, 12, 13]),
+        (
+            Clove::RouterFind { request, location: Location(258) },
+            &[12, 0, 12, 10, 11, 12, 13, 0, 0, 0, 0, 0, 0, 1, 2],
+        ),
+        (
+            Clove::RouterAnswer { request, asked: 2, answer: Answer::NotFound },
+            &[13, 0, 6, 10, 11, 12, 13, 2, 2],
+        ),
     ];
     for (clove, bytes) in vectors {
         assert_eq!(encoded(&clove), bytes, "{clove:?}");
@@ -237,6 +260,9 @@ fn longer_cloves_have_the_documented_bytes() {
     assert_eq!(encoded(&work), with(&[10, 0, 16], &[0, 0, 1, 2, 0, 0, 0, 0, 0, 0, 0, 7]));
     let price = Clove::PutPrice { request, price: Price { seed: [4; 16], puts: 32, effort: 258 } };
     assert_eq!(encoded(&price), with(&[11, 0, 26], &[&[4; 16][..], &[0, 32, 0, 0, 1, 2]].concat()));
+    let router = DescriptorBytes::new(vec![6; 1_500]).unwrap();
+    let found = Clove::RouterAnswer { request, asked: 2, answer: Answer::Found(router) };
+    assert_eq!(encoded(&found), with(&[13, 5, 226], &[&[2, 0][..], &[6; 1_500]].concat()));
     let ask = Clove::LeaseRequest { request, lease: [7; 16], rate: Rate::default() };
     assert_eq!(encoded(&ask), with(&[32, 0, 24], &[&[7; 16][..], &[0, 25, 0, 200]].concat()));
     let crowd = Clove::LeaseCrowd(Crowd { waiting: 258, effort: 7 });
@@ -267,6 +293,7 @@ fn what_no_encoder_writes_is_refused() {
         &[3, 0, 7, 0, 0, 0, 1, 2, 2, 0], // an answer with something after it
         &[3, 0, 6, 0, 0, 0, 1, 2, 7],    // unknown code
         &[3, 0, 7, 0, 0, 0, 1, 2, 1, 0], // stored nowhere
+        &[13, 0, 6, 0, 0, 0, 1, 2, 0],   // found, and nothing
     ] {
         assert!(decoded(bytes).is_err(), "{bytes:?}");
     }

@@ -151,6 +151,7 @@ impl EndHop {
             | Clove::BlockGet { request, .. }
             | Clove::BlockPut { request, .. }
             | Clove::PutWork { request, .. }
+            | Clove::RouterFind { request, .. }
             | Clove::LeaseRequest { request, .. } => {
                 let is_block = clove.is_block();
                 let open = self.requests.len() + self.writer.len();
@@ -194,6 +195,7 @@ impl EndHop {
             | Clove::RecordAnswer { .. }
             | Clove::BlockAnswer { .. }
             | Clove::PutPrice { .. }
+            | Clove::RouterAnswer { .. }
             | Clove::Probed { .. }
             | Clove::SpliceOpened { .. }
             | Clove::SpliceIncoming { .. }

@@ -62,8 +62,8 @@ pub enum EndHopEvent {
 /// What Node tells an end hop.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EndHopCommand {
-    /// The answer to a request: `RecordAnswer`, `BlockAnswer`, `PutPrice`, `LeaseGranted` or
-    /// `LeaseRefused`.
+    /// The answer to a request: `RecordAnswer`, `BlockAnswer`, `PutPrice`, `RouterAnswer`,
+    /// `LeaseGranted` or `LeaseRefused`.
     Answer(Clove),
     /// Clients wait at this tunnel's lease: its owner should know.
     Crowd(Crowd),

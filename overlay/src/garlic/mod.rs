@@ -17,7 +17,9 @@ mod toll;
 
 pub use carrier::{Carrier, CarrierOutput, OwnTunnelName, SpliceNo};
 pub use cell::{DATA_MAX, leg_cell, leg_data};
-pub use clove::{BlockAnswer, CLOVE_MAX, Clove, RecordAnswer, RecordBytes};
+pub use clove::{
+    BlockAnswer, CLOVE_MAX, Clove, DescriptorBytes, RecordAnswer, RecordBytes, RouterAnswer,
+};
 pub use end_hop::{BLOCK_REQUESTS_MAX, EndHop, REQUESTS_MAX, SPLICES_MAX};
 pub use flow::{GRANT_STEP, SPLICE_WINDOW_MAX, SPLICE_WINDOW_START, STALL_MAX};
 pub use hop_api::{EndHopCommand, EndHopError, EndHopEvent, EndHopOutput};

@@ -51,7 +51,14 @@ struct OwnSplice {
 enum Ask {
     Block(BlockAddress),
     PutBlock,
+    Router,
     Other,
+}
+
+impl Ask {
+    const fn is_block(self) -> bool {
+        matches!(self, Self::Block(_) | Self::PutBlock)
+    }
 }
 
 /// How far a splice has come.
@@ -201,6 +208,7 @@ impl OwnTunnel {
             Clove::RecordAnswer { request, .. }
             | Clove::BlockAnswer { request, .. }
             | Clove::PutPrice { request, .. }
+            | Clove::RouterAnswer { request, .. }
             | Clove::Probed { request }
             | Clove::LeaseGranted { request, .. }
             | Clove::LeaseRefused { request } => {
@@ -215,6 +223,7 @@ impl OwnTunnel {
                     (Clove::BlockAnswer { .. }, ask) => {
                         matches!(ask, Some(Ask::Block(_) | Ask::PutBlock))
                     }
+                    (Clove::RouterAnswer { .. }, ask) => ask == Some(Ask::Router),
                     (_, ask) => ask == Some(Ask::Other),
                 };
                 if !fits {
@@ -266,6 +275,7 @@ impl OwnTunnel {
             | Clove::BlockGet { .. }
             | Clove::BlockPut { .. }
             | Clove::PutWork { .. }
+            | Clove::RouterFind { .. }
             | Clove::SpliceOpen { .. }
             | Clove::SpliceData { .. }
             | Clove::LeaseRequest { .. } => return Err(EndHopError::OutOfPlace),
@@ -286,10 +296,10 @@ impl OwnTunnel {
         let ask = match clove {
             Clove::BlockGet { address, .. } => Ask::Block(*address),
             Clove::BlockPut { .. } => Ask::PutBlock,
+            Clove::RouterFind { .. } => Ask::Router,
             _ => Ask::Other,
         };
-        let room =
-            self.requests.len() < REQUESTS_MAX && (ask == Ask::Other || self.block_room() > 0);
+        let room = self.requests.len() < REQUESTS_MAX && (!ask.is_block() || self.block_room() > 0);
         if !room || self.requests.contains_key(&request) {
             return false;
         }
@@ -300,7 +310,7 @@ impl OwnTunnel {
 
     /// How many more requests about blocks may be open.
     pub(crate) fn block_room(&self) -> usize {
-        let open = self.requests.values().filter(|ask| **ask != Ask::Other).count();
+        let open = self.requests.values().filter(|ask| ask.is_block()).count();
         let all = REQUESTS_MAX.saturating_sub(self.requests.len());
         BLOCK_REQUESTS_MAX.saturating_sub(open).min(all)
     }

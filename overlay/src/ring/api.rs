@@ -32,7 +32,7 @@ pub struct RingConfig {
     pub known_max: usize,
 }
 
-/// A question about a stored unit.
+/// A question about a stored unit, or a router.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
     /// Find it.
@@ -42,6 +42,8 @@ pub enum Request {
     /// Tell of a record's next version: the answer comes when there is one, or after [`super::WATCH_LEASE`] as
     /// `NotFound`.
     Watch(Watch),
+    /// Find the router at this place; [`Output::Router`] is the answer.
+    Find(Location),
 }
 
 /// What happened.
@@ -91,7 +93,7 @@ pub enum Input {
         /// Who was dialled.
         id: RouterId,
     },
-    /// A question; `Output::Answer` follows, always and once.
+    /// A question; `Output::Answer` or `Output::Router` follows, always and once.
     Query {
         /// The owner's number for it.
         query: u32,
@@ -174,6 +176,15 @@ pub enum Output {
         asked: u8,
         /// How it ended.
         answer: Answer<Unit>,
+    },
+    /// The end of a `Query` about a router: its newest descriptor that was named.
+    Router {
+        /// The owner's number.
+        query: u32,
+        /// How many routers were asked, 255 for more.
+        asked: u8,
+        /// How it ended.
+        answer: Answer<Arc<RouterDescriptor>>,
     },
     /// The end of a `Push`.
     Pushed {

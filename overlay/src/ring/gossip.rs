@@ -59,6 +59,40 @@ impl Ring {
         (other && self.rumours.hear(descriptor)) | news
     }
 
+    /// A router that was asked after through a tunnel describes itself so. Nobody around hears of it: that it
+    /// was asked after is this router's alone. True if that is news.
+    pub fn renew(&mut self, now: Now, descriptor: &Arc<RouterDescriptor>) -> bool {
+        self.view.found(&descriptor.id());
+        if !descriptor.is_dialable(self.local) {
+            self.view.withdraw(descriptor);
+            self.note_view(now);
+            return false;
+        }
+        let Some(proven) = self.fits(now, descriptor) else { return false };
+        if !self.members.is_member(now.wall, descriptor) {
+            return false;
+        }
+        let neighbours = &self.neighbours;
+        let keep = |id: &RouterId| neighbours.by_id(id).is_some();
+        let news = self.view.insert(now, descriptor, proven, keep);
+        self.note_view(now);
+        news
+    }
+
+    /// A router is not there any more, as far as could be learnt by asking after it: tunnels lead through it no
+    /// more, until it describes itself anew. Unless it is around here, which a ring knows better.
+    pub fn lose(&mut self, now: Now, id: &RouterId) {
+        if self.neighbours.by_id(id).is_none() {
+            self.view.lose(id);
+            self.note_view(now);
+        }
+    }
+
+    /// The routers of the private sample, and of the hops that the owner keeps those that are known.
+    pub fn sampled(&self) -> impl Iterator<Item = &Arc<RouterDescriptor>> {
+        self.view.sampled()
+    }
+
     /// A router is gone or lied: it is neither believed nor named for a while.
     pub(super) fn forget(&mut self, now: Now, id: &RouterId) {
         self.view.fail(now.time, id);

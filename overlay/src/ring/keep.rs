@@ -74,6 +74,8 @@ const HANDOVER_WAIT: Duration = Duration::from_secs(3);
 pub(super) enum Purpose {
     /// The owner asked.
     Owner(u32),
+    /// The owner asked for the router at this place.
+    Router { query: u32, location: Location },
     /// Who is around this router's place, asked of a seed.
     Join,
     /// The same, asked of the ring itself.
@@ -420,7 +422,7 @@ impl Ring {
                 self.drawn(now, target, &members);
                 self.keep.dirty = true;
             }
-            Purpose::Lookup | Purpose::Owner(_) => {}
+            Purpose::Lookup | Purpose::Owner(_) | Purpose::Router { .. } => {}
         }
     }
 

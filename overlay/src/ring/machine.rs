@@ -150,13 +150,17 @@ impl Ring {
             Input::OwnDescriptor(own) => self.own_changed(own),
             Input::Unreachable { id } => self.unreachable(now, &id),
             Input::Query { query, request, class } => {
-                let body = match request {
-                    Request::Get(key) => Body::Get(key),
-                    Request::Put(unit) => Body::Put(unit),
-                    Request::Watch(watch) => Body::Watch(watch),
+                let owner = Purpose::Owner(query);
+                let (body, purpose) = match request {
+                    Request::Get(key) => (Body::Get(key), owner),
+                    Request::Put(unit) => (Body::Put(unit), owner),
+                    Request::Watch(watch) => (Body::Watch(watch), owner),
+                    Request::Find(location) => {
+                        (Body::Find(location), Purpose::Router { query, location })
+                    }
                 };
                 let class = if body.is_block() { class } else { Class::Interactive };
-                let number = self.keep.number(Purpose::Owner(query));
+                let number = self.keep.number(purpose);
                 self.requests.ask(now.time, &mut self.neighbours, number, (body, class), None);
             }
             Input::Push { push, link, block } => {
@@ -289,6 +293,10 @@ impl Ring {
                     Found::Routers(_) => None,
                 });
                 self.outputs.push_back(Output::Answer { query, asked, answer });
+            }
+            Purpose::Router { query, location } => {
+                let answer = answer.map(|found| found.router_at(location));
+                self.outputs.push_back(Output::Router { query, asked, answer });
             }
             Purpose::Join | Purpose::Lookup | Purpose::Draw { .. } => {
                 let routers = match answer {

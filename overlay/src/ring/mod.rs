@@ -32,6 +32,7 @@ mod share;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+mod upkeep;
 mod view;
 mod visited;
 mod waits;
@@ -45,6 +46,7 @@ pub use neighbours::{DEGREE_RANGE, KEEPERS, NEAR, REPLICAS};
 pub use repair::{
     CLAIMS_MAX, Claim, Compare, MARKS_MAX, Mark, OFFER_MAX, PARTS, Repair, Says, Stretch,
 };
+pub use upkeep::{Upkeep, UpkeepInput, UpkeepOutput, UpkeepStatus};
 pub use view::VIEW_MAX;
 pub use visited::Visited;
 pub use watch::{WATCH_LEASE, Watch};

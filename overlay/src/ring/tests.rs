@@ -186,6 +186,26 @@ fn deaths_and_departures_are_mended_and_little_is_lost() {
 }
 
 #[test]
+fn a_router_is_found_by_its_place_from_everywhere_and_who_left_is_not() {
+    let mut net = Net::grown(4, 8, 60, Duration::from_millis(50));
+    net.run(seconds(60));
+    let find = |net: &mut Net, at: usize, of: usize| {
+        let query = net.ask(at, Request::Find(net.location(of)));
+        net.run(seconds(5));
+        net.located.remove(&query).expect("every question is answered")
+    };
+    for of in 0..60 {
+        let own = net.routers[of].descriptor.clone();
+        assert_eq!(find(&mut net, (of + 23) % 60, of), Answer::Found(own));
+    }
+    net.kill_silently(7);
+    net.run(seconds(30));
+    for at in [0, 20, 40] {
+        assert_eq!(find(&mut net, at, 7), Answer::NotFound);
+    }
+}
+
+#[test]
 fn requests_get_around_deaths_that_nobody_noticed_yet() {
     let mut net = Net::grown(6, 12, 60, Duration::from_millis(50));
     net.run(seconds(40));

@@ -27,7 +27,7 @@ use crate::{
     ring::neighbours::short,
     room::Room,
     time::{Now, Time, Wall},
-    wire::RouterDescriptor,
+    wire::{DESCRIPTOR_MINUTES_MAX, RouterDescriptor},
 };
 
 /// Descriptors kept: about 1.6 KB each, shared with whoever else uses them. Up to about so many routers
@@ -41,6 +41,8 @@ const UNPROVEN_SHARE: usize = 8;
 const NEAR_KEPT: usize = 8;
 /// Failures remembered; the one that is soonest forgotten goes first.
 const FAILED_MAX: usize = 512;
+/// Routers remembered as gone; who was heard of longest ago goes first.
+const GONE_MAX: usize = 1_024;
 /// How long a router that could not be reached is not tried; doubles with each failure in a row.
 const FAILED_TIME: Duration = Duration::from_secs(20);
 /// Doublings at most: 20 s becomes 10 minutes.
@@ -81,6 +83,9 @@ pub(super) struct View {
     changed: bool,
     /// The owner's hops: they do not give way either.
     hops: BTreeSet<RouterId>,
+    /// Those that are not there any more, and when the last of their descriptors was made: what is no newer is
+    /// not believed.
+    gone: BTreeMap<RouterId, Wall>,
     /// How many are kept.
     most: usize,
     /// Ranks from here on are not of the sample: there is no room for them.
@@ -107,6 +112,7 @@ impl View {
             failed: BTreeMap::new(),
             changed: false,
             hops: BTreeSet::new(),
+            gone: BTreeMap::new(),
             cut: u64::MAX,
         }
     }
@@ -130,6 +136,9 @@ impl View {
             return false;
         }
         if self.is_known(descriptor) {
+            return false;
+        }
+        if self.gone.get(&id).is_some_and(|last| descriptor.fields().published <= *last) {
             return false;
         }
         let rank = rank(self.key.expose_secret(), &id);
@@ -250,6 +259,7 @@ impl View {
     /// Gives up room that nothing needs.
     pub(super) fn rest(&mut self) {
         self.failed.rest();
+        self.gone.rest();
         self.entries.rest();
         self.ring.rest();
     }
@@ -302,9 +312,33 @@ impl View {
         }
     }
 
+    /// Forgets a router that is not there any more, until it describes itself anew.
+    pub(super) fn lose(&mut self, id: &RouterId) {
+        let Some(published) = self.get(id).map(|it| it.fields().published) else { return };
+        self.changed |= self.remove(id);
+        self.gone.insert(*id, published);
+        if self.gone.len() > GONE_MAX
+            && let Some(oldest) = self.gone.iter().min_by_key(|(_, published)| **published)
+        {
+            let oldest = *oldest.0;
+            self.gone.remove(&oldest);
+        }
+    }
+
     /// It answered after all.
     pub(super) fn reached(&mut self, id: &RouterId) {
         self.failed.remove(id);
+        self.gone.remove(id);
+    }
+
+    /// It was found elsewhere: what is said of it is believed.
+    pub(super) fn found(&mut self, id: &RouterId) {
+        self.gone.remove(id);
+    }
+
+    /// The sample and the owner's hops.
+    pub(super) fn sampled(&self) -> impl Iterator<Item = &Arc<RouterDescriptor>> {
+        self.fit(|_| false)
     }
 
     /// All may be tried again: they were out of reach through no fault of theirs.
@@ -323,6 +357,7 @@ impl View {
         for id in old {
             self.changed |= self.remove(&id);
         }
+        self.gone.retain(|_, last| last.plus(DESCRIPTOR_MINUTES_MAX) >= wall);
     }
 
     /// Whether it changed since last asked.

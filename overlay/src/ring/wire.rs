@@ -91,6 +91,15 @@ pub enum Found {
     Routers(Vec<Arc<RouterDescriptor>>),
 }
 
+impl Found {
+    /// The router at exactly this place, as it described itself last, if it is among those found.
+    pub(super) fn router_at(self, location: Location) -> Option<Arc<RouterDescriptor>> {
+        let Self::Routers(routers) = self else { return None };
+        let there = routers.into_iter().filter(|it| it.location() == location);
+        there.max_by_key(|it| it.fields().published)
+    }
+}
+
 /// One message between linked routers (spec/ring.md, "Messages").
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RingMessage {

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     crypto::onion::{OwnerBackward, OwnerForward},
-    garlic::{BlockAnswer, Clove, OwnTunnelName, RecordAnswer},
+    garlic::{BlockAnswer, Clove, OwnTunnelName, RecordAnswer, RouterAnswer},
     id::LinkNo,
     plane::PartMessage,
     service::Lease,
@@ -157,5 +157,12 @@ pub enum EndEvent {
         /// A found block is the one that was asked for. `None` if its tunnel ended first, or too many
         /// wait.
         answer: Option<BlockAnswer>,
+    },
+    /// What became of a search for a router.
+    Router {
+        /// Which.
+        request: u32,
+        /// Not verified. `None` if its tunnel ended first.
+        answer: Option<RouterAnswer>,
     },
 }

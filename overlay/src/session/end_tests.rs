@@ -193,7 +193,8 @@ impl World {
             | EndEvent::TunnelMute { .. }
             | EndEvent::Reached(_)
             | EndEvent::Answer { .. }
-            | EndEvent::Block { .. } => {}
+            | EndEvent::Block { .. }
+            | EndEvent::Router { .. } => {}
         }
         self.events.push(event);
     }

@@ -1,4 +1,4 @@
-//! `Requester`: the near end of tunnels that only ask their end hops for stored units.
+//! `Requester`: the near end of tunnels that only ask their end hops: for stored units, and after routers.
 //!
 //! Lives here: which requests are open through which tunnel, and that each is answered once. Does not
 //! live here: sessions and streams (`end.rs`), the work that puts of blocks cost (`work.rs`), what is asked
@@ -9,7 +9,7 @@
 //!                                                 ──Answer, Block──>
 //! ```
 //!
-//! One file's tunnels end here and nobody else's requests use them. It holds at most what its open
+//! One file's tunnels end here and nobody else's requests use them; or one tunnel, for one question. It holds at most what its open
 //! requests carry: 16 blocks a tunnel each way. It never waits for a tunnel: who asks names one.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -31,6 +31,7 @@ enum Ask {
     Record,
     Block,
     PutBlock,
+    Router,
 }
 
 /// The machine. Its tunnels answer, or they end: it has a timer for work only.
@@ -89,12 +90,13 @@ impl Requester {
             | Clove::RecordWatch { request, .. } => (request, Ask::Record),
             Clove::BlockGet { request, .. } => (request, Ask::Block),
             Clove::BlockPut { request, .. } => (request, Ask::PutBlock),
+            Clove::RouterFind { request, .. } => (request, Ask::Router),
             _ => return,
         };
         let Some(tunnel) = tunnel else { return self.no_answer(request, ask) };
         let room = || self.carrier.block_room(tunnel) > self.works.waiting(tunnel);
         let taken = match ask {
-            Ask::Record => self.carrier.send_clove(tunnel, &clove),
+            Ask::Record | Ask::Router => self.carrier.send_clove(tunnel, &clove),
             Ask::Block => room() && self.carrier.send_clove(tunnel, &clove),
             Ask::PutBlock if !room() || self.open.contains_key(&(tunnel, request)) => false,
             Ask::PutBlock => {
@@ -147,6 +149,7 @@ impl Requester {
         self.event(match ask {
             Ask::Record => EndEvent::Answer { request, asked: 0, answer: None },
             Ask::Block | Ask::PutBlock => EndEvent::Block { request, asked: 0, answer: None },
+            Ask::Router => EndEvent::Router { request, answer: None },
         });
     }
 
@@ -193,6 +196,9 @@ impl Requester {
                     self.works.refund(tunnel);
                 }
                 (request, EndEvent::Block { request, asked, answer: Some(answer) })
+            }
+            Clove::RouterAnswer { request, asked: _, answer } => {
+                (request, EndEvent::Router { request, answer: Some(answer) })
             }
             Clove::PutPrice { request, price } => {
                 if self.works.priced(tunnel, request, price).is_err() {

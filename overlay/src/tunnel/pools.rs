@@ -451,6 +451,16 @@ impl Pools {
         self.layers.members()
     }
 
+    /// Routers on the paths of builds that failed, through whom none has come about since: at most 256.
+    pub fn failing(&self) -> impl Iterator<Item = RouterId> {
+        self.resting.failing()
+    }
+
+    /// Whether a tunnel of ours leads through that router: then it is there.
+    pub fn leads_through(&self, id: RouterId) -> bool {
+        self.tunnels.values().any(|own| own.path.hops.iter().any(|hop| hop.id() == id))
+    }
+
     /// The hops of an own tunnel, first first: for the control socket and tests, never for logs.
     pub fn hops(&self, link: LinkNo, tunnel: TunnelId) -> Option<Vec<RouterId>> {
         let own = self.tunnels.get(&(link, tunnel))?;

@@ -301,6 +301,7 @@ impl Contexts {
             EndEvent::LeasesChanged(_)
             | EndEvent::EffortChanged(_)
             | EndEvent::Block { .. }
+            | EndEvent::Router { .. }
             | EndEvent::TunnelFailed { .. }
             | EndEvent::TunnelMute { .. }
             | EndEvent::TunnelFree { .. } => {}

@@ -19,19 +19,23 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     ops::RangeInclusive,
+    sync::Arc,
 };
 
 use warren_overlay::{
     answer::{Answer, RETRY_MAX_S},
     bucket::Bucket,
-    garlic::{Admission, Clove, EndHopCommand, EndHopEvent, LeaseBook, RecordBytes, Room, Toll},
+    garlic::{
+        Admission, Clove, DescriptorBytes, EndHopCommand, EndHopEvent, LeaseBook, RecordBytes,
+        Room, Toll,
+    },
     id::{LinkNo, RouterId, SpliceId, TunnelId},
     plane::{Lane, LinkCommand},
     ring::{Class, Request},
     rng::Rng,
     time::{Now, Time},
     unit::{Unit, UnitKey},
-    wire::{Contact, LinkMessage, SEALED_LEASE_LEN},
+    wire::{Contact, LinkMessage, RouterDescriptor, SEALED_LEASE_LEN},
 };
 
 /// Legs at the same time, both kinds. Each is a lane whose cells count against the quota.
@@ -102,6 +106,8 @@ pub(super) enum ExitsInput {
     LinkDown(LinkNo),
     /// The ring's answer to `ExitsOutput::Query`.
     Answer { query: u64, asked: u8, answer: Answer<Unit> },
+    /// The same where a router was asked after.
+    Router { query: u64, asked: u8, answer: Answer<Arc<RouterDescriptor>> },
 }
 
 /// What to do next.
@@ -124,12 +130,14 @@ enum About {
     Watch,
     Block,
     PutBlock,
+    Router,
 }
 
 impl About {
     const fn of(request: &Request) -> Self {
         match request {
             Request::Watch(_) => Self::Watch,
+            Request::Find(_) => Self::Router,
             Request::Get(UnitKey::Block(_)) => Self::Block,
             Request::Put(Unit::Block(_)) => Self::PutBlock,
             Request::Get(UnitKey::Record(_)) | Request::Put(Unit::Record(_)) => Self::Record,
@@ -201,6 +209,13 @@ impl Exits {
                     self.answer(at, (request, about), asked, answer);
                 }
             }
+            ExitsInput::Router { query, asked, answer } => {
+                if let Some((at, request, About::Router)) = self.queries.remove(&query) {
+                    let answer = answer.map(|router| DescriptorBytes::new(router.encode()));
+                    let clove = Clove::RouterAnswer { request, asked, answer };
+                    self.tell(at, EndHopCommand::Answer(clove));
+                }
+            }
         }
     }
 
@@ -224,6 +239,8 @@ impl Exits {
                 self.toll.refund(at);
             }
             Clove::BlockAnswer { request, asked, answer }
+        } else if about == About::Router {
+            Clove::RouterAnswer { request, asked, answer: answer.map(|_| None) }
         } else {
             let answer = answer.map(|unit| match unit {
                 Unit::Record(record) => RecordBytes::new(record.encode()),
@@ -315,6 +332,9 @@ impl Exits {
             }
             Clove::RecordWatch { request, watch } => {
                 self.ask(at, request, Class::Interactive, Request::Watch(watch));
+            }
+            Clove::RouterFind { request, location } => {
+                self.ask(at, request, Class::Interactive, Request::Find(location));
             }
             Clove::BlockGet { request, class, address } => {
                 self.ask(at, request, class, Request::Get(UnitKey::Block(address)));

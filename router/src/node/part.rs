@@ -22,6 +22,7 @@ use super::{
     Node,
     contexts::{Contexts, ContextsOutput},
     exits::{Exits, ExitsOutput},
+    inquiries::{Inquiries, InquiriesOutput},
     links::{Links, LinksOutput},
     probes::{Probes, ProbesOutput},
     reach::{Ask, Reach},
@@ -70,6 +71,7 @@ machines! {
     Holder => HolderOutput,
     Transit => TransitOutput,
     Exits => ExitsOutput,
+    Inquiries => InquiriesOutput,
     Pools => PoolsOutput,
     Contexts => ContextsOutput,
     Services => ServicesOutput,
@@ -87,7 +89,7 @@ macro_rules! sleepers {
     )*};
 }
 
-sleepers! { Ring, Transit, Exits, Pools }
+sleepers! { Ring, Transit, Exits, Pools, Inquiries }
 
 /// One machine.
 #[derive(Debug)]
@@ -162,6 +164,7 @@ impl Node {
             self.services.wake(),
             self.probes.wake(),
             self.transfers.wake(),
+            self.inquiries.wake(),
             self.links.wake(),
             self.reach.wake(),
             self.friends.poll_timeout(),

@@ -233,6 +233,7 @@ impl Probes {
             | EndEvent::LeasesChanged(_)
             | EndEvent::EffortChanged(_)
             | EndEvent::Block { .. }
+            | EndEvent::Router { .. }
             | EndEvent::TunnelFailed { .. }
             | EndEvent::TunnelMute { .. }
             | EndEvent::TunnelFree { .. } => {}

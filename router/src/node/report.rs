@@ -2,9 +2,12 @@
 //!
 //! Lives here: asking the node's parts and saying it. Does not live here: anything that changes them.
 
+use std::time::Duration;
+
 use warren_overlay::{
-    ring::admission::NetworkName,
-    service::Name,
+    id::EndNo,
+    ring::{UpkeepStatus, admission::NetworkName},
+    service::{Lease, Name},
     time::{Now, Time},
     tunnel::guards::Verdict,
 };
@@ -117,6 +120,27 @@ impl Node {
             version: env!("CARGO_PKG_VERSION").into(),
             ..Status::default()
         }
+    }
+
+    /// What asking after sampled and kept routers came to.
+    pub fn upkeep(&self) -> UpkeepStatus {
+        self.inquiries.status()
+    }
+
+    /// What a service publishes of itself: its leases, and what clients are to spend for a turn.
+    pub fn offers(&self, end: EndNo) -> Option<(&[Lease], u32)> {
+        self.services.offers(end)
+    }
+
+    /// How a service is.
+    pub fn service(&self, end: EndNo) -> Option<ServiceState> {
+        self.services.state(end)
+    }
+
+    /// How long after it began each part of a conversation's way to its service was done, as far as it
+    /// came: a tunnel, the descriptor, a gateway, the session. Empty for one that began long ago.
+    pub fn way(&self, end: EndNo) -> Vec<Duration> {
+        self.contexts.way(end)
     }
 }
 

@@ -25,6 +25,7 @@ impl Node {
         self.ring.rest(now);
         self.transit.rest(now);
         self.pools.rest();
+        self.inquiries.rest();
         self.queries.rest();
     }
 }

@@ -433,6 +433,7 @@ impl Services {
             | EndEvent::EffortChanged(_)
             | EndEvent::NeedTunnels { .. }
             | EndEvent::Block { .. }
+            | EndEvent::Router { .. }
             | EndEvent::NeedDescriptor
             | EndEvent::Reached(_)
             | EndEvent::TunnelFailed { .. }

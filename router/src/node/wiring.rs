@@ -2,10 +2,11 @@
 //!
 //! Lives here: matches, and nothing that decides. Read it to know the house. Does not live here:
 //! cells (they never come near the node), the driver's inputs (`node.rs`), looks from outside and
-//! files (`wiring/jobs.rs`), reachability (`wiring/reach.rs`), admission (`wiring/admission.rs`).
+//! files (`wiring/jobs.rs`), asking after routers (`wiring/inquiries.rs`), reachability (`wiring/reach.rs`), admission (`wiring/admission.rs`).
 
 mod admission;
 mod ends;
+mod inquiries;
 mod jobs;
 mod reach;
 
@@ -19,10 +20,9 @@ use warren_overlay::{
     plane::{LinkCommand, LinkEvent},
     record::Record,
     ring::{self, Class, Request},
-    session::{EndInput, Route},
+    session::EndInput,
     time::Now,
     tunnel::{
-        build::OwnerLayers,
         pools::{PoolsInput, PoolsOutput},
         select::Avoid,
         transit::{TransitInput, TransitOutput},
@@ -38,7 +38,7 @@ use super::{
     probes::ProbesInput,
     reach::Ask,
     services::{ServicesInput, ServicesOutput},
-    transfers::{Last, TransfersInput},
+    transfers::TransfersInput,
 };
 
 impl Node {
@@ -241,6 +241,10 @@ impl Node {
                 self.transfers_say(now, output);
                 quiet = false;
             }
+            while let Some(output) = self.inquiries.say() {
+                self.inquiries_say(now, output);
+                quiet = false;
+            }
         }
     }
 
@@ -354,6 +358,12 @@ impl Node {
             ring::Output::Answer { query, asked, answer } => {
                 if let Some(query) = self.queries.remove(&query) {
                     let input = ExitsInput::Answer { query, asked, answer };
+                    self.exits.handle_input(now, input);
+                }
+            }
+            ring::Output::Router { query, asked, answer } => {
+                if let Some(query) = self.queries.remove(&query) {
+                    let input = ExitsInput::Router { query, asked, answer };
                     self.exits.handle_input(now, input);
                 }
             }
@@ -475,35 +485,6 @@ impl Node {
                 self.out.push_back(NodeOutput::Save(Saved::Guards(bytes)));
             }
         }
-    }
-
-    /// A tunnel for an end; a service's last hop becomes its gateway.
-    fn tunnel_ready(
-        &mut self,
-        now: Now,
-        end: EndNo,
-        tunnel: OwnTunnelName,
-        layers: OwnerLayers,
-        path: &[Arc<RouterDescriptor>],
-    ) {
-        let hops = path.iter().filter_map(|hop| Some((hop.id(), hop.address()?))).collect();
-        let is_service = self.services.holds(end);
-        let gateway = path.last().filter(|_| is_service).and_then(|hop| hop.contact());
-        let layers = (layers.forward, layers.backward);
-        let input = EndInput::Tunnel { tunnel, layers, route: Route { hops }, gateway };
-        self.tell_end(end, input);
-        self.services.handle_input(now, ServicesInput::Tunnel { end, tunnel });
-        self.contexts.handle_input(now, ContextsInput::Tunnel { end });
-        if let Some(last) = path.last() {
-            let last = Last { router: last.id(), takes_work: last.takes_work() };
-            self.transfers.handle_input(now, TransfersInput::TunnelReady { end, tunnel, last });
-        }
-    }
-
-    fn tunnel_gone(&mut self, now: Now, end: EndNo, tunnel: OwnTunnelName) {
-        self.services.handle_input(now, ServicesInput::TunnelGone { end, tunnel });
-        self.transfers.handle_input(now, TransfersInput::TunnelGone { end, tunnel });
-        self.tell_end(end, EndInput::TunnelClosed { tunnel });
     }
 
     fn tell_end(&mut self, end: EndNo, input: EndInput) {

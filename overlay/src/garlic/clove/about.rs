@@ -19,6 +19,8 @@ impl Clove {
             | Self::BlockAnswer { request, .. }
             | Self::PutWork { request, .. }
             | Self::PutPrice { request, .. }
+            | Self::RouterFind { request, .. }
+            | Self::RouterAnswer { request, .. }
             | Self::Probe { request }
             | Self::Probed { request }
             | Self::LeaseRequest { request, .. }
@@ -36,6 +38,7 @@ impl Clove {
                 | Self::RecordPut { .. }
                 | Self::RecordWatch { .. }
                 | Self::PutWork { .. }
+                | Self::RouterFind { .. }
                 | Self::Probe { .. }
                 | Self::LeaseRequest { .. }
         ) || self.is_block()
@@ -53,6 +56,7 @@ impl Clove {
             Self::RecordAnswer { .. }
                 | Self::BlockAnswer { .. }
                 | Self::PutPrice { .. }
+                | Self::RouterAnswer { .. }
                 | Self::Probed { .. }
                 | Self::LeaseGranted { .. }
                 | Self::LeaseRefused { .. }
@@ -74,6 +78,8 @@ impl fmt::Debug for Clove {
             Self::Probed { .. } => "Probed",
             Self::PutWork { .. } => "PutWork",
             Self::PutPrice { .. } => "PutPrice",
+            Self::RouterFind { .. } => "RouterFind",
+            Self::RouterAnswer { .. } => "RouterAnswer",
             Self::SpliceOpen { .. } => "SpliceOpen",
             Self::SpliceOpened { .. } => "SpliceOpened",
             Self::SpliceClosed { .. } => "SpliceClosed",

@@ -4,7 +4,11 @@ use super::world::{NAME, Path};
 use crate::{
     answer::Answer,
     block::{BLOCK_LEN, Block, BlockAddress},
-    garlic::{BLOCK_REQUESTS_MAX, CarrierOutput, Clove, EndHopCommand, EndHopEvent, EndHopOutput},
+    garlic::{
+        BLOCK_REQUESTS_MAX, CarrierOutput, Clove, DescriptorBytes, EndHopCommand, EndHopEvent,
+        EndHopOutput,
+    },
+    id::{Key, Location},
     ring::Class,
     time::Time,
 };
@@ -88,6 +92,34 @@ fn a_block_that_was_not_asked_for_ends_the_tunnel() {
     let failed = |it: &CarrierOutput| matches!(it, CarrierOutput::TunnelFailed { tunnel: NAME });
     assert!(path.got.iter().any(failed));
     assert!(!path.got.iter().any(|it| matches!(it, CarrierOutput::Clove { .. })));
+}
+
+#[test]
+fn a_search_for_a_router_is_answered_as_such_and_by_nothing_else() {
+    let find = Clove::RouterFind { request: 1, location: Location(7) };
+    let get = Clove::RecordGet { request: 1, key: Key([7; 32]) };
+    let bytes = || DescriptorBytes::new(vec![5; 1_500]).unwrap();
+    let router = || Clove::RouterAnswer { request: 1, asked: 3, answer: Answer::Found(bytes()) };
+    let record = || Clove::RecordAnswer { request: 1, asked: 3, answer: Answer::NotFound };
+    for (question, answer, fits) in [
+        (&find, router(), true),
+        (&find, record(), false),
+        (&get, record(), true),
+        (&get, router(), false),
+    ] {
+        let mut path = Path::new();
+        assert!(path.carrier.send_clove(NAME, question));
+        path.step(Time::ZERO);
+        path.hop_outputs();
+        path.hop.handle_command(Time::ZERO, EndHopCommand::Answer(answer.clone()));
+        (1..10).for_each(|step| path.step(Time::from_micros(step)));
+        let came = path.got.iter().any(
+            |it| matches!(it, CarrierOutput::Clove { tunnel: NAME, clove } if *clove == answer),
+        );
+        let failed =
+            path.got.iter().any(|it| matches!(it, CarrierOutput::TunnelFailed { tunnel: NAME }));
+        assert_eq!((came, failed), (fits, !fits), "{question:?} {answer:?}");
+    }
 }
 
 #[test]

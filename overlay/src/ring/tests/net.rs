@@ -68,6 +68,8 @@ pub(super) struct Net {
     rng: Rng,
     degree: usize,
     pub(super) answers: BTreeMap<u32, (u8, Answer<Unit>)>,
+    /// The same of questions about routers.
+    pub(super) located: BTreeMap<u32, Answer<Arc<RouterDescriptor>>>,
     pub(super) pushed: BTreeMap<u32, bool>,
     next_query: u32,
     /// Requests sent with a budget, of any router: what a query costs in hops.
@@ -99,6 +101,7 @@ impl Net {
             rng: Rng::from_seed([seed; 32]),
             degree,
             answers: BTreeMap::new(),
+            located: BTreeMap::new(),
             pushed: BTreeMap::new(),
             next_query: 0,
             forwards: 0,
@@ -310,6 +313,9 @@ impl Net {
                 Output::Answer { query, asked, answer } => {
                     let twice = self.answers.insert(query, (asked, answer));
                     assert!(twice.is_none(), "answered twice");
+                }
+                Output::Router { query, answer, .. } => {
+                    assert!(self.located.insert(query, answer).is_none(), "answered twice");
                 }
                 Output::Pushed { push, stored } => {
                     assert!(self.pushed.insert(push, stored).is_none(), "pushed twice");

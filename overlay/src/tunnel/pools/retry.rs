@@ -155,6 +155,11 @@ impl Resting {
         self.0.iter().filter(|(_, (_, until))| *until > now).map(|(id, _)| *id).collect()
     }
 
+    /// All who had a part in a failure, and through whom no build has come about since.
+    pub(super) fn failing(&self) -> impl Iterator<Item = RouterId> {
+        self.0.keys().copied()
+    }
+
     fn put(&mut self, id: RouterId, entry: (u32, Time)) {
         self.0.insert(id, entry);
         if self.0.len() > RESTING_MAX

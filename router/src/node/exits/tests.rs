@@ -4,7 +4,7 @@ use warren_overlay::{
     block::{BLOCK_LEN, Block, BlockAddress},
     crypto::effort::{EFFORT_MAX, MemoryPuzzle, Search},
     garlic::{Rate, put_challenge, seal_lease},
-    id::Key,
+    id::{Key, Location},
     ring::Watch,
 };
 
@@ -234,4 +234,40 @@ fn a_few_tunnels_that_ask_much_or_never_read_leave_room_for_others() {
     let unread: usize = exits.unread.values().sum();
     assert!(unread > 1_000, "{unread}: there is room for many");
     assert_eq!(told(&mut exits, tunnel(81), block(0)), None);
+}
+
+#[test]
+fn a_search_for_a_router_is_a_question_to_the_ring_and_its_answer_names_that_router_alone() {
+    let mut exits = exits();
+    let find = |request| Clove::RouterFind { request, location: Location(7) };
+    let input = |request| ExitsInput::EndHop {
+        at: tunnel(1),
+        event: EndHopEvent::Request(find(request)),
+        room: ROOM,
+    };
+    exits.handle_input(Now::default(), input(1));
+    let Some(ExitsOutput::Query { query, request: Request::Find(Location(7)), .. }) =
+        exits.poll_output()
+    else {
+        panic!("the ring is asked")
+    };
+    let answer = ExitsInput::Router { query, asked: 4, answer: Answer::NotFound };
+    exits.handle_input(Now::default(), answer);
+    let Some(ExitsOutput::Link { command: LinkCommand::EndHop { command, .. }, .. }) =
+        exits.poll_output()
+    else {
+        panic!("the owner hears of it")
+    };
+    let missing = Clove::RouterAnswer { request: 1, asked: 4, answer: Answer::NotFound };
+    assert_eq!(command, EndHopCommand::Answer(missing));
+    // They share the places of all requests; who has no room is told in the kind that was asked for.
+    let busy = Answer::Busy { retry_s: BUSY_RETRY_S };
+    let told: Vec<_> =
+        (2..600).filter_map(|request| told(&mut exits, tunnel(1), find(request))).collect();
+    assert!(!told.is_empty());
+    assert!(
+        told.iter().all(
+            |it| matches!(it, Clove::RouterAnswer { asked: 0, answer, .. } if *answer == busy)
+        )
+    );
 }
