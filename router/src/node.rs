@@ -525,16 +525,16 @@ impl Node {
         }
         self.reach_timeout(now);
         self.dial_friends(now);
-        self.ring.pass(now);
+        self.ring.handle_timeout(now);
         self.holder.handle_timeout(now);
-        self.transit.pass(now);
-        self.exits.pass(now);
-        self.pools.pass(now);
+        self.transit.handle_timeout(now);
+        self.exits.handle_timeout(now);
+        self.pools.handle_timeout(now);
         self.contexts.handle_timeout(now);
         self.services.handle_timeout(now);
         self.probes.handle_timeout(now);
         self.transfers.handle_timeout(now);
-        self.inquiries.pass(now);
+        self.inquiries.handle_timeout(now);
         self.wire(now);
     }
 

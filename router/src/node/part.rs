@@ -11,7 +11,7 @@ use std::ops::{Deref, DerefMut};
 use warren_datastore::{Holder, HolderOutput};
 use warren_overlay::{
     ring::{self, Ring},
-    time::{Now, Time, earliest},
+    time::{Time, earliest},
     tunnel::{
         pools::{Pools, PoolsOutput},
         transit::{Transit, TransitOutput},
@@ -40,12 +40,6 @@ pub(super) trait Machine {
 
     /// When to wake it.
     fn wake(&self) -> Option<Time>;
-}
-
-/// One whose time passes only when it comes.
-pub(super) trait Sleeper: Machine {
-    /// It has come.
-    fn awake(&mut self, now: Now);
 }
 
 macro_rules! machines {
@@ -78,18 +72,6 @@ machines! {
     Probes => ProbesOutput,
     Transfers => TransfersOutput,
 }
-
-macro_rules! sleepers {
-    ($($machine:ty),* $(,)?) => {$(
-        impl Sleeper for $machine {
-            fn awake(&mut self, now: Now) {
-                self.handle_timeout(now);
-            }
-        }
-    )*};
-}
-
-sleepers! { Ring, Transit, Exits, Pools, Inquiries }
 
 /// One machine.
 #[derive(Debug)]
@@ -139,15 +121,6 @@ impl<M: Machine> Part<M> {
     /// When to wake it.
     fn wake(&self) -> Option<Time> {
         if self.spoken_to { self.machine.wake() } else { self.wake }
-    }
-}
-
-impl<M: Sleeper> Part<M> {
-    /// Time passed: the machine hears of it if it waits for that.
-    pub(super) fn pass(&mut self, now: Now) {
-        if self.wake().is_some_and(|at| at <= now.time) {
-            self.deref_mut().awake(now);
-        }
     }
 }
 
