@@ -497,7 +497,7 @@ mod tests {
         assert!(left.len() + 64 / UNPROVEN_SHARE + 2 * NEAR_KEPT >= proven.len());
         assert!(left.is_subset(&proven) && view.unproven <= 64 / UNPROVEN_SHARE + 2 * NEAR_KEPT);
         // Whose turn comes is as good as anybody.
-        let waiting = view.entries.iter().find(|it| !it.proven).map(|it| it.id).unwrap();
+        let waiting = view.entries.iter().find(|it| !it.proven).map(Known::id).unwrap();
         let unproven = view.unproven;
         view.prove(&waiting);
         assert_eq!(view.unproven, unproven - 1);
