@@ -10,7 +10,7 @@
 //!                                                                    public view ──> its neighbours
 //! ```
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
     machine::Ring,
@@ -19,7 +19,7 @@ use super::{
 use crate::{
     id::{LinkNo, RouterId},
     time::Now,
-    wire::RouterDescriptor,
+    wire::{Prefix, RouterDescriptor},
 };
 
 /// Gossip messages to a new neighbour at once.
@@ -95,9 +95,23 @@ impl Ring {
         self.rumours.forget(id);
     }
 
+    /// A router is named by a neighbour in that place. Where all are in one place that says nothing.
+    pub(super) fn heard(&mut self, now: Now, descriptor: &RouterDescriptor, by: Prefix) {
+        if !self.local && self.view.get(&descriptor.id()).is_some() {
+            self.witnesses.named(now.time, descriptor, by);
+        }
+    }
+
+    /// The known routers that were heard of a day ago at least, and named by neighbours in five places; none where
+    /// all are in one place.
+    pub fn seasoned(&self, now: Now) -> Option<BTreeSet<RouterId>> {
+        (!self.local).then(|| self.witnesses.seasoned(now.time))
+    }
+
     /// Once in a while everybody around is told something.
     pub(super) fn gossip_round(&mut self, now: Now) {
         self.view.expire(now.wall);
+        self.witnesses.keep(|id| self.view.get(id).is_some());
         self.rumours.expire(now.wall);
         if self.rumours.turn(now.time, &mut self.rng) {
             // Those who are surely there.
