@@ -39,17 +39,7 @@ impl Ring {
 
     /// A router is named by itself or by somebody; true if its work is worth checking.
     pub(super) fn learn(&mut self, now: Now, descriptor: &Arc<RouterDescriptor>) -> bool {
-        if !descriptor.is_dialable(self.local) {
-            self.view.withdraw(descriptor);
-            return false;
-        }
-        let Some(proven) = self.fits(now, descriptor) else { return false };
-        if !self.members.is_member(now.wall, descriptor) {
-            return false;
-        }
-        let neighbours = &self.neighbours;
-        let keep = |id: &RouterId| neighbours.by_id(id).is_some();
-        let news = self.view.insert(now, descriptor, proven, keep);
+        let Some(news) = self.admit(now, descriptor) else { return false };
         self.keep.dirty |= news;
         let other = descriptor.id() != self.own.id();
         (other && self.rumours.hear(descriptor)) | news
@@ -59,20 +49,24 @@ impl Ring {
     /// was asked after is this router's alone. True if that is news.
     pub fn renew(&mut self, now: Now, descriptor: &Arc<RouterDescriptor>) -> bool {
         self.view.found(&descriptor.id());
+        let news = self.admit(now, descriptor) == Some(true);
+        self.note_view(now);
+        news
+    }
+
+    /// Takes a router into the view, if it may be known; whether that is news, none if it may not.
+    fn admit(&mut self, now: Now, descriptor: &Arc<RouterDescriptor>) -> Option<bool> {
         if !descriptor.is_dialable(self.local) {
             self.view.withdraw(descriptor);
-            self.note_view(now);
-            return false;
+            return None;
         }
-        let Some(proven) = self.fits(now, descriptor) else { return false };
+        let proven = self.fits(now, descriptor)?;
         if !self.members.is_member(now.wall, descriptor) {
-            return false;
+            return None;
         }
         let neighbours = &self.neighbours;
         let keep = |id: &RouterId| neighbours.by_id(id).is_some();
-        let news = self.view.insert(now, descriptor, proven, keep);
-        self.note_view(now);
-        news
+        Some(self.view.insert(now, descriptor, proven, keep))
     }
 
     /// A router is not there any more, as far as could be learnt by asking after it: tunnels lead through it no
