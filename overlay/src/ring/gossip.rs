@@ -10,7 +10,7 @@
 //!                                                                    public view ──> its neighbours
 //! ```
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
     machine::Ring,
@@ -19,7 +19,7 @@ use super::{
 use crate::{
     id::{LinkNo, RouterId},
     time::Now,
-    wire::RouterDescriptor,
+    wire::{Prefix, RouterDescriptor},
 };
 
 /// Gossip messages to a new neighbour at once.
@@ -39,21 +39,11 @@ impl Ring {
 
     /// A router is named by itself or by somebody; true if its work is worth checking.
     pub(super) fn learn(&mut self, now: Now, descriptor: &Arc<RouterDescriptor>) -> bool {
-        if !descriptor.is_dialable(self.local) {
-            self.view.withdraw(descriptor);
-            return false;
+        let known = descriptor.is_dialable(self.local) && self.view.is_known(descriptor);
+        if known && !self.rumours.is_news(descriptor) {
+            return false; // as mostly
         }
-        // Mostly it was heard before.
-        if self.view.is_known(descriptor) && !self.rumours.is_news(descriptor) {
-            return false;
-        }
-        let Some(proven) = self.fits(now, descriptor) else { return false };
-        if !self.members.is_member(now.wall, descriptor) {
-            return false;
-        }
-        let neighbours = &self.neighbours;
-        let keep = |id: &RouterId| neighbours.by_id(id).is_some();
-        let news = self.view.insert(now, descriptor, proven, keep);
+        let Some(news) = self.admit(now, descriptor) else { return false };
         self.keep.dirty |= news;
         let other = descriptor.id() != self.own.id();
         (other && self.rumours.hear(descriptor)) | news
@@ -63,20 +53,24 @@ impl Ring {
     /// was asked after is this router's alone. True if that is news.
     pub fn renew(&mut self, now: Now, descriptor: &Arc<RouterDescriptor>) -> bool {
         self.view.found(&descriptor.id());
+        let news = self.admit(now, descriptor) == Some(true);
+        self.note_view(now);
+        news
+    }
+
+    /// Takes a router into the view, if it may be known; whether that is news, none if it may not.
+    fn admit(&mut self, now: Now, descriptor: &Arc<RouterDescriptor>) -> Option<bool> {
         if !descriptor.is_dialable(self.local) {
             self.view.withdraw(descriptor);
-            self.note_view(now);
-            return false;
+            return None;
         }
-        let Some(proven) = self.fits(now, descriptor) else { return false };
+        let proven = self.fits(now, descriptor)?;
         if !self.members.is_member(now.wall, descriptor) {
-            return false;
+            return None;
         }
         let neighbours = &self.neighbours;
         let keep = |id: &RouterId| neighbours.by_id(id).is_some();
-        let news = self.view.insert(now, descriptor, proven, keep);
-        self.note_view(now);
-        news
+        Some(self.view.insert(now, descriptor, proven, keep))
     }
 
     /// A router is not there any more, as far as could be learnt by asking after it: tunnels lead through it no
@@ -99,9 +93,23 @@ impl Ring {
         self.rumours.forget(id);
     }
 
+    /// A router is named by a neighbour in that place. Where all are in one place that says nothing.
+    pub(super) fn heard(&mut self, now: Now, descriptor: &RouterDescriptor, by: Prefix) {
+        if !self.local && self.view.get(&descriptor.id()).is_some() {
+            self.witnesses.named(now.time, descriptor, by);
+        }
+    }
+
+    /// The known routers that were heard of a day ago at least, and named by neighbours in five places; none where
+    /// all are in one place.
+    pub fn seasoned(&self, now: Now) -> Option<BTreeSet<RouterId>> {
+        (!self.local).then(|| self.witnesses.seasoned(now.time))
+    }
+
     /// Once in a while everybody around is told something.
     pub(super) fn gossip_round(&mut self, now: Now) {
         self.view.expire(now.wall);
+        self.witnesses.keep(|id| self.view.get(id).is_some());
         self.rumours.expire(now.wall);
         if self.rumours.turn(now.time, &mut self.rng) {
             // Those who are surely there.

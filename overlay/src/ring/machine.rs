@@ -26,6 +26,7 @@ use super::{
     rumours::Rumours,
     view::View,
     wire::{Body, Class, Found, Reach, RingMessage, WINDOW_MAX},
+    witnesses::Witnesses,
 };
 use crate::{
     answer::Answer,
@@ -35,7 +36,7 @@ use crate::{
     room::Room,
     table::Table,
     time::{Now, Time, earliest},
-    wire::{Address, LinkMessage, RouterDescriptor},
+    wire::{Address, LinkMessage, Prefix, RouterDescriptor},
 };
 
 /// Finds that a linked router which is no neighbour may ask at once, and then one per second: what a
@@ -64,6 +65,7 @@ const STRANGER_RETRY_S: u16 = 5;
 pub(super) struct LinkState {
     pub(super) peer: Arc<RouterDescriptor>,
     pub(super) source: Source,
+    place: Prefix,
     /// A `Hello` of ours that waits for its `Welcome`: as what, until when.
     pub(super) hello: Option<(Origin, Time)>,
     pub(super) kept: bool,
@@ -105,6 +107,7 @@ pub struct Ring {
     pub(super) neighbours: Neighbours,
     pub(super) view: View,
     pub(super) rumours: Rumours,
+    pub(super) witnesses: Witnesses,
     pub(super) members: Members,
     pub(super) proofs: ProofChecks,
     pub(super) requests: Requests,
@@ -124,6 +127,7 @@ impl Ring {
         Self {
             rng,
             rumours,
+            witnesses: Witnesses::default(),
             local: network.local,
             location,
             degree,
@@ -203,6 +207,7 @@ impl Ring {
         self.outputs.rest();
         self.neighbours.rest();
         self.view.rest();
+        self.witnesses.rest();
         self.proofs.rest();
         self.requests.rest(now);
         self.keep.rest();
@@ -349,7 +354,9 @@ impl Ring {
         let gossip = Bucket { left: GOSSIP_BURST, since: now.time };
         let [offers, compares] = [(); 2].map(|()| Bucket { left: REPAIR_BURST, since: now.time });
         let hello = None;
-        let state = LinkState { peer, source, hello, kept: false, finds, gossip, offers, compares };
+        let place = remote.prefix();
+        let state =
+            LinkState { peer, source, place, hello, kept: false, finds, gossip, offers, compares };
         self.links.insert(link, state);
         self.dialled(now, link, &id);
         self.keep.dirty = true;
@@ -401,11 +408,12 @@ impl Ring {
                     state.gossip.take(now.time, GOSSIP_BURST, GOSSIP_EVERY_S)
                 };
                 let taken: Vec<_> = descriptors.iter().take_while(take).collect();
-                let source = state.source;
+                let (source, place) = (state.source, state.place);
                 for descriptor in taken {
                     if self.learn(now, descriptor) {
                         self.proofs.submit(now.time, descriptor, source, false);
                     }
+                    self.heard(now, descriptor, place);
                 }
             }
             RingMessage::Request { id, budget, class, visited, body } => {

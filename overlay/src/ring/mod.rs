@@ -39,6 +39,7 @@ mod waits;
 mod watch;
 mod window;
 mod wire;
+mod witnesses;
 
 pub use api::{Held, Input, Output, Request, RingConfig, Status, StoreOp};
 pub use machine::Ring;

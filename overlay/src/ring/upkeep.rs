@@ -226,6 +226,7 @@ impl Upkeep {
 
     /// Gives up room that nothing needs.
     pub fn rest(&mut self) {
+        self.rng.rest();
         self.out.rest();
     }
 

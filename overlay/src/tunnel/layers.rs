@@ -85,6 +85,8 @@ pub(super) struct Shape {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layers {
     trial: Trial,
+    /// Who was heard of long ago and from many places; none where places mean nothing. Not stored.
+    seasoned: Option<BTreeSet<RouterId>>,
     /// The guards.
     pub(super) first: Guards,
     second: Guards,
@@ -98,6 +100,7 @@ impl Layers {
     pub fn new(invited_by: impl IntoIterator<Item = RouterId>) -> Self {
         Self {
             trial: Trial::new(invited_by),
+            seasoned: None,
             first: Guards::new(&FIRST),
             second: Guards::new(&SECOND),
             third: Guards::new(&THIRD),
@@ -169,8 +172,9 @@ impl Layers {
         shapes: &[Shape],
     ) {
         let (none, mut taken) = (BTreeSet::new(), BTreeSet::new());
-        let is_due = self.trial.is_due(now.time);
-        let known = Known { view: firsts, own, taken: &none, last: self.trial.invited_by() };
+        let (last, seasoned) = self.not_yet(firsts);
+        let is_due = self.trial.is_due(now.time, seasoned);
+        let known = Known { view: firsts, own, taken: &none, last: &last };
         self.first.maintain(now, rng, known);
         if is_due {
             let mut again = Guards::new(&FIRST);
@@ -203,6 +207,27 @@ impl Layers {
                 layer.maintain(now, rng, known);
             }
         }
+    }
+
+    /// These were heard of long ago and from many places.
+    pub(super) fn season(&mut self, routers: BTreeSet<RouterId>) {
+        self.seasoned = Some(routers);
+    }
+
+    /// Who becomes a guard only where there is nobody else: the invite's routers, and where enough are seasoned all
+    /// others. And whether enough are, or it does not matter.
+    fn not_yet(&self, firsts: &[Arc<RouterDescriptor>]) -> (BTreeSet<RouterId>, bool) {
+        let mut last = self.trial.invited_by().clone();
+        let Some(seasoned) = &self.seasoned else { return (last, true) };
+        let (fit, green): (Vec<_>, Vec<_>) = firsts
+            .iter()
+            .map(|it| it.id())
+            .partition(|id| seasoned.contains(id) && !last.contains(id));
+        let enough = fit.len() >= FIRST.view_min;
+        if enough {
+            last.extend(green);
+        }
+        (last, enough)
     }
 
     /// There is a link with somebody in this place.

@@ -103,6 +103,9 @@ pub enum PoolsInput {
     View(Vec<Arc<RouterDescriptor>>),
     /// The only routers that may be first hops: those with whom there may be links.
     FirstHops(BTreeSet<RouterId>),
+    /// The routers that were heard of long ago and from many places: guards are drawn of them where there are
+    /// enough. Never said where places mean nothing.
+    Seasoned(BTreeSet<RouterId>),
     /// There is a link with somebody in this place.
     Linked(Prefix),
     /// [`PoolsOutput::Connect`] succeeded.
@@ -482,6 +485,7 @@ impl Pools {
                 self.find_firsts(now);
             }
             PoolsInput::Linked(place) => return self.layers.linked(place),
+            PoolsInput::Seasoned(routers) => return self.layers.season(routers),
             PoolsInput::Connected { ask, link, tunnel } => self.connected(now, ask, (link, tunnel)),
             PoolsInput::Unreachable { ask } => self.unreachable(now.time, ask),
             PoolsInput::Reply { link, tunnel, reply } => {

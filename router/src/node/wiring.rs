@@ -374,6 +374,9 @@ impl Node {
                 self.holder.handle_input(now, HolderInput::Repair { link, repair });
             }
             ring::Output::View(view) => {
+                if let Some(seasoned) = self.ring.seasoned(now) {
+                    self.pools.handle_input(now, PoolsInput::Seasoned(seasoned));
+                }
                 self.pools.handle_input(now, PoolsInput::View(view));
             }
             ring::Output::Neighbourhood(neighbours) => {

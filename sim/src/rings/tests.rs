@@ -107,7 +107,7 @@ impl Days {
 
     /// Each router describes itself anew twice a day, at a time of its own.
     fn renew(&mut self) {
-        let (now, step) = (self.rings.now, STEP.as_micros() as u64);
+        let (now, step) = (self.rings.now, u64::try_from(STEP.as_micros()).unwrap());
         let half = u64::from(DAY / 2) * 60_000_000;
         for seat in 0..ROUTERS {
             let own = half / u64::from(ROUTERS) * u64::from(seat);

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::super::{
     Body, Class, Found, Held, Input, Output, Reach, Request, Ring, RingConfig, RingMessage,
     StoreOp, VIEW_MAX, Visited, WATCH_LEASE, Watch,
-    testing::{NETWORK, WALL, descriptor, key, member, network, signed},
+    testing::{NETWORK, WALL, descriptor, key, member, network, redescribed, signed},
     wire::tests::any_message,
 };
 use crate::{
@@ -141,6 +141,38 @@ proptest! {
         }
         prop_assert_eq!(answered, asked as usize);
         prop_assert_eq!(ring.status().requests, 0);
+    }
+}
+
+#[test]
+fn whom_neighbours_in_five_places_have_named_for_a_day_is_seasoned_and_nobody_where_places_say_nothing()
+ {
+    for local in [false, true] {
+        let network = Network { local, ..network(0) };
+        let mut ring = ring_of(&network, 8);
+        let there = |n: u32, place: u8| {
+            let address = std::net::SocketAddr::from(([20 + place, 1, 1, 1], 9_000));
+            redescribed(n, &member(&network, n), WALL.plus(1), vec![address.into()])
+        };
+        // Two of six are in one place.
+        for (n, place) in [(1, 1), (2, 2), (3, 3), (4, 4), (5, 4), (6, 6)] {
+            let (link, peer) = (LinkNo(n), there(n, place));
+            let remote = peer.address().unwrap();
+            ring.handle_input(at(0), Input::LinkUp { link, peer, remote });
+            let message = RingMessage::Hello { degree: 8, reach: Reach::Near };
+            ring.handle_input(at(0), Input::Message { link, message });
+        }
+        assert_eq!(ring.status().neighbours, 6);
+        let name = |ring: &mut Ring, link: u32, router: u32| {
+            let message = RingMessage::Gossip(vec![there(router, 9)]);
+            ring.handle_input(at(1), Input::Message { link: LinkNo(link), message });
+        };
+        (1..=6).for_each(|link| name(&mut ring, link, 8));
+        (1..=5).for_each(|link| name(&mut ring, link, 9));
+        let day = 24 * 3_600_000 + 1;
+        let seasoned = (!local).then(|| [there(8, 9).id()].into());
+        assert_eq!(ring.seasoned(at(day)), seasoned);
+        assert!(ring.seasoned(at(day - 1)).is_none_or(|it| it.is_empty()));
     }
 }
 

@@ -164,6 +164,40 @@ fn a_newcomers_guards_are_drawn_once_more_after_a_day_with_links_in_five_places(
 }
 
 #[test]
+fn guards_are_drawn_of_the_seasoned_where_there_are_enough_and_a_newcomer_waits_a_day_longer_for_them()
+ {
+    let pass = |case: &mut Case, hours: std::ops::Range<u32>| {
+        hours.for_each(|hour| case.maintain(hour * 60, &SHAPES));
+        ids(&case.layers.first)
+    };
+    let newcomer = || {
+        let mut case = Case::new(60, 1);
+        (0..5).for_each(|number| case.layers.linked(place(number)));
+        let all: Vec<_> = case.view.iter().map(|it| it.id()).collect();
+        case.layers.season(all[..FIRST.view_min - 1].iter().copied().collect());
+        (case, all)
+    };
+    let (mut case, all) = newcomer();
+    let first = ids(&case.layers.first);
+    assert_eq!(pass(&mut case, 1..30), first, "too few to draw from");
+    let seasoned: BTreeSet<_> = all[10..20].iter().copied().collect();
+    case.layers.season(seasoned.clone());
+    let second = pass(&mut case, 30..31);
+    assert!(second.len() == FIRST.count && second.is_subset(&seasoned), "{second:?}");
+    // Whoever succeeds them is one of these, too: 120 days later both have ended.
+    let view = descriptors_at(WALL.plus(121 * 24 * 60), 60);
+    case.view = view;
+    let third = pass(&mut case, 121 * 24..121 * 24 + 1);
+    assert!(third.len() == FIRST.count && third.is_subset(&seasoned), "{third:?}");
+    // Where they never are enough, it is as it was without.
+    let (mut case, _) = newcomer();
+    let first = ids(&case.layers.first);
+    assert_eq!(pass(&mut case, 1..48), first);
+    let second = pass(&mut case, 48..49);
+    assert!(second != first && second.len() == FIRST.count);
+}
+
+#[test]
 fn guards_that_are_young_are_kept_over_restarts() {
     let mut case = Case::new(60, 1);
     let first = ids(&case.layers.first);

@@ -13,6 +13,8 @@ use crate::{
 
 /// So many hours up.
 const HOURS: u8 = 24;
+/// For so many more it waits until enough others were heard of as long, from as many places.
+const PATIENCE: u8 = 24;
 /// Links with routers in so many places.
 const PLACES: usize = 5;
 /// Routers of an invite that are remembered.
@@ -27,6 +29,8 @@ pub(super) struct Trial {
     /// Up so long, at most [`HOURS`]: then it ends when there were enough places.
     hours: u8,
     over: bool,
+    /// Not stored: hours after the first day.
+    waited: u8,
     /// Not stored: since when the next hour counts, and in which places there were links.
     since: Option<Time>,
     places: BTreeSet<Prefix>,
@@ -54,8 +58,8 @@ impl Trial {
         }
     }
 
-    /// Time passed; whether the guards are to be drawn once more.
-    pub(super) fn is_due(&mut self, now: Time) -> bool {
+    /// Time passed; whether the guards are to be drawn once more. `seasoned`: there are others to draw them of.
+    pub(super) fn is_due(&mut self, now: Time, seasoned: bool) -> bool {
         if self.over {
             return false;
         }
@@ -64,9 +68,12 @@ impl Trial {
         if passed > 0 {
             self.since = Some(now);
             let passed = u8::try_from(passed).unwrap_or(HOURS);
-            self.hours = self.hours.saturating_add(passed).min(HOURS);
+            let hours = self.hours.saturating_add(passed);
+            self.waited = self.waited.saturating_add(hours.saturating_sub(HOURS)).min(PATIENCE);
+            self.hours = hours.min(HOURS);
         }
-        self.hours == HOURS && self.places.len() == PLACES
+        let waits = !seasoned && self.waited < PATIENCE;
+        self.hours == HOURS && self.places.len() == PLACES && !waits
     }
 
     /// They were.
