@@ -21,8 +21,11 @@ use crate::time::Time;
 /// Unacknowledged bytes after which an acknowledgement goes at once: well below the smallest
 /// window, so that a sender never waits for the timer.
 const ACK_EVERY: u64 = 32 * 1024;
-/// How long an acknowledgement may wait for data to ride on.
+/// How long an acknowledgement may wait for data to ride on, at least;
 const ACK_DELAY: Duration = Duration::from_millis(25);
+/// and at most, if that is a quarter of a round trip. One that goes alone is a cell of its own: on a slow
+/// line one for each that comes.
+const ACK_DELAY_MAX: Duration = Duration::from_millis(250);
 
 /// What a record did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,8 +62,10 @@ pub(super) struct Conversation {
     pub(super) rtt: Rtt,
     /// When this offset is acknowledged, that was a round trip.
     sample: Option<(u64, Time)>,
-    /// When the outstanding ping went.
+    /// Since when nothing came, if that was reason to ask.
     pinged: Option<Time>,
+    /// When the ping went whose pong has not come, whatever else came.
+    asked: Option<Time>,
     /// How large any window may grow now.
     limit: usize,
     /// Bytes that were in the buffers when they were last counted.
@@ -81,6 +86,7 @@ impl Conversation {
             rtt: Rtt::new(),
             sample: None,
             pinged: None,
+            asked: None,
             limit: 0,
             counted: 0,
             moved_at: Time::ZERO,
@@ -137,7 +143,10 @@ impl Conversation {
     pub(super) fn ping(&mut self, now: Time, path: &mut Path) {
         if self.pinged.is_none() {
             self.pinged = Some(now);
-            path.ping_due = Some(now.as_micros().to_be_bytes());
+            if self.asked.is_none() {
+                self.asked = Some(now);
+                path.ping_due = Some(now.as_micros().to_be_bytes());
+            }
         }
     }
 
@@ -201,7 +210,7 @@ impl Conversation {
     /// The client's hello on the path that opened the session: an acknowledgement.
     pub(super) fn confirmed(&mut self, path: &mut Path, received: u64) -> Result<(), Trouble> {
         path.greeted = true;
-        self.window.acknowledge(received, self.limit).map_err(|_| Trouble::Session)?;
+        self.window.acknowledge(received).map_err(|_| Trouble::Session)?;
         Ok(())
     }
 
@@ -213,6 +222,7 @@ impl Conversation {
         self.ack_due = false;
         self.sample = None;
         self.pinged = None;
+        self.asked = None;
         Ok(())
     }
 
@@ -236,7 +246,7 @@ impl Conversation {
             Record::Ping(bytes) => path.pong_due = Some(bytes),
             Record::Pong(bytes) => {
                 let sent = Time::from_micros(u64::from_be_bytes(bytes));
-                if self.pinged == Some(sent) {
+                if self.asked.take_if(|asked| *asked == sent).is_some() {
                     self.rtt.sample(now.since(sent));
                 }
             }
@@ -250,7 +260,7 @@ impl Conversation {
                 path.at = path.at.saturating_add(bytes.len() as u64);
                 self.take(now, bytes.get(skip..).unwrap_or_default())?;
                 if skip > 0 && path.at >= self.received && self.ack_sent < self.received {
-                    self.ack_at = self.ack_at.or(Some(now + ACK_DELAY));
+                    self.ack_at = self.ack_at.or(Some(now + self.ack_delay()));
                 }
             }
         }
@@ -260,14 +270,16 @@ impl Conversation {
     }
 
     fn acknowledged(&mut self, now: Time, offset: u64) -> Result<(), Trouble> {
-        if self.window.acknowledge(offset, self.limit).map_err(|_| Trouble::Session)? {
+        if self.window.acknowledge(offset).map_err(|_| Trouble::Session)? {
             self.moved_at = now;
         }
         if let Some((end, at)) = self.sample
             && offset >= end
         {
             self.sample = None;
-            self.rtt.sample(now.since(at));
+            let took = now.since(at);
+            self.rtt.sample(took);
+            self.window.round_trip(took, self.limit);
         }
         Ok(())
     }
@@ -281,9 +293,13 @@ impl Conversation {
             self.ack_due = true;
             self.ack_at = None;
         } else if self.ack_at.is_none() && !self.ack_due {
-            self.ack_at = Some(now + ACK_DELAY);
+            self.ack_at = Some(now + self.ack_delay());
         }
         self.mux.receive(now, bytes).map_err(|_| Trouble::Session)
+    }
+
+    fn ack_delay(&self) -> Duration {
+        (self.rtt.get() / 4).clamp(ACK_DELAY, ACK_DELAY_MAX)
     }
 
     /// Writes and seals the path's next unit; `None` when there is nothing to send now.
@@ -314,6 +330,7 @@ impl Conversation {
             }
             if self.sample.is_none() && self.window.sent() > before {
                 self.sample = Some((self.window.sent(), now));
+                self.window.measure();
             }
             return len;
         }
