@@ -21,11 +21,8 @@ use crate::time::Time;
 /// Unacknowledged bytes after which an acknowledgement goes at once: well below the smallest
 /// window, so that a sender never waits for the timer.
 const ACK_EVERY: u64 = 32 * 1024;
-/// How long an acknowledgement may wait for data to ride on, at least;
+/// How long an acknowledgement may wait for data to ride on.
 const ACK_DELAY: Duration = Duration::from_millis(25);
-/// and at most, if that is a quarter of a round trip. One that goes alone is a cell of its own: on a slow
-/// line one for each that comes.
-const ACK_DELAY_MAX: Duration = Duration::from_millis(250);
 
 /// What a record did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -260,7 +257,7 @@ impl Conversation {
                 path.at = path.at.saturating_add(bytes.len() as u64);
                 self.take(now, bytes.get(skip..).unwrap_or_default())?;
                 if skip > 0 && path.at >= self.received && self.ack_sent < self.received {
-                    self.ack_at = self.ack_at.or(Some(now + self.ack_delay()));
+                    self.ack_at = self.ack_at.or(Some(now + ACK_DELAY));
                 }
             }
         }
@@ -293,13 +290,9 @@ impl Conversation {
             self.ack_due = true;
             self.ack_at = None;
         } else if self.ack_at.is_none() && !self.ack_due {
-            self.ack_at = Some(now + self.ack_delay());
+            self.ack_at = Some(now + ACK_DELAY);
         }
         self.mux.receive(now, bytes).map_err(|_| Trouble::Session)
-    }
-
-    fn ack_delay(&self) -> Duration {
-        (self.rtt.get() / 4).clamp(ACK_DELAY, ACK_DELAY_MAX)
     }
 
     /// Writes and seals the path's next unit; `None` when there is nothing to send now.
