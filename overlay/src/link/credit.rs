@@ -152,6 +152,8 @@ pub struct CreditBook {
     window: u32,
     /// Granted and not yet come.
     outstanding: u32,
+    /// What has not come of the first window.
+    first: u32,
     /// Come and not yet drained.
     held: u32,
     /// Drained since `round_at`.
@@ -171,6 +173,7 @@ impl CreditBook {
             unit: UNIT.min(window),
             window,
             outstanding: 0,
+            first: window,
             held: 0,
             round: 0,
             windows: 0,
@@ -178,14 +181,16 @@ impl CreditBook {
         })
     }
 
-    /// Books `cells` that came.
+    /// Books `cells` that came; says how many of them are of the first window.
     ///
     /// # Errors
     /// If they are more than was granted.
-    pub fn arrived(&mut self, cells: u32) -> Result<(), OverGrant> {
+    pub fn arrived(&mut self, cells: u32) -> Result<u32, OverGrant> {
         self.outstanding = self.outstanding.checked_sub(cells).ok_or(OverGrant)?;
         self.held += cells;
-        Ok(())
+        let first = self.first.min(cells);
+        self.first -= first;
+        Ok(first)
     }
 
     /// Books `cells` that have left this router, and lets the window follow.
@@ -227,6 +232,11 @@ impl CreditBook {
         if spare < worth { 0 } else { spare - spare % self.unit }
     }
 
+    /// Whether nothing was granted yet.
+    pub const fn is_new(&self) -> bool {
+        self.outstanding == 0 && self.first == self.window
+    }
+
     /// Takes what is due, but not much more than `most`: the caller tells the peer.
     pub fn grant(&mut self, most: usize) -> u32 {
         let most = u32::try_from(most).unwrap_or(u32::MAX);
@@ -238,6 +248,11 @@ impl CreditBook {
     /// The window in cells.
     pub const fn window(&self) -> u32 {
         self.window
+    }
+
+    /// Cells granted after the first window, and not yet come.
+    pub const fn unused(&self) -> u32 {
+        self.outstanding.saturating_sub(self.first)
     }
 
     /// Cells granted and not yet come.
@@ -288,8 +303,22 @@ mod tests {
         let mut book = book(1 << 30);
         assert_eq!(book.arrived(1), Err(OverGrant));
         assert_eq!(book.grant(usize::MAX), 64);
-        assert_eq!(book.arrived(64), Ok(()));
+        assert_eq!(book.arrived(64), Ok(64));
         assert_eq!(book.arrived(1), Err(OverGrant));
+    }
+
+    #[test]
+    fn what_comes_is_first_of_the_first_window_and_then_of_what_was_granted_later() {
+        let mut book = book(1 << 30);
+        assert!(book.is_new());
+        assert_eq!((book.grant(usize::MAX), book.unused()), (64, 0));
+        assert!(!book.is_new());
+        assert_eq!(book.arrived(40), Ok(40));
+        book.drained(Time::ZERO + Duration::from_secs(9), 40, Duration::ZERO);
+        assert_eq!((book.grant(usize::MAX), book.unused()), (32, 32));
+        assert_eq!(book.arrived(30), Ok(24));
+        assert_eq!((book.unused(), book.outstanding()), (26, 26));
+        assert_eq!(book.arrived(26), Ok(0));
     }
 
     /// The window after 200 rounds, each of which drains all that was granted in `millis`.

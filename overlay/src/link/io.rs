@@ -345,7 +345,7 @@ impl Core {
         self.counters.frames_in += 1;
         let len = plain.len();
         let frame = Frame::split(plain).map_err(|_| CloseReason::Garbage)?;
-        // Cells were paid for when they were granted.
+        // Cells were paid for when they were granted, or are when their lane is looked up.
         let rest = HEAD_LEN + len + TAG_LEN - frame.cells.len() * CELL_LEN;
         self.grants.pace.used(now, rest, false);
         let network = self.peer.fields().network;
@@ -421,9 +421,11 @@ impl Core {
         counters.cells_in += u64::from(count);
         let Some(state) = self.lanes.get_mut(&tunnel) else {
             self.count_lost(tunnel, u64::from(count));
+            self.grants.came(now, count, true);
             return Ok(());
         };
-        state.book.arrived(count).map_err(|_| CloseReason::OverGrant)?;
+        let first = state.book.arrived(count).map_err(|_| CloseReason::OverGrant)?;
+        self.grants.came(now, first, state.is_own());
         state.counters.cells_in += u64::from(count);
         if !matches!(&*state.lane, Lane::ToEnd { .. }) {
             counters.relayed_cells_in += u64::from(count);

@@ -74,7 +74,7 @@ impl Core {
             && state.book.due() > 0
         {
             state.grant_listed = true;
-            self.grants.list(tunnel, state.is_own());
+            self.grants.list(tunnel, state.is_own(), state.book.is_new());
         }
     }
 
@@ -85,6 +85,7 @@ impl Core {
         if state.grant_listed {
             self.grants.forget(tunnel);
         }
+        self.grants.unused(state.book.unused(), state.is_own());
         self.note_closed(tunnel);
         true
     }

@@ -16,11 +16,12 @@
 //! ```
 //!
 //! What is sent waits for its place. What is received cannot be made to wait where it is, so the
-//! grants that allow a peer to send it do: each is charged when it is given. Control messages never
+//! grants that allow a peer to send it do: each is charged when it is given, but for a lane's first, which
+//! is as its cells come. Control messages never
 //! wait, but are charged; nor do lanes that were idle, for one quantum, while no more than 50 ms are
 //! promised ahead: whoever sends a cell now and then is not to wait behind all others at six routers.
 //! Over 10 s the error is at most one quantum a link and the burst: under 3 % from 100 kB/s up (DESIGN
-//! section 4); for what is received, also what was granted before and not used.
+//! section 4); for what is received, also what was granted before and not used, and the first windows of new lanes.
 
 use std::{
     sync::{
@@ -260,6 +261,13 @@ impl Pacer {
         match self.place.take_if(|_| placed) {
             Some(_) => limit.settle((limit.quantum() * CELL_LEN) as u64, bytes as u64),
             None => limit.charge(now, bytes as u64),
+        }
+    }
+
+    /// Takes back what was charged for `bytes`.
+    pub(super) fn refund(&self, bytes: usize) {
+        if let Some(limit) = &self.limit {
+            limit.settle(bytes as u64, 0);
         }
     }
 
