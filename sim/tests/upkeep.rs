@@ -1,7 +1,5 @@
 //! Who is sampled is asked after through tunnels: production routers, builds that fail, and what comes of it.
 
-#![expect(clippy::unwrap_used, reason = "test code: it fails by panicking")]
-
 use std::time::Duration;
 
 use warren_overlay::id::RouterId;

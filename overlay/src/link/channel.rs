@@ -61,7 +61,7 @@ impl LengthMask {
     /// Bytes of a block: the stream begins anew with each block's number.
     const BLOCK: u64 = 256;
     /// What BLAKE3 gives at once.
-    const STEP: u64 = 64;
+    const STEP: usize = 64;
     /// Eight frames per call of the hash: 2 bytes a call would cost as much as sealing, and all that it
     /// gives would lie there unused on most links.
     const PIECE: usize = 16;
@@ -78,9 +78,8 @@ impl LengthMask {
             let block = used / Self::BLOCK;
             let parts = [&self.key.expose_secret()[..], &block.to_be_bytes()];
             let within = used % Self::BLOCK;
-            let from = within % Self::STEP;
-            let mut made: [u8; Self::STEP as usize] =
-                kdf::derive_at(LENGTH_STREAM, &parts, within - from);
+            let from = within % Self::STEP as u64;
+            let mut made: [u8; Self::STEP] = kdf::derive_at(LENGTH_STREAM, &parts, within - from);
             let wanted = made.as_chunks().0.get(usize::try_from(from).unwrap_or(0) / Self::PIECE);
             self.piece = wanted.copied().unwrap_or_default();
             zeroize::Zeroize::zeroize(&mut made);

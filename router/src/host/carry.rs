@@ -30,7 +30,6 @@ impl Host {
                     Address::Node => {
                         self.drain_node(now);
                         node = true;
-                        continue;
                     }
                     Address::Link(link) => self.drain_link(now, link),
                     Address::End(end) => {

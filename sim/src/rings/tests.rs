@@ -160,7 +160,9 @@ impl Days {
     fn kill(&mut self, seat: Seat) {
         self.dead.insert(seat);
         let links: Vec<_> = self.rings.members[seat as usize].links.keys().copied().collect();
-        links.into_iter().for_each(|link| self.rings.close(seat, link));
+        for link in links {
+            self.rings.close(seat, link);
+        }
         let own = Arc::clone(&self.rings.members[seat as usize].descriptor);
         self.rings.seats.remove(&own.id());
         let config = RingConfig { network: network(), own, degree: DEGREE, known_max: KNOWN };
