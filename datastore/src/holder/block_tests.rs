@@ -219,10 +219,18 @@ fn a_block_that_was_offered_is_asked_for_once_and_taken_from_the_cache_if_it_is_
     assert_eq!(holder.poll_output(), None, "somebody was asked already");
     assert_eq!(get(&mut holder, at(2), 2), Held::Found(block(2).into()));
     assert!(holder.blocks.entries.contains_key(&block(2).address()), "it is owned now");
-    // Nothing came: another may be asked.
-    holder.handle_input(at(130_000), offer(2));
-    let wanted = HolderOutput::Repair { link: LinkNo(2), repair: Repair::Want(want) };
-    assert_eq!(holder.poll_output(), Some(wanted));
+    // Nothing came: another may be asked, and at once if that one's link is gone.
+    for (ms, link, asked) in [(11_000, 1, false), (11_000, 2, true), (12_000, 3, false)] {
+        holder.handle_input(at(ms), offer(link));
+        let wanted =
+            HolderOutput::Repair { link: LinkNo(link), repair: Repair::Want(want.clone()) };
+        assert_eq!(holder.poll_output(), asked.then_some(wanted), "of {link} after {ms} ms");
+    }
+    let around = vec![(LinkNo(1), Location(1 << 40)), (LinkNo(3), Location(3 << 40))];
+    holder.handle_input(at(12_000), HolderInput::Neighbourhood(around));
+    holder.handle_input(at(12_000), offer(3));
+    let asks = |it| matches!(it, HolderOutput::Repair { repair: Repair::Want(_), .. });
+    assert!(std::iter::from_fn(|| holder.poll_output()).any(asks), "the link is gone");
 }
 
 #[test]

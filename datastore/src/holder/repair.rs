@@ -47,9 +47,12 @@ const AGAIN_EVERY: u32 = 6;
 const PUSHES_MAX: usize = 16;
 /// Pushes that wait: 40 bytes each. What finds no room comes with a later round.
 const WANTED_MAX: usize = 8_192;
-/// Asked for and not yet come: nobody else is asked for it meanwhile.
+/// Asked for and not yet come.
 const EXPECTED_MAX: usize = 8_192;
+/// So long whoever was asked is not asked again.
 const EXPECTED_FOR: Duration = Duration::from_mins(2);
+/// So long nobody else is: whoever offers what it then does not send keeps nobody else's copy away.
+const EXPECTED_ALONE: Duration = Duration::from_secs(10);
 /// A push that failed makes another round come soon; while pushes go on failing (a neighbour whose disk
 /// is full takes nothing, however often it is asked) later and later, up to [`ROUND_EVERY`].
 const AGAIN_AFTER: Duration = Duration::from_secs(20);
@@ -99,8 +102,8 @@ pub(super) struct Repair {
     wanted: VecDeque<(LinkNo, BlockAddress)>,
     pushes: BTreeMap<u32, (LinkNo, BlockAddress)>,
     next_push: u32,
-    /// What was asked for, and until when nobody else is asked.
-    expected: BTreeMap<BlockAddress, Time>,
+    /// What was asked for, of whom and when.
+    expected: BTreeMap<BlockAddress, (LinkNo, Time)>,
     leaving: Leaving,
     /// Blocks pushed and confirmed since the start.
     pub(super) pushed: u64,
@@ -166,7 +169,9 @@ impl Blocks {
         }
         self.repair.again_after = AGAIN_AFTER;
         let around = &self.around;
-        self.repair.wanted.retain(|(link, _)| around.iter().any(|it| it.0 == *link));
+        let there = |link: LinkNo| around.iter().any(|it| it.0 == link);
+        self.repair.wanted.retain(|(link, _)| there(*link));
+        self.repair.expected.retain(|_, (link, _)| there(*link));
         if !self.entries.is_empty() && !self.repair.is_leaving() {
             self.round(now + ROUND_DELAY, false, false);
         }
@@ -291,7 +296,7 @@ impl Blocks {
         if self.repair.is_leaving() {
             return;
         }
-        self.repair.expected.retain(|_, until| *until > now);
+        self.repair.expected.retain(|_, (_, at)| now.since(*at) < EXPECTED_FOR);
         let within = self.room_for_copies(Source::Copy(link));
         let mut missing = Vec::new();
         for address in blocks {
@@ -302,7 +307,10 @@ impl Blocks {
                 continue;
             }
             let room = self.repair.expected.len() < EXPECTED_MAX;
-            if self.repair.expected.contains_key(&address) || !room || self.closer(&address) > FAR {
+            let asked = self.repair.expected.get(&address);
+            let waits =
+                asked.is_some_and(|(of, at)| *of == link || now.since(*at) < EXPECTED_ALONE);
+            if waits || !room || self.closer(&address) > FAR {
                 continue;
             }
             if self.own.distance(address.location()) >= within {
@@ -313,7 +321,7 @@ impl Blocks {
                 self.put(now, None, Source::Copy(link), &block);
                 continue;
             }
-            self.repair.expected.insert(address, now + EXPECTED_FOR);
+            self.repair.expected.insert(address, (link, now));
             missing.push(address);
         }
         if !missing.is_empty() {

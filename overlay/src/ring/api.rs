@@ -222,6 +222,8 @@ pub struct Status {
     pub degree: usize,
     /// Routers known.
     pub known: usize,
+    /// Those of them that could not be had when they were last tried: gone, or full.
+    pub doubtful: usize,
     /// How many routers the network seems to have, this one included; right to within a factor of
     /// two or three, exact while fewer are known than the degree.
     pub size_estimate: u64,

@@ -226,14 +226,14 @@ impl Ring {
 
     /// What an operator may see.
     pub fn status(&self) -> Status {
-        let known = self.view.len();
-        let estimate = self.neighbours.size_estimate();
+        let (known, estimate) = (self.view.len(), self.neighbours.size_estimate());
         let small = known <= self.neighbours.degree();
         Status {
             joined: self.keep.joined() && !self.neighbours.is_empty(),
             neighbours: self.neighbours.len(),
             degree: self.neighbours.degree(),
             known,
+            doubtful: self.view.doubtful(),
             size_estimate: if small { known as u64 + 1 } else { estimate.max(known as u64 + 1) },
             requests: self.requests.len(),
         }

@@ -346,6 +346,11 @@ impl View {
         self.failed.clear();
     }
 
+    /// How many of the known could not be had when they were last tried.
+    pub(super) fn doubtful(&self) -> usize {
+        self.failed.keys().filter(|id| self.get(id).is_some()).count()
+    }
+
     /// Whether it is not to be tried for now.
     pub(super) fn has_failed(&self, now: Time, id: &RouterId) -> bool {
         self.failed.get(id).is_some_and(|(until, _)| now < *until)

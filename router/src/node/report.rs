@@ -30,8 +30,10 @@ impl Node {
         let pools = self.pools.status();
         let transit = self.transit.status();
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        // Ready: min(10, N-1) neighbours, or every one there is; and a client tunnel.
-        let enough = ring.neighbours >= 10.min(ring.degree).min(ring.known);
+        // Ready: min(10, N-1) neighbours, or every one there is; and a client tunnel. Others go on naming who
+        // is gone until its descriptor expires.
+        let there = ring.known.saturating_sub(ring.doubtful);
+        let enough = ring.neighbours >= 10.min(ring.degree).min(there);
         let ready = ring.joined
             && enough
             && ring.known > usize::from(self.hops)
