@@ -215,9 +215,9 @@ fn a_link_that_nobody_needs_is_retired_and_one_with_a_lane_is_not() {
     links.tidy(at(300).time);
     assert_eq!(links.poll_output(), None);
     links.lane_closed(at(300).time, link, lane);
-    links.tidy(at(330).time);
+    links.tidy(at(315).time);
     assert_eq!(links.poll_output(), None);
-    links.tidy(at(361).time);
+    links.tidy(at(321).time);
     assert_eq!(links.poll_output(), Some(LinksOutput::Retire(link)));
 }
 
