@@ -388,7 +388,8 @@ impl Blocks {
         self.commit(now);
         let until = now + LEAVE_WAIT;
         self.repair.leaving = Leaving::Until { until, quiet_at: now + LEAVE_QUIET };
-        self.repair.round = Some(Round { at: now, after: None, all: false, again: false });
+        // Whoever is only presumed to have something is asked too.
+        self.repair.round = Some(Round { at: now, after: None, all: false, again: true });
         self.compares.end();
         if self.entries.is_empty() || self.around.is_empty() {
             self.repair.leaving = Leaving::Left;
