@@ -25,6 +25,8 @@ use crate::{net::HostNo, world::World};
 
 /// With fewer debts nothing is said.
 const DEBTS_MIN: u32 = 3;
+/// With fewer neighbours somebody is about to be cut off: what the two or three have is presumed from before.
+const AROUND_MIN: usize = 2 * REPLICAS;
 /// A router with more has not the time to hand all of it over.
 const UNITS_MAX: usize = 500;
 
@@ -72,12 +74,10 @@ impl Replicas {
     /// A router is about to be told to leave.
     pub(crate) fn leaves(&mut self, world: &World, no: HostNo) {
         let units = world.held(no);
-        if units.len() > UNITS_MAX {
-            return;
-        }
         let neighbours: Vec<_> = around(world, no).collect();
+        let counts = units.len() <= UNITS_MAX && neighbours.len() >= AROUND_MIN;
         let mut leaver = Leaver::default();
-        for unit in units {
+        for unit in units.into_iter().filter(|_| counts) {
             let mut closest = neighbours.clone();
             closest.sort_by_key(|(_, it)| it.distance(place(&unit)));
             for (to, _) in closest.into_iter().take(REPLICAS) {
