@@ -59,10 +59,8 @@ pub(super) struct Conversation {
     pub(super) rtt: Rtt,
     /// When this offset is acknowledged, that was a round trip.
     sample: Option<(u64, Time)>,
-    /// Since when nothing came, if that was reason to ask.
+    /// When the outstanding ping went.
     pinged: Option<Time>,
-    /// When the ping went whose pong has not come, whatever else came.
-    asked: Option<Time>,
     /// How large any window may grow now.
     limit: usize,
     /// Bytes that were in the buffers when they were last counted.
@@ -83,7 +81,6 @@ impl Conversation {
             rtt: Rtt::new(),
             sample: None,
             pinged: None,
-            asked: None,
             limit: 0,
             counted: 0,
             moved_at: Time::ZERO,
@@ -140,10 +137,7 @@ impl Conversation {
     pub(super) fn ping(&mut self, now: Time, path: &mut Path) {
         if self.pinged.is_none() {
             self.pinged = Some(now);
-            if self.asked.is_none() {
-                self.asked = Some(now);
-                path.ping_due = Some(now.as_micros().to_be_bytes());
-            }
+            path.ping_due = Some(now.as_micros().to_be_bytes());
         }
     }
 
@@ -207,7 +201,7 @@ impl Conversation {
     /// The client's hello on the path that opened the session: an acknowledgement.
     pub(super) fn confirmed(&mut self, path: &mut Path, received: u64) -> Result<(), Trouble> {
         path.greeted = true;
-        self.window.acknowledge(received).map_err(|_| Trouble::Session)?;
+        self.window.acknowledge(received, self.limit).map_err(|_| Trouble::Session)?;
         Ok(())
     }
 
@@ -219,7 +213,6 @@ impl Conversation {
         self.ack_due = false;
         self.sample = None;
         self.pinged = None;
-        self.asked = None;
         Ok(())
     }
 
@@ -243,7 +236,7 @@ impl Conversation {
             Record::Ping(bytes) => path.pong_due = Some(bytes),
             Record::Pong(bytes) => {
                 let sent = Time::from_micros(u64::from_be_bytes(bytes));
-                if self.asked.take_if(|asked| *asked == sent).is_some() {
+                if self.pinged == Some(sent) {
                     self.rtt.sample(now.since(sent));
                 }
             }
@@ -267,16 +260,14 @@ impl Conversation {
     }
 
     fn acknowledged(&mut self, now: Time, offset: u64) -> Result<(), Trouble> {
-        if self.window.acknowledge(offset).map_err(|_| Trouble::Session)? {
+        if self.window.acknowledge(offset, self.limit).map_err(|_| Trouble::Session)? {
             self.moved_at = now;
         }
         if let Some((end, at)) = self.sample
             && offset >= end
         {
             self.sample = None;
-            let took = now.since(at);
-            self.rtt.sample(took);
-            self.window.round_trip(took, self.limit);
+            self.rtt.sample(now.since(at));
         }
         Ok(())
     }
@@ -323,7 +314,6 @@ impl Conversation {
             }
             if self.sample.is_none() && self.window.sent() > before {
                 self.sample = Some((self.window.sent(), now));
-                self.window.measure();
             }
             return len;
         }

@@ -10,21 +10,15 @@
 //!                         ^ a new path moves this back to what the other side has
 //! ```
 
-use std::{collections::VecDeque, time::Duration};
+use std::collections::VecDeque;
 
-/// A session's first window in bytes: 1 s of 2 Mbit/s, so that most pages never wait for its growth, and
-/// more than a new path takes at first.
+/// A session's first window in bytes: 1 s of 2 Mbit/s, so that most pages never wait for its growth.
 pub(super) const WINDOW_START: usize = 256 * 1024;
-/// Smallest window in bytes. So many sessions may share a slow line.
-const WINDOW_MIN: usize = 4 * 1024;
 /// Largest window in bytes (DESIGN section 7): 128 Mbit/s at a round trip of 1 s.
 pub(super) const WINDOW_MAX: usize = 16 * 1024 * 1024;
 /// A window that something waits for becomes so many times larger after a round trip: twice as fast as
 /// those of the path below, of which it is the sum, and which alone should decide how much is under way.
-const GROWTH: u128 = 4;
-/// A round trip that takes longer than this, and than twice the shortest of this path, is spent in queues.
-/// Seven links round the world and back take less.
-const ROUND_TRIP_MAX: Duration = Duration::from_secs(1);
+const GROWTH: usize = 4;
 /// Memory that an idle session may keep for its next burst.
 const IDLE_CAPACITY: usize = 64 * 1024;
 
@@ -42,12 +36,8 @@ pub(super) struct SendWindow {
     size: usize,
     /// Something waited for room since the last growth.
     blocked: bool,
-    /// What was under way when the round trip began that is being measured.
-    flight: usize,
-    /// The shortest round trip of this path.
-    least: Option<Duration>,
-    /// A round trip was too long once: from then on the window follows what the path carries.
-    crowded: bool,
+    /// Grows again only when this much is acknowledged: once a round trip.
+    next_growth: u64,
 }
 
 impl SendWindow {
@@ -58,9 +48,7 @@ impl SendWindow {
             sent: 0,
             size: WINDOW_START,
             blocked: false,
-            flight: 0,
-            least: None,
-            crowded: false,
+            next_growth: 0,
         }
     }
 
@@ -127,41 +115,10 @@ impl SendWindow {
         len
     }
 
-    /// A round trip begins with what was just sent.
-    pub(super) fn measure(&mut self) {
-        self.flight = usize::try_from(self.sent - self.acked).unwrap_or(usize::MAX);
-    }
-
-    /// The round trip that began last took so long; the window may grow up to `limit`.
-    ///
-    /// A path carries `flight / took`. So long as nothing waits the window grows ahead of it. Once
-    /// something does, it becomes what the path carries in [`ROUND_TRIP_MAX`] (or up to twice that,
-    /// where the path is as long): more would only wait at the slowest router, behind it whoever
-    /// comes later, and in the end it would look as if nobody was there.
-    pub(super) fn round_trip(&mut self, took: Duration, limit: usize) {
-        let least = self.least.map_or(took, |least| least.min(took));
-        self.least = Some(least);
-        let most = ROUND_TRIP_MAX.max(2 * least.min(ROUND_TRIP_MAX)).as_micros();
-        let took = took.as_micros().max(1);
-        let part = |size: usize, times: u128, of: u128| {
-            usize::try_from(size as u128 * times / of).unwrap_or(usize::MAX)
-        };
-        if took > most {
-            self.crowded = true;
-            let carried = part(self.flight, most, took.min(most * GROWTH));
-            self.size = self.size.min(carried.max(WINDOW_MIN));
-        } else if std::mem::take(&mut self.blocked) {
-            let grown = if self.crowded {
-                part(self.size, most.min(took * GROWTH), took)
-            } else {
-                part(self.size, GROWTH, 1)
-            };
-            self.size = grown.min(limit.clamp(WINDOW_START, WINDOW_MAX)).max(self.size);
-        }
-    }
-
     /// The other side has everything before `offset`; true if that is news.
-    pub(super) fn acknowledge(&mut self, offset: u64) -> Result<bool, BadOffset> {
+    ///
+    /// `limit` is how large the window may grow.
+    pub(super) fn acknowledge(&mut self, offset: u64, limit: usize) -> Result<bool, BadOffset> {
         if offset < self.acked || offset > self.sent {
             return Err(BadOffset);
         }
@@ -171,6 +128,12 @@ impl SendWindow {
         let count = usize::try_from(offset - self.acked).map_err(|_| BadOffset)?;
         self.bytes.drain(..count);
         self.acked = offset;
+        if self.blocked && offset >= self.next_growth {
+            self.blocked = false;
+            self.next_growth = self.sent;
+            self.size =
+                (self.size * GROWTH).min(limit.clamp(WINDOW_START, WINDOW_MAX)).max(self.size);
+        }
         if self.bytes.is_empty() && self.bytes.capacity() > IDLE_CAPACITY {
             self.bytes.shrink_to(IDLE_CAPACITY);
         }
@@ -184,9 +147,8 @@ impl SendWindow {
             return Err(BadOffset);
         }
         self.sent = self.written();
-        self.acknowledge(offset.max(self.acked))?;
+        self.acknowledge(offset.max(self.acked), 0)?;
         self.sent = self.acked;
-        self.least = None;
         Ok(())
     }
 
@@ -226,7 +188,7 @@ mod tests {
                     }
                     2 => {
                         let to = window.acked() + n as u64;
-                        prop_assert_eq!(window.acknowledge(to).is_ok(), to <= window.sent());
+                        prop_assert_eq!(window.acknowledge(to, WINDOW_MAX).is_ok(), to <= window.sent());
                     }
                     _ => {
                         let to = window.acked() + n as u64;
@@ -239,68 +201,29 @@ mod tests {
         }
     }
 
-    /// The window after that many round trips, each of so many milliseconds, with all of it under way.
-    fn window_after(mut window: SendWindow, round_trips: u32, millis: u64) -> SendWindow {
-        for _ in 0..round_trips {
-            window.wrote(&vec![0; window.room()]);
-            window.note_blocked();
-            window.measure();
-            window.acknowledge(window.sent()).unwrap();
-            window.round_trip(Duration::from_millis(millis), WINDOW_MAX);
-        }
-        window
-    }
-
     #[test]
-    fn grows_only_when_something_waited() {
+    fn grows_only_when_something_waited_and_once_a_round_trip() {
         let mut window = SendWindow::new();
-        let took = Duration::from_millis(100);
-        window.round_trip(took, WINDOW_MAX);
+        window.wrote(&[0; 1000]);
+        window.acknowledge(1000, WINDOW_MAX).unwrap();
         assert_eq!(window.room(), WINDOW_START);
+        window.wrote(&[0; 2000]);
         window.note_blocked();
-        window.round_trip(took, WINDOW_MAX);
-        assert_eq!(window.room(), 4 * WINDOW_START);
-        window.round_trip(took, WINDOW_MAX);
-        assert_eq!(window.room(), 4 * WINDOW_START, "nothing waited since");
+        window.acknowledge(2000, WINDOW_MAX).unwrap();
+        assert_eq!(window.room() + window.held(), GROWTH * WINDOW_START);
         window.note_blocked();
-        window.round_trip(took, 0);
-        assert_eq!(window.room(), 4 * WINDOW_START, "no quota, no growth, no shrinking");
-    }
-
-    #[test]
-    fn a_path_round_the_world_has_its_largest_window_after_five_round_trips() {
-        assert_eq!(window_after(SendWindow::new(), 5, 600).room(), WINDOW_MAX);
-    }
-
-    #[test]
-    fn where_a_round_trip_takes_long_a_window_becomes_what_comes_through_in_a_second() {
-        // 30,000 bytes a second come through, whatever is under way: a round trip is the queue.
-        let mut window = window_after(SendWindow::new(), 2, 100);
-        for _ in 0..10 {
-            let millis = window.room() as u64 * 1_000 / 30_000;
-            window = window_after(window, 1, millis.max(100));
-        }
-        assert!((27_000..=33_000).contains(&window.room()), "{}", window.room());
-        // The line becomes ten times as fast: so does the window, step by step.
-        for _ in 0..10 {
-            let millis = window.room() as u64 * 1_000 / 300_000;
-            window = window_after(window, 1, millis.max(100));
-        }
-        assert!((270_000..=330_000).contains(&window.room()), "{}", window.room());
-    }
-
-    #[test]
-    fn however_slow_a_path_is_a_little_may_be_under_way() {
-        let window = window_after(window_after(SendWindow::new(), 1, 100), 10, 60_000);
-        assert_eq!(window.room(), WINDOW_MIN);
+        window.acknowledge(2500, WINDOW_MAX).unwrap();
+        assert_eq!(window.room() + window.held(), GROWTH * WINDOW_START, "same round trip");
+        window.acknowledge(3000, 0).unwrap();
+        assert_eq!(window.room(), GROWTH * WINDOW_START, "no quota, no growth, no shrinking");
     }
 
     #[test]
     fn an_impossible_acknowledgement_is_refused() {
         let mut window = SendWindow::new();
         window.wrote(&[0; 10]);
-        assert_eq!(window.acknowledge(11), Err(BadOffset));
-        window.acknowledge(5).unwrap();
-        assert_eq!(window.acknowledge(4), Err(BadOffset));
+        assert_eq!(window.acknowledge(11, 0), Err(BadOffset));
+        window.acknowledge(5, 0).unwrap();
+        assert_eq!(window.acknowledge(4, 0), Err(BadOffset));
     }
 }

@@ -25,8 +25,7 @@ use crate::{
     time::Time,
 };
 
-/// How long a resumption may take, at least: the end hop may have to dial the gateway. It may take as
-/// long as any other answer, where that is more.
+/// How long a resumption may take: the end hop may have to dial the gateway.
 pub(super) const RESUME_TIME: Duration = Duration::from_secs(3);
 /// How long a full handshake may take at first: two routers may have to be dialled on the way. It runs
 /// alone, so a short time finds the way around a silent router soon; what was dialled meanwhile
@@ -59,8 +58,6 @@ pub(super) struct Attempt {
     pub(super) no: PathNo,
     pub(super) via: Avoid,
     pub(super) step: Step,
-    /// When it began.
-    pub(super) since: Time,
     pub(super) deadline: Time,
     /// It is made only because the live path is silent.
     pub(super) for_silence: bool,
@@ -164,14 +161,7 @@ impl Client {
             self.next_path = self.next_path.wrapping_add(1);
             let via = Avoid { tunnel, gateway: lease.gateway };
             let deadline = now + time + patience(self.effort);
-            self.attempts.push(Attempt {
-                no,
-                via,
-                step,
-                since: now,
-                deadline,
-                for_silence: silent,
-            });
+            self.attempts.push(Attempt { no, via, step, deadline, for_silence: silent });
             self.outputs.push_back(ClientOutput::OpenPath {
                 path: no,
                 tunnel,
@@ -220,8 +210,7 @@ impl Client {
                 let tag = session.secret.tag(number.value());
                 let keys = session.secret.path(number, Role::Client);
                 let path = Path::resuming(now, keys, tag);
-                let time = RESUME_TIME.max(self.conversation.rtt.patience());
-                (Step::Resuming { path, fresh: None }, time)
+                (Step::Resuming { path, fresh: None }, RESUME_TIME)
             }
             None => (Step::Request { continues: true }, self.handshake_time()),
         }
