@@ -103,8 +103,9 @@ struct Direction {
     mask: LengthMask,
     /// Frames so far: the next nonce.
     counter: u64,
-    /// Frames under this key, and under any.
+    /// Frames under this key.
     under_key: u32,
+    /// Most frames under any key, at least 1.
     rekey_frames: u32,
 }
 
