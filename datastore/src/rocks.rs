@@ -242,19 +242,26 @@ impl RecordStore for RocksRecords {
     }
 }
 
-fn open_db(path: &Path) -> Result<DB, StoreError> {
+/// How a database of ours is opened: at most `open_files_max` files at a time, and a write-ahead log
+/// that is folded into tables when it is `wal_max` bytes long.
+pub(crate) fn database(open_files_max: i32, wal_max: u64) -> Options {
     let mut options = Options::default();
     options.create_if_missing(true);
     options.create_missing_column_families(true);
-    options.set_max_open_files(OPEN_FILES_MAX);
+    options.set_max_open_files(open_files_max);
     options.set_max_background_jobs(2);
-    options.set_max_total_wal_size(WAL_MAX);
+    options.set_max_total_wal_size(wal_max);
     // The log is read up to the first torn entry; what was synced lies before it.
     options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
     options.set_keep_log_file_num(2);
     options.set_max_log_file_size(1024 * 1024);
     options.set_log_level(LogLevel::Warn);
     options.set_stats_dump_period_sec(0);
+    options
+}
+
+fn open_db(path: &Path) -> Result<DB, StoreError> {
+    let options = database(OPEN_FILES_MAX, WAL_MAX);
     let cache = Cache::new_lru_cache(BLOCK_CACHE);
     let families = ["default", RECORDS, META].map(|name| {
         let mut table = BlockBasedOptions::default();

@@ -10,6 +10,7 @@ mod describe;
 mod dial_back;
 mod door;
 mod exits;
+mod finding;
 mod friends;
 mod inquiries;
 mod links;

@@ -17,18 +17,15 @@ use std::{
 };
 
 use warren_overlay::{
-    garlic::{Clove, RecordAnswer},
     id::{EndNo, NetworkId},
     rng::Rng,
-    service::{
-        AccessKey, Found, Lookup, LookupInput, LookupOutput, Name, Outcome, Unreachable,
-        VersionMemory,
-    },
+    service::{AccessKey, Found, Lookup, Name, Outcome, Unreachable, VersionMemory},
     session::{self, AppCommand, End, EndEvent, EndInput, Milestone, ResetReason, SessionOffer},
     time::{Now, Time},
 };
 use warren_proxy::{ContextLimiter, Failure, IsolationKey};
 
+use super::finding::{Finding, FindingOutput};
 use crate::app::StreamNo;
 
 /// Contexts at the same time; each holds tunnels of its own.
@@ -86,12 +83,9 @@ struct Context {
     streams: u64,
     /// Tunnels asked for so far; the pools replace those that are lost.
     tunnels: usize,
-    lookup: Option<Lookup>,
-    /// What the lookup, and what it found, is opened with.
+    finding: Finding,
+    /// What is looked for, and what was found, is opened with.
     access: Option<Arc<AccessKey>>,
-    /// The end's request numbers, and the lookup's.
-    requests: BTreeMap<u32, u32>,
-    next_request: u32,
 }
 
 /// The machine.
@@ -156,7 +150,7 @@ impl Contexts {
             None => self.access.remove(&name),
         };
         for (end, context) in self.contexts.iter_mut().filter(|(_, it)| it.name == name) {
-            context.lookup = None;
+            context.finding.stop();
             let input = EndInput::Withdrawn;
             self.out.push_back(ContextsOutput::End { end: *end, input });
         }
@@ -177,19 +171,12 @@ impl Contexts {
 
     /// Time passed.
     pub(super) fn handle_timeout(&mut self, now: Now) {
-        let due: Vec<_> = self
-            .contexts
-            .iter_mut()
-            .filter_map(|(end, context)| {
-                let lookup = context.lookup.as_mut()?;
-                (lookup.poll_timeout()? <= now.time).then(|| {
-                    lookup.handle_timeout(now);
-                    *end
-                })
-            })
+        let contexts = self.contexts.iter_mut();
+        let due: Vec<_> = contexts
+            .filter_map(|(end, context)| context.finding.handle_timeout(now).then_some(*end))
             .collect();
         for end in due {
-            self.drain_lookup(now.time, end);
+            self.drain_finding(now.time, end);
         }
     }
 
@@ -200,7 +187,7 @@ impl Contexts {
 
     /// When to be woken.
     pub(super) fn poll_timeout(&self) -> Option<Time> {
-        self.contexts.values().filter_map(|context| context.lookup.as_ref()?.poll_timeout()).min()
+        self.contexts.values().filter_map(|context| context.finding.poll_timeout()).min()
     }
 
     fn open(&mut self, now: Now, open: u64, new: EndNo, key: IsolationKey, name: Name, port: u16) {
@@ -240,10 +227,8 @@ impl Contexts {
             name,
             streams: 0,
             tunnels: 0,
-            lookup: None,
+            finding: Finding::default(),
             access: None,
-            requests: BTreeMap::new(),
-            next_request: 0,
         };
         self.contexts.insert(end, context);
         self.ways.insert(end, Way { begun: now.time, done: [None; 4] });
@@ -277,18 +262,12 @@ impl Contexts {
                 let (name, rng) = (context.name, self.rng.fork());
                 context.access = self.access.get(&name).cloned();
                 let access = context.access.clone();
-                let lookup = Lookup::new(now, name, access, self.network, floor, rng);
-                context.requests.clear();
-                context.lookup = Some(lookup);
-                self.drain_lookup(now.time, end);
+                context.finding.begin(Lookup::new(now, name, access, self.network, floor, rng));
+                self.drain_finding(now.time, end);
             }
             EndEvent::Answer { request, asked: _, answer } => {
-                if let Some(request) = context.requests.remove(&request)
-                    && let Some(lookup) = &mut context.lookup
-                {
-                    let answer = answer.unwrap_or(RecordAnswer::NoRoute { left: 0 });
-                    lookup.handle_input(now, LookupInput::Answer { request, answer });
-                    self.drain_lookup(now.time, end);
+                if context.finding.answer(now, request, answer) {
+                    self.drain_finding(now.time, end);
                 }
             }
             EndEvent::Reached(Milestone::Gateway) => self.reached(now.time, end, 2),
@@ -308,35 +287,27 @@ impl Contexts {
         }
     }
 
-    fn drain_lookup(&mut self, now: Time, end: EndNo) {
+    fn drain_finding(&mut self, now: Time, end: EndNo) {
         let Some(context) = self.contexts.get_mut(&end) else { return };
-        while let Some(output) = context.lookup.as_mut().and_then(Lookup::poll_output) {
-            match output {
-                LookupOutput::Get { request, key } => {
-                    // The top bit is the end's own (EndInput::Request).
-                    context.next_request = (context.next_request + 1) & 0x7fff_ffff;
-                    let number = context.next_request;
-                    context.requests.insert(number, request);
-                    let clove = Clove::RecordGet { request: number, key };
-                    let input = EndInput::Request { tunnel: None, clove };
+        while let Some(output) = context.finding.poll_output() {
+            let outcome = match output {
+                FindingOutput::Ask(input) => {
                     self.out.push_back(ContextsOutput::End { end, input });
+                    continue;
                 }
-                LookupOutput::Done(outcome) => {
-                    context.lookup = None;
-                    match outcome {
-                        Outcome::Found(found) => {
-                            self.reached(now, end, 1);
-                            self.found(end, &found);
-                        }
-                        Outcome::NotFound => self.failed(end, Failure::NotFound),
-                        Outcome::Invalid => self.failed(end, Failure::BadDescriptor),
-                        Outcome::Unreachable(Unreachable::NoRoute | Unreachable::Busy { .. }) => {
-                            self.failed(end, Failure::Busy);
-                        }
-                    }
-                    return;
+                FindingOutput::Done(outcome) => outcome,
+            };
+            return match outcome {
+                Outcome::Found(found) => {
+                    self.reached(now, end, 1);
+                    self.found(end, &found);
                 }
-            }
+                Outcome::NotFound => self.failed(end, Failure::NotFound),
+                Outcome::Invalid => self.failed(end, Failure::BadDescriptor),
+                Outcome::Unreachable(Unreachable::NoRoute | Unreachable::Busy { .. }) => {
+                    self.failed(end, Failure::Busy);
+                }
+            };
         }
     }
 

@@ -19,18 +19,16 @@ use std::{
 };
 
 use warren_overlay::{
-    garlic::{Clove, RecordAnswer},
     id::{EndNo, NetworkId, RouterId},
     rng::Rng,
-    service::{
-        AccessKey, Lease, Lookup, LookupInput, LookupOutput, Name, OfferId, Outcome,
-        ServiceDescriptor,
-    },
+    service::{AccessKey, Lease, Lookup, Name, OfferId, Outcome, ServiceDescriptor},
     session::{
         AppCommand, End, EndEvent, EndInput, Milestone, ResetReason, SessionOffer, StreamNo,
     },
     time::{Now, Time},
 };
+
+use super::finding::{Finding, FindingOutput};
 
 /// How long a gateway may take: two routers may have to be dialled on the way.
 const GATEWAY_MAX: Duration = Duration::from_secs(8);
@@ -99,10 +97,7 @@ struct Probe {
     look: Look,
     seen: Seen,
     tunnels: usize,
-    lookup: Option<Lookup>,
-    /// The end's request numbers, and the lookup's.
-    requests: BTreeMap<u32, u32>,
-    next_request: u32,
+    finding: Finding,
     /// Offers and gateways still to be tried, this router's own first; the first is being tried.
     todo: VecDeque<(OfferId, Lease)>,
     stream: u64,
@@ -147,11 +142,8 @@ impl Probes {
                 self.finish(end);
             } else if probe.seen.descriptor.is_some() && probe.until <= now.time {
                 self.tried(now, end, false);
-            } else if let Some(lookup) = &mut probe.lookup
-                && lookup.poll_timeout().is_some_and(|at| at <= now.time)
-            {
-                lookup.handle_timeout(now);
-                self.drain_lookup(now, end);
+            } else if probe.finding.handle_timeout(now) {
+                self.drain_finding(now, end);
             }
         }
     }
@@ -164,9 +156,9 @@ impl Probes {
     /// When to be woken.
     pub(super) fn poll_timeout(&self) -> Option<Time> {
         let next = |probe: &Probe| {
-            let lookup = probe.lookup.as_ref().and_then(Lookup::poll_timeout);
+            let found = probe.finding.poll_timeout();
             let gateway = probe.seen.descriptor.is_some().then_some(probe.until);
-            lookup.into_iter().chain(gateway).chain([probe.over]).min()
+            found.into_iter().chain(gateway).chain([probe.over]).min()
         };
         self.probes.values().filter_map(next).min()
     }
@@ -182,9 +174,7 @@ impl Probes {
             look,
             seen: Seen { version: None, blind: true, descriptor: None, alive, dead, gone },
             tunnels: 0,
-            lookup: None,
-            requests: BTreeMap::new(),
-            next_request: 0,
+            finding: Finding::default(),
             todo: VecDeque::new(),
             stream: 0,
             until: now.time,
@@ -212,19 +202,15 @@ impl Probes {
                 }
             }
             EndEvent::NeedDescriptor if probe.seen.descriptor.is_some() => self.give(end),
-            EndEvent::NeedDescriptor if probe.lookup.is_none() => {
+            EndEvent::NeedDescriptor if !probe.finding.is_under_way() => {
                 let (name, access) = (probe.look.name, probe.look.access.clone());
                 let rng = self.rng.fork();
-                probe.lookup = Some(Lookup::new(now, name, access, self.network, 0, rng));
-                self.drain_lookup(now, end);
+                probe.finding.begin(Lookup::new(now, name, access, self.network, 0, rng));
+                self.drain_finding(now, end);
             }
             EndEvent::Answer { request, asked: _, answer } => {
-                if let Some(request) = probe.requests.remove(&request)
-                    && let Some(lookup) = &mut probe.lookup
-                {
-                    let answer = answer.unwrap_or(RecordAnswer::NoRoute { left: 0 });
-                    lookup.handle_input(now, LookupInput::Answer { request, answer });
-                    self.drain_lookup(now, end);
+                if probe.finding.answer(now, request, answer) {
+                    self.drain_finding(now, end);
                 }
             }
             EndEvent::Reached(Milestone::Session) => self.tried(now, end, true),
@@ -240,33 +226,27 @@ impl Probes {
         }
     }
 
-    fn drain_lookup(&mut self, now: Now, end: EndNo) {
+    fn drain_finding(&mut self, now: Now, end: EndNo) {
         let Some(probe) = self.probes.get_mut(&end) else { return };
-        while let Some(output) = probe.lookup.as_mut().and_then(Lookup::poll_output) {
-            match output {
-                LookupOutput::Get { request, key } => {
-                    // The top bit is the end's own (EndInput::Request).
-                    probe.next_request = (probe.next_request + 1) & 0x7fff_ffff;
-                    let number = probe.next_request;
-                    probe.requests.insert(number, request);
-                    let clove = Clove::RecordGet { request: number, key };
-                    let input = EndInput::Request { tunnel: None, clove };
+        while let Some(output) = probe.finding.poll_output() {
+            let outcome = match output {
+                FindingOutput::Ask(input) => {
                     self.out.push_back(ProbesOutput::End { end, input });
+                    continue;
                 }
-                LookupOutput::Done(outcome) => {
-                    probe.seen.blind = matches!(outcome, Outcome::Unreachable(_));
-                    if let Outcome::Found(found) = outcome {
-                        probe.seen.version = Some(found.version);
-                        probe.todo = todo(&found.descriptor, probe.look.own);
-                        probe.seen.descriptor = Some(found.descriptor);
-                        probe.until = now.time + GATEWAY_MAX;
-                        if !probe.todo.is_empty() {
-                            return self.give(end);
-                        }
-                    }
-                    return self.finish(end);
+                FindingOutput::Done(outcome) => outcome,
+            };
+            probe.seen.blind = matches!(outcome, Outcome::Unreachable(_));
+            if let Outcome::Found(found) = outcome {
+                probe.seen.version = Some(found.version);
+                probe.todo = todo(&found.descriptor, probe.look.own);
+                probe.seen.descriptor = Some(found.descriptor);
+                probe.until = now.time + GATEWAY_MAX;
+                if !probe.todo.is_empty() {
+                    return self.give(end);
                 }
             }
+            return self.finish(end);
         }
     }
 

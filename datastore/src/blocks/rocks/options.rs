@@ -5,12 +5,12 @@
 use std::path::Path;
 
 use rocksdb::{
-    BlockBasedOptions, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode,
-    LogLevel, Options, WriteOptions,
+    BlockBasedOptions, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, Options,
+    WriteOptions,
 };
 
 use super::{CLIENT, META, OWNED, PINNED, disk};
-use crate::store::StoreError;
+use crate::{rocks::database, store::StoreError};
 
 /// Memory of a column family before it is flushed, in bytes; RocksDB holds two of them at most. Each
 /// flush makes a blob file of this size.
@@ -59,18 +59,7 @@ pub(super) fn cache_families(db: &DB) -> Vec<String> {
 
 /// Opens the database with all its column families, those of the cache included.
 pub(super) fn open(path: &Path) -> Result<DB, StoreError> {
-    let mut options = Options::default();
-    options.create_if_missing(true);
-    options.create_missing_column_families(true);
-    options.set_max_open_files(OPEN_FILES_MAX);
-    options.set_max_background_jobs(2);
-    options.set_max_total_wal_size(WAL_MAX);
-    // The log is read up to the first torn entry; what was synced lies before it.
-    options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
-    options.set_keep_log_file_num(2);
-    options.set_max_log_file_size(1024 * 1024);
-    options.set_log_level(LogLevel::Warn);
-    options.set_stats_dump_period_sec(0);
+    let options = database(OPEN_FILES_MAX, WAL_MAX);
     let mut names: Vec<String> =
         ["default", META, OWNED, PINNED, CLIENT].map(str::to_owned).to_vec();
     // A folder that holds no database yet has none to list.

@@ -2,7 +2,7 @@
 
 use warren_overlay::{
     crypto::blind::ServiceKey,
-    garlic::RecordBytes,
+    garlic::{Clove, RecordAnswer, RecordBytes},
     service::{DailyKeys, Day, Offer, places, seal},
     time::Wall,
     wire::Address,
