@@ -1,6 +1,9 @@
 //! What must hold of the holder's blocks.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex},
+};
 
 use proptest::prelude::*;
 use warren_overlay::{
@@ -353,6 +356,27 @@ fn what_a_neighbour_refuses_again_and_again_is_offered_less_and_less_often() {
     }
     assert!(offers[1] - offers[0] <= 21_000, "soon at first: {offers:?}");
     assert!((8..=20).contains(&offers.len()), "{offers:?}");
+}
+
+#[test]
+fn who_leaves_offers_all_its_blocks_at_once() {
+    let (mut holder, _) = holder(1_000);
+    for n in 0..200 {
+        put(&mut holder, at(0), n, n, None);
+    }
+    holder.handle_timeout(at(10));
+    held(&mut holder);
+    let around = (1..=3).map(|n| (LinkNo(n), Location(u64::from(n) << 40))).collect();
+    holder.handle_input(at(10), HolderInput::Neighbourhood(around));
+    holder.handle_input(at(20), HolderInput::HandOver);
+    let mut offered = BTreeMap::<LinkNo, BTreeSet<BlockAddress>>::new();
+    while let Some(output) = holder.poll_output() {
+        if let HolderOutput::Repair { link, repair: Repair::Offer(blocks) } = output {
+            assert!(blocks.len() <= 64);
+            offered.entry(link).or_default().extend(blocks);
+        }
+    }
+    assert_eq!(offered.values().map(BTreeSet::len).collect::<Vec<_>>(), [200; 3]);
 }
 
 #[test]

@@ -60,7 +60,7 @@ const AGAIN_AFTER: Duration = Duration::from_secs(20);
 const LEAVE_WAIT: Duration = Duration::from_millis(2_500);
 /// Leaving: a neighbour that wants nothing has so long to say so.
 const LEAVE_QUIET: Duration = Duration::from_millis(1_500);
-/// Blocks that a leaving router offers at most: what may be pushed in that time and more.
+/// Blocks that a leaving router offers a neighbour at most: what may be pushed in that time and more.
 const LEAVE_OFFERS: usize = 1_024;
 /// The least that repair may use, in bytes a second: one block.
 const RATE_MIN: u64 = BLOCK_LEN as u64;
@@ -395,8 +395,12 @@ impl Blocks {
             self.repair.leaving = Leaving::Left;
             return;
         }
-        self.step(now, LEAVE_OFFERS);
-        (self.repair.round, self.repair.then) = (None, None);
+        self.repair.then = None;
+        // There is no time for a second between steps: each is one more message to whoever lacks something.
+        for _ in 0..LEAVE_OFFERS / OFFER_MAX {
+            self.step(now, LEAVE_OFFERS);
+        }
+        self.repair.round = None;
     }
 
     fn leave_timeout(&mut self, now: Time) {
