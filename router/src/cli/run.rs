@@ -369,6 +369,12 @@ fn show(status: &Status) -> Result<(), Failure> {
         "  own tunnels {} ready, {} in use; tunnels of others {}; cells moved for others {}",
         status.tunnels_ready, status.tunnels_used, status.tunnels_transit, status.cells_relayed
     ))?;
+    if status.asked_after > 0 {
+        print(format_args!(
+            "  routers asked after {}, found {}; called gone {}",
+            status.asked_after, status.asked_after_found, status.called_gone
+        ))?;
+    }
     print(format_args!(
         "  sent {} kbit/s, received {} kbit/s over the last 10 s; limit {} each, burst {} ms of it",
         status.sent_kbps, status.received_kbps, status.bandwidth_kbps, status.burst_ms

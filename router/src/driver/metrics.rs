@@ -91,11 +91,22 @@ pub(super) fn render(status: &Status) -> Vec<u8> {
             add(&registry, gauge);
         }
     }
-    let counters: [(&str, &str, u64); 4] = [
+    let counters: [(&str, &str, u64); 7] = [
         ("warren_cells_relayed_total", "Cells moved for others", status.cells_relayed),
         ("warren_ended_for_memory_total", "Ended for memory", status.ended_for_memory),
         ("warren_builds_accepted_total", "Tunnel builds accepted", status.builds_accepted),
         ("warren_builds_refused_total", "Tunnel builds refused", status.builds_refused),
+        (
+            "warren_asked_after_total",
+            "Questions after sampled and kept routers, each through a tunnel",
+            status.asked_after,
+        ),
+        ("warren_asked_after_found_total", "Those that found the router", status.asked_after_found),
+        (
+            "warren_called_gone_total",
+            "Routers called gone because nobody found them",
+            status.called_gone,
+        ),
     ];
     for (name, help, value) in counters {
         if let Ok(counter) = IntCounter::new(name, help) {
@@ -126,8 +137,8 @@ mod tests {
         let text = String::from_utf8(render(&status)).unwrap();
         assert!(text.contains("\nwarren_neighbours 7\n"), "{text}");
         assert!(text.contains("\nwarren_cells_relayed_total 1000\n"), "{text}");
-        assert_eq!(text.matches("# TYPE warren_").count(), 39);
-        assert_eq!(text.matches("# TYPE ").count(), 39);
+        assert_eq!(text.matches("# TYPE warren_").count(), 42);
+        assert_eq!(text.matches("# TYPE ").count(), 42);
     }
 
     /// The metrics that `text` names.
@@ -152,8 +163,11 @@ mod tests {
         assert_eq!(
             unseen,
             [
+                &"warren_asked_after_found_total",
+                &"warren_asked_after_total",
                 &"warren_builds_waiting",
                 &"warren_burst_bytes",
+                &"warren_called_gone_total",
                 &"warren_contexts",
                 &"warren_dialable",
                 &"warren_dialled_from",

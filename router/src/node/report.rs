@@ -88,6 +88,7 @@ impl Node {
         };
         let address = self.descriptor.address();
         let (came, failed) = self.reach.evidence();
+        let upkeep = self.upkeep();
         Status {
             ready,
             verdict,
@@ -109,6 +110,9 @@ impl Node {
             builds_accepted: transit.accepted,
             builds_refused: transit.refused_early + transit.refused_unopened,
             bandwidth_kbps: self.descriptor.fields().bandwidth_kbps,
+            asked_after: upkeep.asked,
+            asked_after_found: upkeep.found,
+            called_gone: upkeep.gone,
             records_held: self.holder.len(),
             blocks_held: self.holder.status().blocks,
             contexts: count(self.contexts.len()),
