@@ -122,11 +122,12 @@ fn tunnels_of_others_keep_to_their_share_within_three_percent_and_use_it() {
 }
 
 /// A quarter of a mebibyte a second for each router, six relays on each way: what each download could have is
-/// some 100 kbit/s, and a cell is on its way for seconds. Whoever takes slow for dead looks for other tunnels:
-/// builds must not be all that is sent, nor more than a router may send.
+/// some 100 kbit/s. A path that crawls must not be taken for a dead one: whoever looks for others sends again what
+/// was under way, and in the end nobody has anything.
 #[test]
-fn on_lines_that_carry_little_downloads_crawl_and_builds_do_not_choke_them() {
+fn on_lines_that_carry_little_downloads_go_on_and_builds_do_not_choke_them() {
     const SLOW: u32 = KBPS / 4;
+    let (mut kept, mut kbps) = (Vec::new(), Vec::new());
     for seed in 1..=2 {
         let (mut world, name) = network_of(seed, SLOW);
         let fetches = twenty_downloads(&mut world, name);
@@ -140,8 +141,12 @@ fn on_lines_that_carry_little_downloads_crawl_and_builds_do_not_choke_them() {
                 assert!(sent * 100 <= u64::from(SLOW) * 103, "router {no}: {sent} kbit/s");
             }
         }
-        let kbps = (arrived[11] - arrived[5]) * 8 / 60_000;
-        eprintln!("seed {seed}: {kbps} kbit/s arrive in the second minute");
-        assert!(kbps >= 300, "{kbps} kbit/s");
+        let fetches = fetches.iter().filter_map(|fetch| world.fetched(*fetch));
+        kept.push(fetches.filter(|fetch| !fetch.over() && fetch.got() > 0).count());
+        kbps.push((arrived[11] - arrived[5]) * 8 / 60_000);
     }
+    eprintln!("{kept:?} of 20 go on, {kbps:?} kbit/s arrive in the second minute");
+    // What was measured stands in docs/operation.md; chance decides about some.
+    assert!(kept.iter().all(|kept| *kept >= 12), "{kept:?} of 20");
+    assert!(kbps.iter().all(|kbps| *kbps >= 600), "{kbps:?} kbit/s");
 }

@@ -281,6 +281,9 @@ impl Client {
                     _ => return self.attempt_broken(now.time, attempt.no, attempt.via),
                 }
                 self.established(now.time, secret);
+                if self.effort == 0 {
+                    self.conversation.rtt.guess(now.time.since(attempt.since));
+                }
                 self.go_live(attempt.no, Path::opened(now.time, keys), attempt.via);
             }
             Step::Resuming { mut path, fresh } => {

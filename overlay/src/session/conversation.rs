@@ -59,8 +59,10 @@ pub(super) struct Conversation {
     pub(super) rtt: Rtt,
     /// When this offset is acknowledged, that was a round trip.
     sample: Option<(u64, Time)>,
-    /// When the outstanding ping went.
+    /// Since when nothing came, if that was reason to ask.
     pinged: Option<Time>,
+    /// When the ping went whose pong has not come, whatever else came.
+    asked: Option<Time>,
     /// How large any window may grow now.
     limit: usize,
     /// Bytes that were in the buffers when they were last counted.
@@ -81,6 +83,7 @@ impl Conversation {
             rtt: Rtt::new(),
             sample: None,
             pinged: None,
+            asked: None,
             limit: 0,
             counted: 0,
             moved_at: Time::ZERO,
@@ -137,7 +140,10 @@ impl Conversation {
     pub(super) fn ping(&mut self, now: Time, path: &mut Path) {
         if self.pinged.is_none() {
             self.pinged = Some(now);
-            path.ping_due = Some(now.as_micros().to_be_bytes());
+            if self.asked.is_none() {
+                self.asked = Some(now);
+                path.ping_due = Some(now.as_micros().to_be_bytes());
+            }
         }
     }
 
@@ -213,6 +219,7 @@ impl Conversation {
         self.ack_due = false;
         self.sample = None;
         self.pinged = None;
+        self.asked = None;
         Ok(())
     }
 
@@ -236,7 +243,7 @@ impl Conversation {
             Record::Ping(bytes) => path.pong_due = Some(bytes),
             Record::Pong(bytes) => {
                 let sent = Time::from_micros(u64::from_be_bytes(bytes));
-                if self.pinged == Some(sent) {
+                if self.asked.take_if(|asked| *asked == sent).is_some() {
                     self.rtt.sample(now.since(sent));
                 }
             }

@@ -166,19 +166,27 @@ impl Path {
 
 /// Smoothed round trip (RFC 6298 without the variance: four times the mean is far above it).
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Rtt(Option<Duration>);
+pub(super) struct Rtt {
+    mean: Option<Duration>,
+    guess: Duration,
+}
 
 impl Rtt {
     /// What is assumed before the first sample.
     const UNKNOWN: Duration = Duration::from_millis(500);
 
     pub(super) const fn new() -> Self {
-        Self(None)
+        Self { mean: None, guess: Self::UNKNOWN }
+    }
+
+    /// A handshake took so long: it counts until there is a sample, if it is more than what is assumed.
+    pub(super) fn guess(&mut self, took: Duration) {
+        self.guess = took.max(Self::UNKNOWN);
     }
 
     /// A measurement. A larger one counts at once by half: a queue builds up faster than a mean.
     pub(super) fn sample(&mut self, sample: Duration) {
-        self.0 = Some(match self.0 {
+        self.mean = Some(match self.mean {
             None => sample,
             Some(mean) if sample > mean => (mean + sample) / 2,
             Some(mean) => (mean * 7 + sample) / 8,
@@ -187,7 +195,7 @@ impl Rtt {
 
     /// The current estimate.
     pub(super) fn get(self) -> Duration {
-        self.0.unwrap_or(Self::UNKNOWN)
+        self.mean.unwrap_or(self.guess)
     }
 
     /// How long an answer may take before something is wrong: max(1 s, 4 x RTT), at most 10 s.

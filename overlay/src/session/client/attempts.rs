@@ -25,7 +25,8 @@ use crate::{
     time::Time,
 };
 
-/// How long a resumption may take: the end hop may have to dial the gateway.
+/// How long a resumption may take, at least: the end hop may have to dial the gateway. It may take as
+/// long as any other answer, where that is more.
 pub(super) const RESUME_TIME: Duration = Duration::from_secs(3);
 /// How long a full handshake may take at first: two routers may have to be dialled on the way. It runs
 /// alone, so a short time finds the way around a silent router soon; what was dialled meanwhile
@@ -58,6 +59,8 @@ pub(super) struct Attempt {
     pub(super) no: PathNo,
     pub(super) via: Avoid,
     pub(super) step: Step,
+    /// When it began.
+    pub(super) since: Time,
     pub(super) deadline: Time,
     /// It is made only because the live path is silent.
     pub(super) for_silence: bool,
@@ -161,7 +164,14 @@ impl Client {
             self.next_path = self.next_path.wrapping_add(1);
             let via = Avoid { tunnel, gateway: lease.gateway };
             let deadline = now + time + patience(self.effort);
-            self.attempts.push(Attempt { no, via, step, deadline, for_silence: silent });
+            self.attempts.push(Attempt {
+                no,
+                via,
+                step,
+                since: now,
+                deadline,
+                for_silence: silent,
+            });
             self.outputs.push_back(ClientOutput::OpenPath {
                 path: no,
                 tunnel,
@@ -210,7 +220,8 @@ impl Client {
                 let tag = session.secret.tag(number.value());
                 let keys = session.secret.path(number, Role::Client);
                 let path = Path::resuming(now, keys, tag);
-                (Step::Resuming { path, fresh: None }, RESUME_TIME)
+                let time = RESUME_TIME.max(self.conversation.rtt.patience());
+                (Step::Resuming { path, fresh: None }, time)
             }
             None => (Step::Request { continues: true }, self.handshake_time()),
         }
