@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use warren_overlay::{link::BURST, service::Name};
 use warren_sim::{
-    Fetch, FetchNo, HostNo, Latency, Wires,
+    Fetch, FetchNo, HostNo, Latency, Uplink, Wires,
     world::{Setup, World},
 };
 
@@ -149,4 +149,25 @@ fn on_lines_that_carry_little_downloads_go_on_and_builds_do_not_choke_them() {
     // What was measured stands in docs/operation.md; chance decides about some.
     assert!(kept.iter().all(|kept| *kept >= 12), "{kept:?} of 20");
     assert!(kbps.iter().all(|kbps| *kbps >= 600), "{kbps:?} kbit/s");
+}
+
+/// Who never said what the line carries: all think that they have a gigabit a second, and have 0.9 megabit.
+/// What is published is overtaken by the next change before it is stored, and must not be all that is sent.
+#[test]
+fn services_come_up_on_lines_that_carry_a_thousandth_of_what_their_operators_say() {
+    let latency =
+        Latency::Uniform { least: Duration::from_millis(1), most: Duration::from_millis(166) };
+    let setup = Setup {
+        routers: 9,
+        bandwidth_kbps: 1_000_000,
+        wires: Wires::new(latency),
+        uplink: Some(Uplink { rate: 115_712, burst: 11_571 }),
+        ..Setup::default()
+    };
+    let mut world = World::new(setup);
+    world.start();
+    assert!(world.run_until(Duration::from_mins(1), |world| world.ready() == 9));
+    let ends: Vec<_> = (0..8).map(|no| (no, world.expose(no).0)).collect();
+    let all = |world: &World| ends.iter().all(|(no, end)| world.published(*no, *end));
+    assert!(world.run_until(Duration::from_mins(4), all));
 }

@@ -29,7 +29,7 @@ mod slot;
 
 use self::{
     beside::{Beside, Read},
-    slot::{DaySet, PUBLISHED_MIN, Round, Slot, SlotState},
+    slot::{DaySet, Round, Slot, SlotState},
 };
 use super::{
     AccessKey, Day, EXPIRY_MIN, LEASES_MAX, Name, Offer, OfferId, PLACES, ServiceDescriptor, day,
@@ -46,8 +46,6 @@ use crate::{
 
 /// How long a change waits for others to go with it: gateways come and go in groups.
 const COALESCE: Duration = Duration::from_millis(500);
-/// The least time between two rounds; with [`COALESCE`] well under the 5 s of PROTOCOL P10.
-const ROUND_MIN: Duration = Duration::from_secs(1);
 /// How often the wall clock is looked at.
 const TICK: Duration = Duration::from_mins(1);
 /// The least time between two rounds because another router wrote over what this one publishes, and up
@@ -298,7 +296,7 @@ impl Publisher {
             }
         }
         (self.own, self.stale, self.withdrawn) = (Some(offer), true, false);
-        let earliest = self.round.as_ref().map_or(now.time, |round| round.sealed.time + ROUND_MIN);
+        let earliest = self.round.as_ref().map_or(now.time, Round::next);
         let due = (now.time + COALESCE).max(earliest);
         self.change_due = Some(self.change_due.map_or(due, |earlier| earlier.min(due)));
     }
@@ -490,7 +488,8 @@ impl Publisher {
             own.version = self.version;
         }
         self.change_due = None;
-        self.round = Some(Round::new(now, &mut self.rng));
+        let overtaken = self.round.take().filter(|_| !self.todays().is_some_and(DaySet::is_stored));
+        self.round = Some(Round::new(now, &mut self.rng, overtaken.as_ref()));
         self.outputs.retain(|output| matches!(output, Output::Published { .. }));
         for set in &mut self.sets {
             set.slots.clear();
@@ -561,12 +560,16 @@ impl Publisher {
     }
 
     /// Says whether readers find the service, and when they first find this version.
+    fn todays(&self) -> Option<&DaySet> {
+        self.sets.iter().find(|set| set.day == self.today)
+    }
+
     fn announce(&mut self, now: Now) {
-        let today = self.today;
-        let Some(set) = self.sets.iter().find(|set| set.day == today) else { return };
+        let Some(set) = self.todays() else { return };
         let found = set.complete.is_some_and(|until| now.wall < until);
+        let stored = set.is_stored();
         self.published = found.then(|| self.published.unwrap_or(now.time));
-        if self.announced < self.version && set.stored() >= PUBLISHED_MIN {
+        if self.announced < self.version && stored {
             self.announced = self.version;
             self.outputs.push_back(Output::Published { version: self.version });
         }

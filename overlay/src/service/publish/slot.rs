@@ -18,6 +18,12 @@ const REFRESH_MIN: Duration = Duration::from_mins(50);
 const REFRESH_SPREAD_S: u64 = 10 * 60;
 /// The same on the wall clock, which goes on while a machine sleeps.
 const REFRESH_WALL_MIN: u32 = 60;
+/// The least time from a round to one because of a change; with the wait for others to go with it well
+/// under the 5 s of PROTOCOL P10.
+const ROUND_MIN: Duration = Duration::from_secs(1);
+/// Twice as long after each round that was overtaken before enough of it was stored, up to this: where
+/// lines are so slow, rounds that overtake each other would be all that they carry.
+const ROUND_MAX: Duration = Duration::from_secs(32);
 /// A put or get without an answer is sent again after three times what answers take, through another
 /// tunnel: one on its way may be silent. At least this, and this before the first answer.
 const ANSWER_WAIT_MIN: Duration = Duration::from_millis(500);
@@ -32,19 +38,27 @@ const BACK_OFF_MAX: Duration = Duration::from_secs(30);
 const BUSY_MAX_S: u16 = 60;
 /// So many stored records of today's six make a service published: readers ask three, then the
 /// other three.
-pub(super) const PUBLISHED_MIN: usize = 3;
+const PUBLISHED_MIN: usize = 3;
 
 /// One version, sealed for every set.
 pub(super) struct Round {
     pub(super) sealed: Now,
     refresh: Duration,
+    /// The least time until a change begins another.
+    gap: Duration,
 }
 
 impl Round {
-    /// A round that begins now.
-    pub(super) fn new(now: Now, rng: &mut Rng) -> Self {
+    /// A round that begins now, overtaking one of which too little was stored, if any.
+    pub(super) fn new(now: Now, rng: &mut Rng, overtaken: Option<&Self>) -> Self {
         let refresh = REFRESH_MIN + Duration::from_secs(rng.below(REFRESH_SPREAD_S));
-        Self { sealed: now, refresh }
+        let gap = overtaken.map_or(ROUND_MIN, |round| (round.gap * 2).min(ROUND_MAX));
+        Self { sealed: now, refresh, gap }
+    }
+
+    /// When a change may begin another.
+    pub(super) fn next(&self) -> Time {
+        self.sealed.time + self.gap
     }
 
     /// When its records want refreshing.
@@ -131,10 +145,15 @@ impl DaySet {
         self.slots.iter().filter(|slot| slot.state == SlotState::Stored).count()
     }
 
+    /// Whether enough of this round is.
+    pub(super) fn is_stored(&self) -> bool {
+        self.stored() >= PUBLISHED_MIN
+    }
+
     /// Notes whether enough places hold the set, and until when.
     pub(super) fn count(&mut self) {
         let expiry = self.slots.first().map(|slot| slot.record.expiry());
-        if let Some(expiry) = expiry.filter(|_| self.stored() >= PUBLISHED_MIN) {
+        if let Some(expiry) = expiry.filter(|_| self.is_stored()) {
             self.complete = Some(expiry);
         }
     }
