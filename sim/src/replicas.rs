@@ -10,7 +10,7 @@
 //! meanwhile is owed nothing.
 //!
 //! Handing over may end with its time, a full queue or a store that refuses, and who has a copy of a record
-//! is presumed and not known. So a few missing units prove nothing; more than two of three missing do. A router
+//! is presumed and not known. So one missing unit proves nothing; most of several missing do, if it were most with one more paid. A router
 //! holds few records: all leavers of a run are counted together, records and blocks apart.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,8 +23,6 @@ use warren_overlay::{
 
 use crate::{net::HostNo, world::World};
 
-/// With fewer debts nothing is said.
-const DEBTS_MIN: u32 = 3;
 /// With fewer neighbours somebody is about to be cut off: what the two or three have is presumed from before.
 const AROUND_MIN: usize = 2 * REPLICAS;
 /// A router with more has not the time to hand all of it over.
@@ -136,7 +134,7 @@ impl Replicas {
         let news = new.owed.into_iter().zip(new.paid);
         for (((owed, paid), (new, new_paid)), what) in sums.zip(news).zip(["records", "blocks"]) {
             (*owed, *paid) = (*owed + new, *paid + new_paid);
-            if new > 0 && *owed >= DEBTS_MIN && *paid * 3 < *owed {
+            if new > 0 && (*paid + 1) * 2 < *owed {
                 words = Some(format!(
                     "those who left handed over {paid} of {owed} copies of {what} that were lacking"
                 ));

@@ -24,7 +24,7 @@ use warren_overlay::{
         sign::SIGNATURE_LEN,
         suite::{AeadKey, LayerKey, Suite},
     },
-    wire::RouterDescriptor,
+    wire::{LinkMessage, RouterDescriptor},
 };
 use warren_sim::{
     STAND_IN, Violation,
@@ -55,6 +55,23 @@ enum Bug {
     KeptRecords,
 }
 
+/// Bytes before a control message's body: kind 1, length 2.
+const HEAD: usize = 3;
+
+/// Makes paddings of a message, as many as its bytes take.
+fn padding(mut message: &mut [u8]) {
+    while !message.is_empty() {
+        let most = message.len().min(HEAD + usize::from(LinkMessage::PADDING_MAX));
+        // What is left has room for a head, or is nothing.
+        let short = matches!(message.len() - most, 1 | 2);
+        let (one, rest) = message.split_at_mut(if short { most - HEAD } else { most });
+        one.fill(0);
+        let len = u16::try_from(one.len() - HEAD).unwrap();
+        one[1..HEAD].copy_from_slice(&len.to_be_bytes());
+        message = rest;
+    }
+}
+
 /// The stand-in, with a bug.
 #[derive(Debug)]
 struct Buggy(Bug);
@@ -71,26 +88,20 @@ impl Sealing {
         self.count.fetch_add(1, Ordering::Relaxed) % ONE_IN == ONE_IN - 1
     }
 
-    /// Changes the control messages of a link's frame: length 2, then kind 1, length 2, body each.
+    /// Changes the control messages of a link's frame: length 2, then the messages.
     fn frame(&self, frame: &mut [u8]) {
         let Some((len, rest)) = frame.split_first_chunk_mut() else { return };
         let mut control = &mut rest[..usize::from(u16::from_be_bytes(*len))];
-        while let Some((head, rest)) = control.split_first_chunk_mut::<3>() {
-            let (body, rest) =
-                rest.split_at_mut(usize::from(u16::from_be_bytes([head[1], head[2]])));
-            match (self.bug, head[0]) {
-                (Bug::LeakedTunnel, 3) if self.turn() => {
-                    head[0] = 0; // padding of the same length
-                    body.fill(0);
-                }
+        while control.len() >= HEAD {
+            let len = usize::from(u16::from_be_bytes([control[1], control[2]]));
+            let (message, rest) = control.split_at_mut(HEAD + len);
+            match (self.bug, message[0], message.get(HEAD)) {
+                (Bug::LeakedTunnel, 3, _) if self.turn() => padding(message),
                 // A ring's message, with a record to keep.
-                (Bug::KeptRecords, 9) if body.first() == Some(&7) => {
-                    head[0] = 0;
-                    body.fill(0);
-                }
-                (Bug::CreditOffByOne, 2) if self.turn() => {
-                    let cells = u16::from_be_bytes([body[4], body[5]]) + 1;
-                    body[4..].copy_from_slice(&cells.to_be_bytes());
+                (Bug::KeptRecords, 9, Some(7)) => padding(message),
+                (Bug::CreditOffByOne, 2, _) if self.turn() => {
+                    let cells = u16::from_be_bytes([message[7], message[8]]) + 1;
+                    message[7..].copy_from_slice(&cells.to_be_bytes());
                 }
                 _ => {}
             }
