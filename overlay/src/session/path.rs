@@ -203,3 +203,20 @@ impl Rtt {
         (self.get() * 4).clamp(Duration::from_secs(1), Duration::from_secs(10))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_handshake_took_counts_until_there_is_a_sample() {
+        let (short, long) = (Duration::from_millis(200), Duration::from_secs(2));
+        let mut rtt = Rtt::new();
+        rtt.guess(short);
+        assert_eq!(rtt.get(), Rtt::UNKNOWN);
+        rtt.guess(long);
+        assert_eq!((rtt.get(), rtt.patience()), (long, 4 * long));
+        rtt.sample(short);
+        assert_eq!((rtt.get(), rtt.patience()), (short, Duration::from_secs(1)));
+    }
+}
