@@ -70,10 +70,10 @@ pub struct Status {
     pub files_limit: u64,
     /// Tasks of the process that have not ended: links, streams, files under way.
     pub tasks: u64,
-    /// Routers that it sampled or keeps as hops and asked after, each through a tunnel (P11).
+    /// Questions after routers that it sampled or keeps as hops, each through a tunnel (P11).
     #[serde(default)]
     pub asked_after: u64,
-    /// How many of these questions found the router.
+    /// How many of these found the router.
     #[serde(default)]
     pub asked_after_found: u64,
     /// Routers that were called gone because nobody found them.

@@ -371,7 +371,7 @@ fn show(status: &Status) -> Result<(), Failure> {
     ))?;
     if status.asked_after > 0 {
         print(format_args!(
-            "  routers asked after {}, found {}; called gone {}",
+            "  questions after routers {}, found {}; called gone {}",
             status.asked_after, status.asked_after_found, status.called_gone
         ))?;
     }
