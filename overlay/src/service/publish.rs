@@ -559,11 +559,11 @@ impl Publisher {
         }
     }
 
-    /// Says whether readers find the service, and when they first find this version.
     fn todays(&self) -> Option<&DaySet> {
         self.sets.iter().find(|set| set.day == self.today)
     }
 
+    /// Says whether readers find the service, and when they first find this version.
     fn announce(&mut self, now: Now) {
         let Some(set) = self.todays() else { return };
         let found = set.complete.is_some_and(|until| now.wall < until);
