@@ -43,7 +43,7 @@ fn descriptor(n: u8) -> Arc<RouterDescriptor> {
         network: network().id(),
         link_key: [1; 32],
         tunnel_dh: [2; 32],
-        tunnel_kem: Box::new([3; 1184]),
+        tunnel_kem: Arc::new([3; 1184]),
         addresses: vec![SocketAddr::from(([127, n, 0, 1], 9_000)).into()],
         capabilities: 0,
         bandwidth_kbps: 1_000,

@@ -4,7 +4,10 @@
 //! that a network on the virtual clock replays exactly from one seed (DESIGN section 2). The
 //! driver seeds the first from the operating system.
 
-use std::fmt;
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use rand::{Rng as _, SeedableRng};
 pub use rand_chacha::ChaCha20Rng;
@@ -66,6 +69,31 @@ impl Rng {
         if let Some(generator) = self.awake.take() {
             self.given = u64::try_from(generator.get_word_pos()).unwrap_or(u64::MAX);
         }
+    }
+}
+
+/// A generator that many machines of one owner draw from, none of them much: 8 bytes for each.
+#[derive(Clone, Debug)]
+pub struct SharedRng(Arc<Mutex<Rng>>);
+
+impl SharedRng {
+    /// Shares `rng`.
+    pub fn new(rng: Rng) -> Self {
+        Self(Arc::new(Mutex::new(rng)))
+    }
+
+    /// See [`Rng::below`].
+    pub fn below(&self, bound: u64) -> u64 {
+        self.with(|rng| rng.below(bound))
+    }
+
+    /// See [`Rng::rest`].
+    pub fn rest(&self) {
+        self.with(Rng::rest);
+    }
+
+    fn with<T>(&self, draw: impl FnOnce(&mut Rng) -> T) -> T {
+        draw(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

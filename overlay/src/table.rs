@@ -89,7 +89,7 @@ impl<K, V> Table<K, V> {
 
     /// How much room is made at a time: doubling would leave half of it empty.
     const fn spare(len: usize) -> usize {
-        if len < 16 { 2 } else { len / 8 }
+        if len < 32 { 2 } else { len / 16 }
     }
 }
 
@@ -208,7 +208,7 @@ mod tests {
     fn it_has_little_room_to_spare() {
         let mut table = Table::new();
         let has_little =
-            |table: &Table<u32, ()>| table.0.capacity() <= table.len() + (table.len() / 8).max(2);
+            |table: &Table<u32, ()>| table.0.capacity() <= table.len() + (table.len() / 16).max(2);
         for key in 0..1_000u32 {
             table.insert(key, ());
             assert!(has_little(&table));

@@ -25,13 +25,14 @@ use std::{
 };
 
 use warren_overlay::{
+    bucket::Refill,
     crypto::kem::DhSecret,
     id::{EndNo, LinkNo, RouterId},
     link::{
         CreditQuota, Handshake, HandshakeBudget, HandshakeOutput, LinkIdentity, LinkInput, LinkIo,
         LinkSettings, PadCount, RateLimits, ReplayFilter,
     },
-    rng::Rng,
+    rng::{Rng, SharedRng},
     room::Room,
     session::{End, Requester},
     table::Table,
@@ -52,8 +53,8 @@ use crate::{
     node::{JobEvent, JobNo, NoVouch, Node, NodeInput, NodeSettings, Saved},
 };
 
-/// Handshakes a minute from one /24, and at once (DESIGN section 4).
-const HANDSHAKES: (u32, u32) = (120, 60);
+/// Handshakes from one /24: so many a second, and at once (DESIGN section 4).
+const HANDSHAKES: Refill = Refill::per_second(2, 60);
 /// Bytes a handshake may leave unread in the socket before the connection is given up.
 const HANDSHAKE_BACKLOG_MAX: usize = 16 * 1_024;
 
@@ -100,15 +101,8 @@ pub enum HostOutput {
 #[derive(Debug)]
 enum LinkState {
     Dialling(Box<Contact>),
-    Handshake {
-        machine: Box<Handshake>,
-        unsent: Vec<u8>,
-    },
-    /// `unsent` is the handshake's last message, if the socket has not taken it yet.
-    Up {
-        io: Box<LinkIo>,
-        unsent: Vec<u8>,
-    },
+    Handshake(Box<Handshake>),
+    Up(Box<LinkIo>),
 }
 
 /// The composition.
@@ -116,6 +110,8 @@ enum LinkState {
 pub struct Host {
     node: Node,
     links: Table<LinkNo, LinkState>,
+    /// Messages of handshakes that their sockets have not taken yet.
+    unsent: Table<LinkNo, Vec<u8>>,
     ends: BTreeMap<EndNo, End>,
     requesters: BTreeMap<EndNo, Requester>,
     /// Why streams of an end would fail to open now.
@@ -153,15 +149,17 @@ impl Host {
             secret: link_secret,
             replay: Arc::new(Mutex::new(ReplayFilter::new(&mut rng))),
         };
+        let pads = SharedRng::new(rng.fork());
         let mut this = Self {
             node,
             links: Table::new(),
+            unsent: Table::new(),
             ends: BTreeMap::new(),
             requesters: BTreeMap::new(),
             failing: BTreeMap::new(),
             identity,
-            settings: LinkSettings { rate: Some(rate), ..LinkSettings::new(quota) },
-            budget: HandshakeBudget::new(HANDSHAKES.0, HANDSHAKES.1),
+            settings: LinkSettings { rate: Some(rate), ..LinkSettings::new(quota, pads) },
+            budget: HandshakeBudget::new(HANDSHAKES),
             mail: Mail::default(),
             memory,
             touched: Touched::default(),
@@ -194,7 +192,7 @@ impl Host {
 
     /// Where padding is counted: the peer of a link has been silent since then, or no longer is.
     pub fn silent(&mut self, now: Now, link: LinkNo, since: Option<Time>) {
-        if let Some(LinkState::Up { io, .. }) = self.links.get_mut(&link) {
+        if let Some(LinkState::Up(io)) = self.links.get_mut(&link) {
             io.handle_input(now.time, LinkInput::Silent(since));
             self.touched.insert(Address::Link(link));
             self.settle(now);
@@ -234,8 +232,7 @@ impl Host {
     }
 
     fn handshake(&mut self, now: Now, link: LinkNo, machine: Handshake) {
-        let state = LinkState::Handshake { machine: Box::new(machine), unsent: Vec::new() };
-        self.links.insert(link, state);
+        self.links.insert(link, LinkState::Handshake(Box::new(machine)));
         self.drain_handshake(now, link);
     }
 
@@ -250,14 +247,14 @@ impl Host {
     /// Bytes came over a connection. They are opened in place: worthless afterwards.
     pub fn received(&mut self, now: Now, link: LinkNo, bytes: &mut [u8]) {
         match self.links.get_mut(&link) {
-            Some(LinkState::Up { io, .. }) => {
+            Some(LinkState::Up(io)) => {
                 io.handle_input(now.time, LinkInput::Received(bytes));
                 self.touched.insert(Address::Link(link));
                 let look = self.memory.grew(bytes.len());
                 self.settle(now);
                 return self.look_at_memory(now, look);
             }
-            Some(LinkState::Handshake { machine, .. }) => {
+            Some(LinkState::Handshake(machine)) => {
                 if let Some(rate) = &self.settings.rate {
                     rate.received.pass(now.time, bytes.len());
                 }
@@ -272,15 +269,13 @@ impl Host {
     /// Appends up to 64 KiB for the connection's socket; false when there is nothing.
     pub fn poll_transmit(&mut self, now: Now, link: LinkNo, buffer: &mut Vec<u8>) -> bool {
         let before = buffer.len();
-        match self.links.get_mut(&link) {
-            Some(LinkState::Up { io, unsent }) => {
-                buffer.append(&mut std::mem::take(unsent));
-                io.poll_transmit(now.time, buffer);
-                self.touched.insert(Address::Link(link));
-                self.settle(now);
-            }
-            Some(LinkState::Handshake { unsent, .. }) => buffer.append(&mut std::mem::take(unsent)),
-            Some(LinkState::Dialling(_)) | None => {}
+        if let Some(mut messages) = self.unsent.remove(&link) {
+            buffer.append(&mut messages);
+        }
+        if let Some(LinkState::Up(io)) = self.links.get_mut(&link) {
+            io.poll_transmit(now.time, buffer);
+            self.touched.insert(Address::Link(link));
+            self.settle(now);
         }
         buffer.len() > before
     }
@@ -307,7 +302,7 @@ impl Host {
             }
             let link = match part {
                 Address::Node => {
-                    self.rest();
+                    self.rest(now.time);
                     self.node.handle_timeout(now);
                     None
                 }
@@ -322,12 +317,12 @@ impl Host {
                 Address::Link(no) => self.links.get_mut(&no).map(|link| (no, link)),
             };
             match link {
-                Some((no, LinkState::Handshake { machine, .. })) => {
+                Some((no, LinkState::Handshake(machine))) => {
                     machine.handle_timeout(now.time);
                     self.drain_handshake(now, no);
                     continue;
                 }
-                Some((_, LinkState::Up { io, .. })) => io.handle_timeout(now.time),
+                Some((_, LinkState::Up(io))) => io.handle_timeout(now.time),
                 Some((_, LinkState::Dialling(_))) | None => {}
             }
             self.touched.insert(part);
@@ -338,15 +333,18 @@ impl Host {
     }
 
     /// Gives up the room of what was much at a time and is carried by now.
-    fn rest(&mut self) {
+    fn rest(&mut self, now: Time) {
+        self.budget.rest(now);
         self.mail.rest();
         self.out.rest();
         self.links.rest();
+        self.unsent.rest();
         self.deadlines.rest();
         self.ends.rest();
         self.requesters.rest();
         self.failing.rest();
         self.rng.rest();
+        self.settings.pads.rest();
     }
 
     /// When to call `handle_timeout`: by then, or earlier than need be.
@@ -363,8 +361,8 @@ impl Host {
                 None => self.requesters.get(&no)?.poll_timeout(),
             },
             Address::Link(no) => match self.links.get(&no)? {
-                LinkState::Up { io, .. } => io.poll_timeout(),
-                LinkState::Handshake { machine, .. } => machine.poll_timeout(),
+                LinkState::Up(io) => io.poll_timeout(),
+                LinkState::Handshake(machine) => machine.poll_timeout(),
                 LinkState::Dialling(_) => None,
             },
         }
@@ -439,12 +437,11 @@ impl Host {
 
     fn drain_handshake_outputs(&mut self, now: Now, link: LinkNo) {
         loop {
-            let Some(LinkState::Handshake { machine, unsent }) = self.links.get_mut(&link) else {
-                return;
-            };
+            let Some(LinkState::Handshake(machine)) = self.links.get_mut(&link) else { return };
             match machine.poll_output() {
                 None => return,
                 Some(HandshakeOutput::Transmit(bytes)) => {
+                    let unsent = self.unsent.get_or_insert_with(link, Vec::new);
                     if unsent.len() + bytes.len() > HANDSHAKE_BACKLOG_MAX {
                         return self.gone(now, link);
                     }
@@ -455,7 +452,6 @@ impl Host {
                     self.out.push_back(HostOutput::Transmit(link));
                 }
                 Some(HandshakeOutput::Established(established)) => {
-                    let unsent = std::mem::take(unsent);
                     let input = NodeInput::LinkUp {
                         link,
                         peer: Arc::clone(&established.peer),
@@ -463,9 +459,8 @@ impl Host {
                         peer_minute: established.peer_minute,
                     };
                     let settings = self.settings.clone();
-                    let rng = self.rng.fork();
-                    let io = Box::new(LinkIo::new(now.time, link, *established, settings, rng));
-                    self.links.insert(link, LinkState::Up { io, unsent });
+                    let io = Box::new(LinkIo::new(now.time, link, *established, settings));
+                    self.links.insert(link, LinkState::Up(io));
                     self.touched.insert(Address::Link(link));
                     self.touched.insert(Address::Node);
                     self.node.handle_input(now, input);
@@ -484,7 +479,8 @@ impl Host {
 
     /// The connection is over, whatever it was.
     fn gone(&mut self, now: Now, link: LinkNo) {
-        if let Some(LinkState::Up { mut io, .. }) = self.links.remove(&link) {
+        self.unsent.remove(&link);
+        if let Some(LinkState::Up(mut io)) = self.links.remove(&link) {
             figures::add(&mut self.padded_before, io.padding(now.time));
             self.broken_before += io.counters().lanes_broken;
             self.relayed_before += io.counters().relayed_cells_in;

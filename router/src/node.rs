@@ -329,7 +329,6 @@ pub enum NodeOutput {
 #[derive(Debug)]
 pub struct Node {
     network: Network,
-    network_id: NetworkId,
     identity: IdentityKey,
     descriptor: Arc<RouterDescriptor>,
     keys_made: Wall,
@@ -382,7 +381,7 @@ impl Node {
             network: network_id,
             link_key: settings.link_key,
             tunnel_dh: keys.dh_public(),
-            tunnel_kem: Box::new(*keys.kem_public()),
+            tunnel_kem: keys.kem_public(),
             addresses: addresses(settings.door.address(), settings.also),
             capabilities: capabilities(settings.transit),
             bandwidth_kbps: settings.bandwidth_kbps,
@@ -415,7 +414,6 @@ impl Node {
         let layers = Layers::from_bytes(&settings.guards)
             .unwrap_or_else(|_| Layers::new(settings.peers.iter().map(|peer| peer.id())));
         let mut this = Self {
-            network_id,
             hops: settings.hops,
             started: now.time,
             links: Links::new(me, settings.network.local, settings.links_max)
@@ -433,7 +431,7 @@ impl Node {
             holder: Holder::new(settings.store, descriptor.location(), rng.fork())
                 .with_blocks(settings.blocks, repair_rate(settings.bandwidth_kbps))
                 .into(),
-            dial_backs: DialBacks::new(now.time),
+            dial_backs: DialBacks::new(),
             inquiries: Inquiries::new(now.time, network_id, rng.fork()).into(),
             membership: settings.membership,
             friends: Friends::default(),
@@ -464,8 +462,8 @@ impl Node {
     }
 
     /// The network's id.
-    pub const fn network(&self) -> NetworkId {
-        self.network_id
+    pub fn network(&self) -> NetworkId {
+        self.descriptor.fields().network
     }
 
     /// All that the network's members agreed on.

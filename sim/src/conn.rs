@@ -77,7 +77,8 @@ impl Side {
 struct Conn {
     /// Events for an earlier use of this place carry an earlier number.
     use_no: u32,
-    way: Duration,
+    /// In microseconds.
+    way: u32,
     /// One side is elsewhere now: nothing gets through, and nobody is told.
     lost: bool,
     sides: [Side; 2],
@@ -93,6 +94,7 @@ pub(crate) struct Conns {
 impl Conns {
     /// A connection between two links, `way` long.
     pub(crate) fn open(&mut self, ends: [(HostNo, LinkNo); 2], way: Duration) -> [EndOf; 2] {
+        let way = u32::try_from(way.as_micros()).unwrap_or(u32::MAX);
         let sides = ends.map(|(host, link)| Side {
             host,
             link,
@@ -127,7 +129,9 @@ impl Conns {
 
     /// How long one way takes, without jitter.
     pub(crate) fn way(&self, end: EndOf) -> Duration {
-        self.places.get(end.conn()).map_or(Duration::ZERO, |conn| conn.way)
+        self.places
+            .get(end.conn())
+            .map_or(Duration::ZERO, |conn| Duration::from_micros(conn.way.into()))
     }
 
     /// Whose end this is, or was last.

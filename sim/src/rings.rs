@@ -81,7 +81,7 @@ pub(crate) fn descriptor(
         network: network.id(),
         link_key: DhSecret::generate(keys).public(),
         tunnel_dh: keys.bytes(),
-        tunnel_kem: Box::new(keys.bytes()),
+        tunnel_kem: Arc::new(keys.bytes()),
         addresses: vec![at.into()],
         capabilities: 0,
         bandwidth_kbps: 10_000,

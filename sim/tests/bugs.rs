@@ -177,7 +177,7 @@ impl Suite for Buggy {
         STAND_IN.dh(secret, theirs)
     }
 
-    fn kem_public(&self, seed: &[u8; 64]) -> Box<[u8; KEM_PUBLIC_LEN]> {
+    fn kem_public(&self, seed: &[u8; 64]) -> Arc<[u8; KEM_PUBLIC_LEN]> {
         STAND_IN.kem_public(seed)
     }
 

@@ -19,9 +19,9 @@ static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 const ROUTERS: u32 = 150;
 /// Most bytes of one router, its links and its share of the network. What it was when last looked at:
 /// docs/sim.md.
-const AT_REST_MAX: usize = 90 * 1_024;
+const AT_REST_MAX: usize = 76 * 1_024;
 /// The same while the whole network grows at once: handshakes, first tunnels, links that nobody needs.
-const GROWING_MAX: usize = 128 * 1_024;
+const GROWING_MAX: usize = 112 * 1_024;
 
 fn held() -> usize {
     let stats = ALLOCATOR.stats();

@@ -6,7 +6,7 @@
 //! libcrux takes all randomness as an argument, so that a network on the virtual clock replays from
 //! its seed; that is why it is used although aws-lc-rs is as fast.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use libcrux_ml_kem::mlkem768::{self, MlKem768Ciphertext, MlKem768PrivateKey, MlKem768PublicKey};
 use x25519_dalek::{PublicKey, StaticSecret};
@@ -87,7 +87,7 @@ enum Private {
 pub struct KemSecret {
     seed: Secret<64>,
     private: Private,
-    public: Box<[u8; KEM_PUBLIC_LEN]>,
+    public: Arc<[u8; KEM_PUBLIC_LEN]>,
 }
 
 impl KemSecret {
@@ -105,7 +105,7 @@ impl KemSecret {
         }
         let (private, public) = mlkem768::generate_key_pair(*seed.expose_secret()).into_parts();
         let private = Private::MlKem(Box::new(private));
-        Self { seed, private, public: Box::new(public.into()) }
+        Self { seed, private, public: Arc::new(public.into()) }
     }
 
     /// What to store so that the key survives a restart: the seed.
@@ -116,6 +116,11 @@ impl KemSecret {
     /// The public half: what others encapsulate to.
     pub fn public(&self) -> &[u8; KEM_PUBLIC_LEN] {
         &self.public
+    }
+
+    /// The same, for whoever keeps it.
+    pub fn shared_public(&self) -> Arc<[u8; KEM_PUBLIC_LEN]> {
+        Arc::clone(&self.public)
     }
 
     /// The secret inside `ciphertext`.

@@ -38,7 +38,7 @@ pub trait Suite: Sync {
     fn dh(&self, secret: &[u8; 32], theirs: &[u8; 32]) -> Option<[u8; 32]>;
 
     /// In the place of ML-KEM-768: the public half of a seed.
-    fn kem_public(&self, seed: &[u8; 64]) -> Box<[u8; KEM_PUBLIC_LEN]>;
+    fn kem_public(&self, seed: &[u8; 64]) -> Arc<[u8; KEM_PUBLIC_LEN]>;
 
     /// A ciphertext to the holder of `public`, and the secret in it; both follow from `random`.
     fn encapsulate(

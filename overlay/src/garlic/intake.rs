@@ -16,7 +16,7 @@ use std::{
 };
 
 use crate::{
-    bucket::Bucket,
+    bucket::{Bucket, Refill},
     id::{LinkNo, TunnelId},
     time::Time,
 };
@@ -28,6 +28,12 @@ pub struct Rate {
     pub per_second: u16,
     /// And at once after a pause, at least 1.
     pub burst: u16,
+}
+
+impl Rate {
+    fn refill(self) -> Refill {
+        Refill::per_second(self.per_second.into(), self.burst.into())
+    }
 }
 
 impl Default for Rate {
@@ -71,10 +77,10 @@ pub(super) struct Intake {
 }
 
 impl Intake {
-    pub(super) fn new(now: Time, rate: Rate) -> Self {
+    pub(super) fn new(rate: Rate) -> Self {
         Self {
             rate,
-            bucket: Bucket::full(now, rate.burst.into()),
+            bucket: Bucket::full(),
             waiting: BTreeMap::new(),
             arrivals: VecDeque::new(),
             arrived: 0,
@@ -84,7 +90,7 @@ impl Intake {
     }
 
     fn take(&mut self, now: Time) -> bool {
-        self.bucket.take(now, self.rate.per_second.into(), self.rate.burst.into())
+        self.bucket.take(now, self.rate.refill())
     }
 
     /// Whether a client may enter at once, whatever its effort; then it has.
@@ -158,7 +164,7 @@ impl Intake {
     /// When to look again.
     pub(super) fn poll_timeout(&self) -> Option<Time> {
         let (late, _) = self.arrivals.front()?;
-        let token = self.bucket.next_at(self.rate.per_second.into());
+        let token = self.bucket.next_at(self.rate.refill());
         if self.waiting.is_empty() { Some(*late) } else { Some(token.min(*late)) }
     }
 }
@@ -179,7 +185,7 @@ mod tests {
 
     #[test]
     fn the_dearest_enters_first_and_then_who_came_first() {
-        let mut intake = Intake::new(at(0), RATE);
+        let mut intake = Intake::new(RATE);
         assert_eq!((0..5).filter(|_| intake.enters(at(0))).count(), 3);
         for (n, effort) in [(1, 0), (2, 50), (3, 50), (4, 7)] {
             assert_eq!(intake.wait(at(0), effort, leg(n)), None);
@@ -199,7 +205,7 @@ mod tests {
 
     #[test]
     fn of_too_many_the_cheapest_goes() {
-        let mut intake = Intake::new(at(0), RATE);
+        let mut intake = Intake::new(RATE);
         for n in 0..256 {
             assert_eq!(intake.wait(at(0), 10 + n, leg(n)), None);
         }

@@ -187,7 +187,8 @@ pub struct LeaseBook {
     crowded: BTreeSet<[u8; 16]>,
     /// Who had to give way to dearer ones.
     refused: VecDeque<(LinkNo, TunnelId)>,
-    puzzle: MemoryPuzzle,
+    /// Once somebody has spent work.
+    puzzle: Option<Box<MemoryPuzzle>>,
 }
 
 impl LeaseBook {
@@ -205,7 +206,7 @@ impl LeaseBook {
             waiting: BTreeMap::new(),
             crowded: BTreeSet::new(),
             refused: VecDeque::new(),
-            puzzle: MemoryPuzzle::default(),
+            puzzle: None,
         }
     }
 
@@ -225,7 +226,7 @@ impl LeaseBook {
         if !room || self.leases.contains_key(&lease) {
             return None;
         }
-        let entry = Entry { tunnel, seen: BTreeSet::new(), intake: Intake::new(now, rate) };
+        let entry = Entry { tunnel, seen: BTreeSet::new(), intake: Intake::new(rate) };
         self.leases.insert(lease, entry);
         self.by_tunnel.entry(tunnel).or_default().push(lease);
         Some(self.key.public())
@@ -285,9 +286,12 @@ impl LeaseBook {
         if self.waiting.len() >= WAITING_MAX {
             return Err(LeaseRefusal::Busy);
         }
-        if effort > EFFORT_MAX
-            || effort > 0 && !is_worth(self.puzzle.output(&challenge, nonce), effort)
-        {
+        let puzzle = &mut self.puzzle;
+        let mut is_paid = || {
+            effort == 0
+                || is_worth(puzzle.get_or_insert_default().output(&challenge, nonce), effort)
+        };
+        if effort > EFFORT_MAX || !is_paid() {
             return Err(LeaseRefusal::Unpaid);
         }
         self.waiting.insert(leg, lease);

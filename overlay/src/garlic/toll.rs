@@ -130,7 +130,7 @@ pub struct Toll {
     exit: RouterId,
     rng: Rng,
     /// Made with the first work: most routers' tunnels put nothing.
-    puzzle: Option<MemoryPuzzle>,
+    puzzle: Option<Box<MemoryPuzzle>>,
     accounts: BTreeMap<Lane, Account>,
     /// Millionths of puts that were paid for lately.
     level: u64,

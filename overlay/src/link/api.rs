@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::{
     link::{channel::REKEY_FRAMES, credit::CreditQuota, rate::RateLimits},
     plane::{LinkCommand, LinkEvent, Part, PartMessage},
+    rng::SharedRng,
     time::Time,
 };
 
@@ -52,14 +53,16 @@ pub struct LinkSettings {
     pub rate: Option<Arc<RateLimits>>,
     /// Frames under one key: [`REKEY_FRAMES`], but in tests. Both sides must agree.
     pub rekey_frames: u32,
+    /// Draws when and how long padding is.
+    pub pads: SharedRng,
     /// Padding is counted and not sent, on both sides: a simulator's shortcut (`link/padding.rs`).
     pub padding_counted: bool,
 }
 
 impl LinkSettings {
     /// Settings without a bandwidth limit.
-    pub const fn new(quota: Arc<CreditQuota>) -> Self {
-        Self { quota, rate: None, rekey_frames: REKEY_FRAMES, padding_counted: false }
+    pub const fn new(quota: Arc<CreditQuota>, pads: SharedRng) -> Self {
+        Self { quota, rate: None, rekey_frames: REKEY_FRAMES, pads, padding_counted: false }
     }
 }
 
@@ -95,29 +98,4 @@ pub struct LinkCounters {
     pub lanes_broken: u64,
     /// Lanes refused because the quota was used up.
     pub lanes_refused: u64,
-}
-
-/// The same, as a link keeps them: over most links goes no cell for long.
-#[derive(Debug, Default)]
-pub(super) struct Counts {
-    pub(super) bytes_in: u64,
-    pub(super) bytes_out: u64,
-    pub(super) frames_in: u64,
-    pub(super) frames_out: u64,
-    /// All others.
-    lanes: Option<Box<LinkCounters>>,
-}
-
-impl Counts {
-    /// Those of lanes and their cells.
-    pub(super) fn lanes(&mut self) -> &mut LinkCounters {
-        self.lanes.get_or_insert_default()
-    }
-
-    /// All of them.
-    pub(super) fn all(&self) -> LinkCounters {
-        let Self { bytes_in, bytes_out, frames_in, frames_out, .. } = *self;
-        let lanes = self.lanes.as_deref().copied().unwrap_or_default();
-        LinkCounters { bytes_in, bytes_out, frames_in, frames_out, ..lanes }
-    }
 }

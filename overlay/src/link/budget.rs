@@ -5,7 +5,11 @@
 
 use std::{collections::BTreeMap, fmt, net::IpAddr, time::Duration};
 
-use crate::time::Time;
+use crate::{
+    bucket::{Bucket, Refill},
+    room::Room,
+    time::Time,
+};
 
 /// Prefixes with a bucket of their own; beyond that all new ones share one, so that a flood from
 /// everywhere takes the newcomers' turn but not that of prefixes already known.
@@ -39,50 +43,41 @@ impl From<IpAddr> for Source {
 /// Token buckets by source prefix.
 #[derive(Debug)]
 pub struct HandshakeBudget {
-    /// Time that one handshake costs.
-    cost: Duration,
-    /// What a prefix may save up.
-    burst: Duration,
-    /// When all that a prefix began is paid for.
-    paid_at: BTreeMap<Source, Time>,
-    shared: Time,
+    refill: Refill,
+    /// Of prefixes that began something lately.
+    buckets: BTreeMap<Source, Bucket>,
+    shared: Bucket,
     cleaned_at: Time,
 }
 
 impl HandshakeBudget {
-    /// `per_minute` handshakes a prefix in the long run, and `burst` at once; both at least 1.
-    pub fn new(per_minute: u32, burst: u32) -> Self {
-        let cost = Duration::from_mins(1) / per_minute.max(1);
-        Self {
-            cost,
-            burst: cost * burst.max(1),
-            paid_at: BTreeMap::new(),
-            shared: Time::ZERO,
-            cleaned_at: Time::ZERO,
-        }
+    /// As many of a prefix as `refill` says.
+    pub const fn new(refill: Refill) -> Self {
+        Self { refill, buckets: BTreeMap::new(), shared: Bucket::full(), cleaned_at: Time::ZERO }
     }
 
     /// Whether a handshake from `source` may begin now; if so it is charged.
     pub fn allow(&mut self, now: Time, source: IpAddr) -> bool {
         let source = Source::from(source);
-        if self.paid_at.len() >= PREFIXES_MAX
+        if self.buckets.len() >= PREFIXES_MAX
             && now.since(self.cleaned_at) >= Duration::from_secs(1)
         {
             self.cleaned_at = now;
-            self.paid_at.retain(|_, at| *at > now);
+            self.rest(now);
         }
-        let full = self.paid_at.len() >= PREFIXES_MAX;
-        let paid_at = match self.paid_at.get_mut(&source) {
-            Some(at) => at,
-            None if full => &mut self.shared,
-            None => self.paid_at.entry(source).or_insert(now),
+        let full = self.buckets.len() >= PREFIXES_MAX && !self.buckets.contains_key(&source);
+        let bucket = if full {
+            &mut self.shared
+        } else {
+            self.buckets.entry(source).or_insert(Bucket::full())
         };
-        let after = (*paid_at).max(now) + self.cost;
-        let allowed = after.since(now) <= self.burst;
-        if allowed {
-            *paid_at = after;
-        }
-        allowed
+        bucket.take(now, self.refill)
+    }
+
+    /// Forgets the prefixes whose buckets are full again.
+    pub fn rest(&mut self, now: Time) {
+        self.buckets.retain(|_, bucket| !bucket.is_full(now));
+        self.buckets.rest();
     }
 }
 
@@ -96,7 +91,7 @@ mod tests {
 
     #[test]
     fn a_prefix_has_a_burst_and_then_its_rate() {
-        let mut budget = HandshakeBudget::new(60, 5);
+        let mut budget = HandshakeBudget::new(Refill::per_second(1, 5));
         let mut now = Time::from_micros(1);
         let allowed = |budget: &mut HandshakeBudget, now| {
             (0..100).filter(|n| budget.allow(now, ip(&format!("192.0.2.{n}")))).count()
@@ -105,11 +100,16 @@ mod tests {
         now = now + Duration::from_secs(2);
         assert_eq!(allowed(&mut budget, now), 2);
         assert!(budget.allow(now, ip("192.0.3.1")), "another prefix has its own");
+        // Those that have been quiet for long are forgotten.
+        budget.rest(now + Duration::from_secs(1));
+        assert_eq!(budget.buckets.len(), 1);
+        budget.rest(now + Duration::from_secs(5));
+        assert_eq!(budget.buckets.len(), 0);
     }
 
     #[test]
     fn addresses_of_one_ipv6_site_share_a_bucket() {
-        let mut budget = HandshakeBudget::new(60, 1);
+        let mut budget = HandshakeBudget::new(Refill::per_second(1, 1));
         assert!(budget.allow(Time::ZERO, ip("2001:db8:1:2::1")));
         assert!(!budget.allow(Time::ZERO, ip("2001:db8:1:ffff::2")));
         assert!(budget.allow(Time::ZERO, ip("2001:db8:2::2")));
@@ -117,12 +117,12 @@ mod tests {
 
     #[test]
     fn the_table_is_bounded_and_known_prefixes_keep_their_turn() {
-        let mut budget = HandshakeBudget::new(60, 4);
+        let mut budget = HandshakeBudget::new(Refill::per_second(1, 4));
         assert!(budget.allow(Time::ZERO, ip("9.9.9.9")));
         for n in 0..20_000u32 {
             budget.allow(Time::ZERO, IpAddr::from((n << 8).to_be_bytes()));
         }
-        assert!(budget.paid_at.len() <= PREFIXES_MAX);
+        assert!(budget.buckets.len() <= PREFIXES_MAX);
         assert!(budget.allow(Time::ZERO, ip("9.9.9.9")));
     }
 }

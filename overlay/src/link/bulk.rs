@@ -34,10 +34,15 @@ struct Waiting {
 }
 
 /// Large messages that wait for frames. Nothing on a link that carries none.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct BulkQueue(Option<Box<[Waiting; 2]>>);
 
 impl BulkQueue {
+    /// Nothing waits.
+    pub(super) const fn none() -> Self {
+        Self(None)
+    }
+
     /// Queues a message; false, and it is dropped, if too many wait.
     pub(super) fn push(&mut self, message: RingMessage) -> bool {
         let [interactive, bulk] = &mut **self.0.get_or_insert_default();
@@ -90,18 +95,23 @@ impl BulkQueue {
         }
         false
     }
-
-    /// Throws everything away.
-    pub(super) fn clear(&mut self) {
-        *self = Self::default();
-    }
 }
 
 /// Puts parts together, one message of each class at a time.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Joiner(Option<Box<[Vec<u8>; 2]>>);
 
 impl Joiner {
+    /// Nothing has come.
+    pub(super) const fn none() -> Self {
+        Self(None)
+    }
+
+    /// Whether no message lacks a part.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.iter().flat_map(|it| it.iter()).all(Vec::is_empty)
+    }
+
     /// A part came; the message, if it is whole now.
     ///
     /// # Errors
@@ -136,7 +146,9 @@ impl Joiner {
 
     /// Gives up room that nothing needs.
     pub(super) fn rest(&mut self) {
-        self.0.take_if(|buffers| buffers.iter().all(Vec::is_empty));
+        if self.is_empty() {
+            self.0 = None;
+        }
     }
 }
 
@@ -173,7 +185,7 @@ mod tests {
 
     #[test]
     fn what_is_cut_is_put_together_and_the_urgent_overtakes() {
-        let mut queue = BulkQueue::default();
+        let mut queue = BulkQueue::none();
         for id in 0..3 {
             assert!(queue.push(answer(id, Class::Bulk)));
         }
@@ -184,7 +196,7 @@ mod tests {
         else {
             panic!()
         };
-        let mut joiner = Joiner::default();
+        let mut joiner = Joiner::none();
         assert_eq!(joiner.take(NETWORK, class, last, &bytes), Ok(None));
         assert!(queue.push(answer(9, Class::Interactive)));
         let rest = parts(&mut queue);
@@ -200,7 +212,7 @@ mod tests {
 
     #[test]
     fn a_peer_cannot_have_more_held_than_one_message_of_each_class() {
-        let mut joiner = Joiner::default();
+        let mut joiner = Joiner::none();
         let part = vec![0; LinkMessage::PART_LEN];
         for class in Class::ALL {
             for _ in 0..4 {
@@ -215,15 +227,13 @@ mod tests {
         let mut w = Writer::default();
         RingMessage::Accepted { id: 7 }.encode(&mut w);
         let bytes = w.into_bytes();
-        assert!(Joiner::default().take(NETWORK, Class::Interactive, true, &bytes).is_err());
+        assert!(Joiner::none().take(NETWORK, Class::Interactive, true, &bytes).is_err());
     }
 
     #[test]
     fn the_queue_is_bounded() {
-        let mut queue = BulkQueue::default();
+        let mut queue = BulkQueue::none();
         let pushed = (0..200).filter(|id| queue.push(answer(*id, Class::Bulk))).count();
         assert_eq!(pushed, LARGE_WAITING_MAX);
-        queue.clear();
-        assert!(queue.is_empty());
     }
 }

@@ -136,6 +136,11 @@ pub struct Sealer {
 }
 
 impl Sealer {
+    /// Frames that were sealed.
+    pub const fn frames(&self) -> u64 {
+        self.direction.counter
+    }
+
     /// A sealer over one of the handshake's split keys, which is wiped.
     pub fn new(now: Time, split: &Secret<32>, rekey_frames: u32) -> Self {
         Self { direction: Direction::new(split, rekey_frames), keyed_at: now }
@@ -188,6 +193,11 @@ pub struct Opener {
 }
 
 impl Opener {
+    /// Frames that were opened.
+    pub const fn frames(&self) -> u64 {
+        self.direction.counter
+    }
+
     /// An opener over one of the handshake's split keys.
     pub fn new(split: &Secret<32>, rekey_frames: u32) -> Self {
         Self { direction: Direction::new(split, rekey_frames) }

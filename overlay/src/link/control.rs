@@ -20,7 +20,7 @@ const GONE_MAX: usize = 4_096;
 pub(super) struct Full;
 
 /// Encoded messages in order.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct ControlQueue {
     /// One behind the other: each says how long it is.
     bytes: Vec<u8>,
@@ -30,6 +30,11 @@ pub(super) struct ControlQueue {
 }
 
 impl ControlQueue {
+    /// Nothing waits.
+    pub(super) const fn none() -> Self {
+        Self { bytes: Vec::new(), start: 0, messages: 0 }
+    }
+
     /// Appends a message.
     ///
     /// # Errors
@@ -76,8 +81,8 @@ impl ControlQueue {
     }
 
     /// Throws everything away, and gives back the room.
-    pub(super) fn clear(&mut self) {
-        *self = Self::default();
+    fn clear(&mut self) {
+        *self = Self::none();
     }
 }
 
@@ -103,7 +108,7 @@ mod tests {
 
     #[test]
     fn messages_leave_whole_and_in_order_and_what_is_gone_takes_no_room() {
-        let mut queue = ControlQueue::default();
+        let mut queue = ControlQueue::none();
         let encoded = |number| {
             let mut w = Writer::default();
             message(number).encode(&mut w);
@@ -126,7 +131,7 @@ mod tests {
 
     #[test]
     fn no_more_waits_than_may() {
-        let mut queue = ControlQueue::default();
+        let mut queue = ControlQueue::none();
         for _ in 0..CONTROL_MESSAGES_MAX {
             queue.push(&LinkMessage::Ping).unwrap();
         }

@@ -18,15 +18,16 @@ use crate::{
 impl Core {
     /// Cells of the tunnel's owner. They are used up at once, so their credit returns.
     pub(super) fn end_hop_cells(&mut self, now: Time, tunnel: TunnelId, run: &mut [WireCell]) {
+        let round_trip = self.round_trip();
         let Some(state) = self.lanes.get_mut(&tunnel) else { return };
         let Lane::EndHop(hop) = &mut *state.lane else { return };
         let mut bodies = run.iter_mut().map(frame::body_of);
         if let Err(error) = bodies.try_for_each(|body| hop.handle_cell(now, body)) {
             tracing::debug!(link = self.link.0, %error, "tunnel ended by its end hop");
-            self.counters.lanes().lanes_broken += 1;
+            self.past.counters().lanes_broken += 1;
             return self.break_lane(tunnel);
         }
-        state.book.drained(now, u32::try_from(run.len()).unwrap_or(u32::MAX), self.round_trip);
+        state.book.drained(now, u32::try_from(run.len()).unwrap_or(u32::MAX), round_trip);
         self.list_grant(tunnel);
         self.pump_end_hop(now, tunnel);
     }
@@ -91,7 +92,7 @@ impl Core {
         let Some(state) = self.lanes.get_mut(&tunnel) else { return };
         let Lane::EndHop(hop) = &mut *state.lane else { return };
         while let Some(output) = hop.poll_output() {
-            self.outputs.push_back(match output {
+            self.load.outputs.push_back(match output {
                 EndHopOutput::Node(event) => {
                     let event = Box::new(event);
                     LinkOutput::Node(LinkEvent::EndHop { tunnel, event })

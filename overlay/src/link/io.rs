@@ -17,23 +17,22 @@
 //! The driver's loop: give bytes and messages, drain `poll_output`; whenever the socket takes bytes
 //! and `wants_transmit`, ask `poll_transmit` for them. So the choice of cells is made late.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use crate::{
     crypto::aead::TAG_LEN,
     id::{LinkNo, TunnelId},
     link::{
-        api::{Counts, LinkCounters, LinkInput, LinkOutput, LinkSettings},
+        api::{LinkCounters, LinkInput, LinkOutput, LinkSettings},
         batch::BATCH_CELLS,
-        bulk::{BulkQueue, Joiner},
         channel::{HEAD_LEN, Opener, Sealer},
         classes::Classes,
-        control::ControlQueue,
         credit::CreditQuota,
         frame::{self, Frame, WireCell},
         grants::Grants,
         handshake::Established,
         lane::{self, LaneBalance, LaneCounters, LaneState},
+        lanes::Past,
         load::{Held, Load},
         padding::{PadCount, Pads},
         pulse::{Pulse, Sign},
@@ -41,8 +40,6 @@ use crate::{
         receive::{FrameReader, Pieces},
     },
     plane::{CELL_LEN, CloseReason, Lane, LinkCommand, LinkEvent, PartMessage},
-    rng::Rng,
-    room::Room,
     table::Table,
     time::{Time, earliest},
     wire::{LinkMessage, Reader, RouterDescriptor},
@@ -57,8 +54,6 @@ pub(super) const STUCK_MAX: Duration = Duration::from_mins(1);
 const CHECK_EVERY: Duration = Duration::from_secs(5);
 /// How long a goodbye may take.
 const GOODBYE_MAX: Duration = Duration::from_secs(5);
-/// Closed lanes that are remembered, to tell late cells from senseless ones.
-pub(super) const CLOSED_MAX: usize = 64;
 /// Grants that may wait for their lane to be opened here, and how long: a peer's first grant comes
 /// in the same frame as the build that makes this side open.
 pub(super) const EARLY_MAX: usize = 4_096;
@@ -68,8 +63,8 @@ pub(super) const EARLY_KEPT: Duration = Duration::from_mins(1);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
     Open,
-    /// Goodbye was asked for; the link ends when it is written, or then.
-    Leaving(Time),
+    /// Goodbye was asked for; the link ends when it is written, or at its time.
+    Leaving,
     Closed,
 }
 
@@ -91,40 +86,32 @@ pub(super) struct Core {
     pub(super) link: LinkNo,
     peer: Arc<RouterDescriptor>,
     initiator: bool,
-    pub(super) round_trip: Duration,
+    /// The handshake's, in microseconds.
+    round_trip: u32,
     /// Bounds what lanes hold.
     pub(super) quota: Arc<CreditQuota>,
     pub(super) sealer: Sealer,
     pub(super) state: State,
     pub(super) lanes: Table<TunnelId, Box<LaneState>>,
     pub(super) schedule: Classes,
-    pub(super) control: ControlQueue,
-    /// Messages that go in parts, each way.
-    pub(super) bulk: BulkQueue,
-    joiner: Joiner,
     /// Grants to tell.
     pub(super) grants: Grants,
     pub(super) load: Load,
-    pub(super) closed: Vec<TunnelId>,
-    pub(super) outputs: VecDeque<LinkOutput>,
+    pub(super) past: Past,
     pub(super) pulse: Pulse,
     pub(super) pads: Pads,
     /// The link's turns at the bandwidth for what is sent.
     pub(super) pace_out: Pacer,
-    /// When lanes are looked at next; none while nothing can have gone wrong with them.
+    /// When lanes are looked at next; none while nothing can have gone wrong with them. Or when a link that
+    /// is leaving ends.
     check_at: Option<Time>,
-    pub(super) counters: Counts,
+    bytes_in: u64,
+    pub(super) bytes_out: u64,
 }
 
 impl LinkIo {
     /// A link that was just established, known to this process as `link`.
-    pub fn new(
-        now: Time,
-        link: LinkNo,
-        established: Established,
-        settings: LinkSettings,
-        rng: Rng,
-    ) -> Self {
+    pub fn new(now: Time, link: LinkNo, established: Established, settings: LinkSettings) -> Self {
         let Established { peer, keys, initiator, mut leftover, rtt, .. } = established;
         let opener = Opener::new(&keys.receive, settings.rekey_frames);
         let sealer = Sealer::new(now, &keys.send, settings.rekey_frames);
@@ -133,7 +120,7 @@ impl LinkIo {
             link,
             peer,
             initiator,
-            round_trip: rtt,
+            round_trip: u32::try_from(rtt.as_micros()).unwrap_or(u32::MAX),
             pace_out: Pacer::new(settings.rate.as_ref().map(|limits| &limits.sent)),
             grants: Grants::new(settings.rate.as_deref()),
             schedule: Classes::new(settings.rate.as_deref()),
@@ -141,16 +128,13 @@ impl LinkIo {
             sealer,
             state: State::Open,
             lanes: Table::new(),
-            control: ControlQueue::default(),
-            bulk: BulkQueue::default(),
-            joiner: Joiner::default(),
             load: Load::default(),
-            closed: Vec::new(),
-            outputs: VecDeque::new(),
+            past: Past::default(),
             pulse: Pulse::new(now, !counted),
-            pads: Pads::new(now, counted, rng),
+            pads: Pads::new(now, counted, settings.pads),
             check_at: None,
-            counters: Counts::default(),
+            bytes_in: 0,
+            bytes_out: 0,
         };
         let mut this = Self { reader: FrameReader::new(opener), core };
         this.received(now, &mut leftover);
@@ -179,8 +163,10 @@ impl LinkIo {
         let core = &mut self.core;
         match core.state {
             State::Closed => return,
-            State::Leaving(until) if until <= now => return core.close(CloseReason::Local),
-            State::Leaving(_) | State::Open => {}
+            State::Leaving if core.check_at.is_none_or(|at| at <= now) => {
+                return core.close(CloseReason::Local);
+            }
+            State::Leaving | State::Open => {}
         }
         let lanes = &core.lanes;
         match core.pulse.judge(now, || lanes.values().any(|lane| lane.egress.is_owed())) {
@@ -206,15 +192,13 @@ impl LinkIo {
 
     /// The next thing to pass on.
     pub fn poll_output(&mut self) -> Option<LinkOutput> {
-        let output = self.core.outputs.pop_front();
+        let output = self.core.load.lists().and_then(|it| it.outputs.pop_front());
         if output.is_none() {
-            let idle = self.core.pads.is_idle();
-            if idle {
-                self.reader.rest();
-            }
+            let Core { pads, lanes, load, .. } = &mut self.core;
             // Where no cells come, little else does.
-            if idle || self.core.lanes.is_empty() {
-                self.core.outputs.rest();
+            if lanes.is_empty() || pads.is_idle() && load.spares.bytes() == 0 {
+                self.reader.rest();
+                load.rest();
             }
         }
         output
@@ -225,7 +209,7 @@ impl LinkIo {
         let core = &self.core;
         let life = match core.state {
             State::Closed => return None,
-            State::Leaving(until) => Some(until),
+            State::Leaving => None,
             State::Open => core.pulse.poll_timeout(),
         };
         let (pads, grants) = (core.pads.poll_timeout(), core.grants.poll_timeout());
@@ -255,12 +239,14 @@ impl LinkIo {
 
     /// The handshake's round trip.
     pub const fn round_trip(&self) -> Duration {
-        self.core.round_trip
+        self.core.round_trip()
     }
 
     /// What it has carried.
     pub fn counters(&self) -> LinkCounters {
-        self.core.counters.all()
+        let Core { bytes_in, bytes_out, ref sealer, ref past, .. } = self.core;
+        let (frames_in, frames_out) = (self.reader.frames(), sealer.frames());
+        LinkCounters { bytes_in, bytes_out, frames_in, frames_out, ..past.counted() }
     }
 
     /// How much padding has left until now, sent or counted.
@@ -284,7 +270,7 @@ impl LinkIo {
     /// as of any other end.
     pub fn shed(&mut self, tunnel: TunnelId) {
         if self.core.lanes.contains_key(&tunnel) {
-            self.core.counters.lanes().lanes_shed += 1;
+            self.core.past.counters().lanes_shed += 1;
             self.core.break_lane(tunnel);
         }
     }
@@ -315,7 +301,7 @@ impl LinkIo {
 
     fn received(&mut self, now: Time, bytes: &mut [u8]) {
         let core = &mut self.core;
-        core.counters.bytes_in += bytes.len() as u64;
+        core.bytes_in += bytes.len() as u64;
         core.grants.pace.count(now, bytes.len());
         let mut bytes = Pieces::new(bytes);
         let result = loop {
@@ -342,7 +328,6 @@ impl LinkIo {
 impl Core {
     fn frame(&mut self, now: Time, plain: &mut [u8]) -> Result<(), CloseReason> {
         self.heard(now);
-        self.counters.frames_in += 1;
         let len = plain.len();
         let frame = Frame::split(plain).map_err(|_| CloseReason::Garbage)?;
         // Cells were paid for when they were granted, or are when their lane is looked up.
@@ -354,7 +339,7 @@ impl Core {
             let message =
                 LinkMessage::decode(&mut control, network).map_err(|_| CloseReason::Garbage)?;
             if let LinkMessage::Part { class, last, bytes } = &message {
-                let whole = self.joiner.take(network, *class, *last, bytes);
+                let whole = self.load.joiner.take(network, *class, *last, bytes);
                 if let Some(whole) = whole.map_err(|_| CloseReason::Garbage)? {
                     self.event(LinkEvent::Message(Box::new(LinkMessage::Ring(whole))));
                 }
@@ -376,13 +361,13 @@ impl Core {
     fn rest(&mut self) {
         self.grants.rest();
         self.load.rest();
-        self.pads.rest();
-        self.outputs.rest();
         self.schedule.rest();
-        self.bulk.rest();
-        self.joiner.rest();
         self.lanes.rest();
-        self.closed.rest();
+        self.past.rest();
+    }
+
+    pub(super) const fn round_trip(&self) -> Duration {
+        Duration::from_micros(self.round_trip as u64)
     }
 
     fn heard(&mut self, now: Time) {
@@ -400,11 +385,11 @@ impl Core {
             LinkMessage::Teardown { tunnel } => {
                 self.load.take_early(tunnel);
                 if !self.remove(tunnel) {
-                    if self.closed.contains(&tunnel) {
+                    if self.past.has_closed(tunnel) {
                         return;
                     }
                     // It came with the reply that will make this side open the lane.
-                    self.note_closed(tunnel);
+                    self.past.close(tunnel);
                 }
                 self.event(LinkEvent::LaneClosed { tunnel });
             }
@@ -417,7 +402,7 @@ impl Core {
         let Some(first) = run.first() else { return Ok(()) };
         let tunnel = frame::tunnel_of(first);
         let count = u32::try_from(run.len()).unwrap_or(u32::MAX);
-        let counters = self.counters.lanes();
+        let counters = self.past.counters();
         counters.cells_in += u64::from(count);
         let Some(state) = self.lanes.get_mut(&tunnel) else {
             self.count_lost(tunnel, u64::from(count));
@@ -452,7 +437,9 @@ impl Core {
             if state.pending.len() >= full {
                 let cells = std::mem::take(&mut state.pending);
                 let delivery = lane::deliver(&state.lane, tunnel, cells);
-                self.outputs.extend(delivery.map(|(to, message)| LinkOutput::Part { to, message }));
+                self.load
+                    .outputs
+                    .extend(delivery.map(|(to, message)| LinkOutput::Part { to, message }));
             }
             if transit && state.pending.capacity() == 0 {
                 state.pending = self.load.spares.take();
@@ -470,15 +457,13 @@ impl Core {
 
     /// Sends on what one read brought, one message a lane.
     fn flush_batches(&mut self) {
-        if self.load.touched.is_empty() {
-            return;
-        }
-        for tunnel in self.load.touched.drain(..) {
+        let Some(load) = self.load.lists() else { return };
+        for tunnel in load.touched.drain(..) {
             let Some(state) = self.lanes.get_mut(&tunnel) else { continue };
             let cells = std::mem::take(&mut state.pending);
             if !cells.is_empty() {
                 let delivery = lane::deliver(&state.lane, tunnel, cells);
-                self.outputs.extend(delivery.map(|(to, message)| LinkOutput::Part { to, message }));
+                load.outputs.extend(delivery.map(|(to, message)| LinkOutput::Part { to, message }));
             }
         }
     }
@@ -486,7 +471,7 @@ impl Core {
     fn command(&mut self, now: Time, command: LinkCommand) {
         match command {
             LinkCommand::Send(LinkMessage::Ring(message)) if message.is_large() => {
-                if !self.bulk.push(message) {
+                if !self.load.bulk.push(message) {
                     tracing::debug!("large message dropped: the peer reads too slowly");
                 }
             }
@@ -503,7 +488,8 @@ impl Core {
             LinkCommand::Goodbye => {
                 self.send(&LinkMessage::Goodbye);
                 if self.state == State::Open {
-                    self.state = State::Leaving(now + GOODBYE_MAX);
+                    self.state = State::Leaving;
+                    self.check_at = Some(now + GOODBYE_MAX);
                 }
             }
             LinkCommand::Shut => self.close(CloseReason::Local),
@@ -516,14 +502,15 @@ impl Core {
                 let Some(state) = self.lanes.get_mut(&tunnel) else {
                     return self.count_lost(tunnel, cells.len() as u64);
                 };
-                self.outputs.extend(state.push(now, cells));
+                self.load.outputs.extend(state.push(now, cells));
                 if state.egress.ready() > 0 {
                     self.schedule.wake(tunnel, state);
                 }
             }
             PartMessage::Drained { tunnel, splice: None, cells } => {
+                let round_trip = self.round_trip();
                 let Some(state) = self.lanes.get_mut(&tunnel) else { return };
-                state.book.drained(now, cells, self.round_trip);
+                state.book.drained(now, cells, round_trip);
                 self.list_grant(tunnel);
             }
             PartMessage::Spent { batch } => self.load.spares.give(batch),
@@ -537,13 +524,13 @@ impl Core {
     }
 
     pub(super) fn send(&mut self, message: &LinkMessage) {
-        if self.state == State::Open && self.control.push(message).is_err() {
+        if self.state == State::Open && self.load.control.push(message).is_err() {
             self.close(CloseReason::ControlOverflow);
         }
     }
 
     pub(super) fn output(&mut self, output: LinkOutput) {
-        self.outputs.push_back(output);
+        self.load.outputs.push_back(output);
     }
 
     pub(super) fn close(&mut self, reason: CloseReason) {
@@ -554,10 +541,8 @@ impl Core {
         self.state = State::Closed;
         self.lanes = Table::new();
         self.schedule.clear();
-        self.control.clear();
-        self.bulk.clear();
         self.grants.clear();
-        self.load = Load::default();
+        self.load.end();
         self.event(LinkEvent::Closed(reason));
     }
 
@@ -568,10 +553,10 @@ impl Core {
     }
 
     pub(super) fn count_lost(&mut self, tunnel: TunnelId, cells: u64) {
-        if self.closed.contains(&tunnel) {
-            self.counters.lanes().late_cells += cells;
+        if self.past.has_closed(tunnel) {
+            self.past.counters().late_cells += cells;
         } else {
-            self.counters.lanes().unknown_cells += cells;
+            self.past.counters().unknown_cells += cells;
         }
     }
 }

@@ -4,18 +4,67 @@
 //! one lane's credits and queue (`credit.rs`, `egress.rs`), where its cells go (`io.rs`, `lane.rs`).
 
 use super::{
+    api::LinkCounters,
     classes::Class,
     credit::CreditBook,
     egress::Egress,
-    io::{CLOSED_MAX, Core, EARLY_KEPT, EARLY_MAX, STUCK_MAX},
+    io::{Core, EARLY_KEPT, EARLY_MAX, STUCK_MAX},
     lane::{self, LaneCounters, LaneState},
 };
 use crate::{
     id::TunnelId,
     plane::{Lane, LinkEvent},
+    room::Room,
     time::Time,
     wire::LinkMessage,
 };
+
+/// Closed lanes that are remembered, to tell late cells from senseless ones.
+const CLOSED_MAX: usize = 64;
+
+/// What the lanes of a link have left behind. Over most links goes no cell for long: nothing there.
+#[derive(Debug, Default)]
+pub(super) struct Past(Option<Box<Left>>);
+
+#[derive(Debug, Default)]
+struct Left {
+    counters: LinkCounters,
+    /// The youngest that were closed.
+    closed: Vec<TunnelId>,
+}
+
+impl Past {
+    /// What was counted of lanes and their cells; all else is zero.
+    pub(super) fn counted(&self) -> LinkCounters {
+        self.0.as_ref().map(|it| it.counters).unwrap_or_default()
+    }
+
+    /// The same, to count on.
+    pub(super) fn counters(&mut self) -> &mut LinkCounters {
+        &mut self.0.get_or_insert_default().counters
+    }
+
+    /// Whether the lane was closed not long ago.
+    pub(super) fn has_closed(&self, tunnel: TunnelId) -> bool {
+        self.0.as_ref().is_some_and(|it| it.closed.contains(&tunnel))
+    }
+
+    /// Takes note of a lane that is closed.
+    pub(super) fn close(&mut self, tunnel: TunnelId) {
+        let closed = &mut self.0.get_or_insert_default().closed;
+        if closed.len() >= CLOSED_MAX {
+            closed.remove(0);
+        }
+        closed.push(tunnel);
+    }
+
+    /// Gives up room to spare.
+    pub(super) fn rest(&mut self) {
+        if let Some(left) = &mut self.0 {
+            left.closed.rest();
+        }
+    }
+}
 
 impl Core {
     pub(super) fn credit(&mut self, now: Time, tunnel: TunnelId, cells: u32) {
@@ -24,12 +73,12 @@ impl Core {
             if state.is_ready() {
                 self.schedule.wake(tunnel, state);
             }
-        } else if !self.closed.contains(&tunnel) {
+        } else if !self.past.has_closed(tunnel) {
             if self.load.early.len() >= EARLY_MAX {
                 self.load.early.retain(|_, (_, at)| now.since(*at) < EARLY_KEPT);
             }
             if self.load.early.len() >= EARLY_MAX {
-                self.counters.lanes().grants_dropped += 1;
+                self.past.counters().grants_dropped += 1;
                 return;
             }
             let entry = self.load.early.entry(tunnel).or_insert((0, now));
@@ -43,11 +92,11 @@ impl Core {
             return self.pump_end_hop(now, tunnel);
         }
         // The peer tore it down before; the control plane was told.
-        if self.closed.contains(&tunnel) {
+        if self.past.has_closed(tunnel) {
             return;
         }
         let Some(book) = CreditBook::open(now, lane::window(&lane), &self.quota) else {
-            self.counters.lanes().lanes_refused += 1;
+            self.past.counters().lanes_refused += 1;
             return self.break_lane(tunnel);
         };
         let mut egress = Egress::opened(now);
@@ -86,15 +135,8 @@ impl Core {
             self.grants.forget(tunnel);
         }
         self.grants.unused(state.book.unused(), state.is_own());
-        self.note_closed(tunnel);
+        self.past.close(tunnel);
         true
-    }
-
-    pub(super) fn note_closed(&mut self, tunnel: TunnelId) {
-        if self.closed.len() >= CLOSED_MAX {
-            self.closed.remove(0);
-        }
-        self.closed.push(tunnel);
     }
 
     /// Closes a lane from this side: the peer and the control plane are told.
@@ -111,7 +153,7 @@ impl Core {
         let lanes: Vec<_> =
             self.lanes.iter().filter(|(_, state)| stuck(state)).map(|(id, _)| *id).collect();
         for tunnel in lanes {
-            self.counters.lanes().lanes_stuck += 1;
+            self.past.counters().lanes_stuck += 1;
             self.break_lane(tunnel);
         }
     }

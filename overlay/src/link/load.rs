@@ -4,11 +4,21 @@
 //! Does not live here: what they are for (`io.rs`, `lanes.rs`, `transmit.rs`).
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     ops::{Deref, DerefMut},
 };
 
-use crate::{id::TunnelId, link::batch::Spares, room::Room, time::Time};
+use crate::{
+    id::TunnelId,
+    link::{
+        api::LinkOutput,
+        batch::Spares,
+        bulk::{BulkQueue, Joiner},
+        control::ControlQueue,
+    },
+    room::Room,
+    time::Time,
+};
 
 /// Read as if it were always there; made when something is first put into it.
 #[derive(Debug, Default)]
@@ -17,6 +27,14 @@ pub(super) struct Load(Option<Box<Lists>>);
 /// What a [`Load`] is.
 #[derive(Debug)]
 pub(super) struct Lists {
+    /// What is to be passed on.
+    pub(super) outputs: VecDeque<LinkOutput>,
+    /// What the next frames begin with.
+    pub(super) control: ControlQueue,
+    /// Messages that go in parts,
+    pub(super) bulk: BulkQueue,
+    /// and those that come so.
+    pub(super) joiner: Joiner,
     /// Lanes with a pending batch.
     pub(super) touched: Vec<TunnelId>,
     /// Batches to fill.
@@ -67,6 +85,18 @@ impl DerefMut for Load {
 }
 
 impl Load {
+    /// The lists, if they are there.
+    pub(super) fn lists(&mut self) -> Option<&mut Lists> {
+        self.0.as_deref_mut()
+    }
+
+    /// The link is over: what it has yet to tell is left, and nothing else.
+    pub(super) fn end(&mut self) {
+        let outputs = self.lists().map(|it| std::mem::take(&mut it.outputs)).unwrap_or_default();
+        self.0 = None;
+        self.outputs = outputs;
+    }
+
     /// Cells that the peer granted before the lane was there.
     pub(super) fn take_early(&mut self, tunnel: TunnelId) -> Option<u32> {
         if self.early.is_empty() {
@@ -96,6 +126,9 @@ impl Load {
     pub(super) fn rest(&mut self) {
         let Some(lists) = &mut self.0 else { return };
         if lists.is_needed() {
+            lists.outputs.rest();
+            lists.bulk.rest();
+            lists.joiner.rest();
             lists.touched.rest();
             lists.spares.rest();
             lists.scratch = Vec::new();
@@ -110,6 +143,10 @@ impl Load {
 impl Lists {
     const fn none() -> Self {
         Self {
+            outputs: VecDeque::new(),
+            control: ControlQueue::none(),
+            bulk: BulkQueue::none(),
+            joiner: Joiner::none(),
             touched: Vec::new(),
             spares: Spares::none(),
             scratch: Vec::new(),
@@ -120,7 +157,11 @@ impl Lists {
     }
 
     fn is_needed(&self) -> bool {
-        !(self.touched.is_empty()
+        !(self.outputs.is_empty()
+            && self.control.is_empty()
+            && self.bulk.is_empty()
+            && self.joiner.is_empty()
+            && self.touched.is_empty()
             && self.drained.is_empty()
             && self.early.is_empty()
             && self.held == Held::default())

@@ -14,7 +14,7 @@
 use std::time::Duration;
 
 use crate::{
-    crypto::aead::TAG_LEN, link::channel::HEAD_LEN, rng::Rng, time::Time, wire::LinkMessage,
+    crypto::aead::TAG_LEN, link::channel::HEAD_LEN, rng::SharedRng, time::Time, wire::LinkMessage,
 };
 
 /// Bytes of a frame with padding beside the padding itself: head, control length, message head, tag.
@@ -36,7 +36,7 @@ pub struct PadCount {
 #[derive(Debug)]
 pub(super) struct Pads {
     counted: bool,
-    rng: Rng,
+    rng: SharedRng,
     sent_at: Time,
     /// How long the link may be idle, in microseconds.
     after: u32,
@@ -46,8 +46,8 @@ pub(super) struct Pads {
 
 impl Pads {
     /// For a link on which something has just been sent.
-    pub(super) fn new(now: Time, counted: bool, mut rng: Rng) -> Self {
-        let after = after(&mut rng);
+    pub(super) fn new(now: Time, counted: bool, rng: SharedRng) -> Self {
+        let after = after(&rng);
         Self { counted, rng, sent_at: now, after, due: false, count: PadCount::default() }
     }
 
@@ -87,7 +87,7 @@ impl Pads {
             return None;
         }
         let len = empty.then(|| self.draw());
-        self.after = after(&mut self.rng);
+        self.after = after(&self.rng);
         len
     }
 
@@ -103,18 +103,12 @@ impl Pads {
             while next <= now {
                 self.draw();
                 self.sent_at = next;
-                self.after = after(&mut self.rng);
+                self.after = after(&self.rng);
                 next = self.due_at();
             }
             self.due = false;
-            self.rng.rest();
         }
         self.count
-    }
-
-    /// Gives up memory on an idle link.
-    pub(super) fn rest(&mut self) {
-        self.rng.rest();
     }
 
     fn due_at(&self) -> Time {
@@ -131,19 +125,20 @@ impl Pads {
 }
 
 /// A random 1.5 to 9.5 s, in microseconds.
-fn after(rng: &mut Rng) -> u32 {
+fn after(rng: &SharedRng) -> u32 {
     1_500_000 + u32::try_from(rng.below(8_000_001)).unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rng::Rng;
 
     const HOUR: Time = Time::from_micros(3_600_000_000);
 
     /// What a link sends in an hour in which something else leaves every `every`.
     fn hour(counted: bool, every: Duration) -> PadCount {
-        let mut pads = Pads::new(Time::ZERO, counted, Rng::from_seed([7; 32]));
+        let mut pads = Pads::new(Time::ZERO, counted, SharedRng::new(Rng::from_seed([7; 32])));
         let (mut next, mut woken) = (Time::ZERO + every, 0);
         loop {
             let now = pads.poll_timeout().map_or(next, |due| due.min(next));

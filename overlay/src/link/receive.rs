@@ -35,6 +35,12 @@ impl<'a> Pieces<'a> {
 #[derive(Debug)]
 pub(super) struct FrameReader {
     opener: Opener,
+    /// The frame that is split over two reads. None on most links.
+    split: Option<Box<Split>>,
+}
+
+#[derive(Debug, Default)]
+struct Split {
     /// First byte of a head whose second has not come.
     odd: Option<u8>,
     head: Option<Head>,
@@ -46,7 +52,12 @@ pub(super) struct FrameReader {
 impl FrameReader {
     /// A reader at a frame border.
     pub(super) const fn new(opener: Opener) -> Self {
-        Self { opener, odd: None, head: None, partial: Vec::new(), done: false }
+        Self { opener, split: None }
+    }
+
+    /// Frames that were opened.
+    pub(super) const fn frames(&self) -> u64 {
+        self.opener.frames()
     }
 
     /// The next whole frame, open; takes from the front of `input`. `None` once `input` is used up.
@@ -57,50 +68,53 @@ impl FrameReader {
         &'s mut self,
         input: &mut Pieces<'i>,
     ) -> Result<Option<&'s mut [u8]>, BadFrame> {
-        if self.done {
-            self.partial.clear();
-            self.done = false;
+        if let Some(split) = self.split.as_mut().filter(|it| it.done) {
+            split.partial.clear();
+            split.done = false;
         }
-        let head = if let Some(head) = self.head {
+        let begun = self.split.as_mut().and_then(|it| it.head.take());
+        let head = if let Some(head) = begun {
             head
         } else {
             let Some(masked) = self.head_bytes(input) else { return Ok(None) };
-            let head = self.opener.head(masked)?;
-            self.head = Some(head);
-            head
+            self.opener.head(masked)?
         };
-        let missing = head.len() - self.partial.len();
+        let gathered = self.split.as_ref().map_or(0, |it| it.partial.len());
+        let missing = head.len() - gathered;
         let part = input.take(missing);
-        if self.partial.is_empty() && part.len() == missing {
-            self.head = None;
+        if gathered == 0 && part.len() == missing {
             return self.opener.open(head, part).map(Some);
         }
-        if self.partial.is_empty() {
-            self.partial.reserve_exact(head.len());
+        let split = self.split.get_or_insert_default();
+        if gathered == 0 {
+            split.partial.reserve_exact(head.len());
         }
-        self.partial.extend_from_slice(part);
-        if self.partial.len() < head.len() {
+        split.partial.extend_from_slice(part);
+        if split.partial.len() < head.len() {
+            split.head = Some(head);
             return Ok(None);
         }
-        self.head = None;
-        self.done = true;
-        self.opener.open(head, &mut self.partial).map(Some)
+        split.done = true;
+        self.opener.open(head, &mut split.partial).map(Some)
     }
 
     /// Gives back the gathering buffer of an idle link.
     pub(super) fn rest(&mut self) {
-        if self.done || self.partial.is_empty() {
-            self.partial = Vec::new();
-            self.done = false;
-        }
+        self.split.take_if(|it| it.done || it.is_empty());
     }
 
     fn head_bytes(&mut self, input: &mut Pieces<'_>) -> Option<[u8; HEAD_LEN]> {
-        let first = self.odd.take().or_else(|| input.byte())?;
+        let first = self.split.as_mut().and_then(|it| it.odd.take()).or_else(|| input.byte())?;
         let second = input.byte();
         if second.is_none() {
-            self.odd = Some(first);
+            self.split.get_or_insert_default().odd = Some(first);
         }
         second.map(|second| [first, second])
+    }
+}
+
+impl Split {
+    fn is_empty(&self) -> bool {
+        self.odd.is_none() && self.head.is_none() && self.partial.is_empty()
     }
 }

@@ -56,6 +56,9 @@ impl ReplayFilter {
         if self.order.len() >= self.limit || !self.seen.insert(short) {
             return false;
         }
+        if self.order.len() == self.order.capacity() {
+            self.order.reserve_exact(8.max(self.order.len() / 8));
+        }
         self.order.push_back((now, short));
         true
     }

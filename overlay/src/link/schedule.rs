@@ -23,7 +23,7 @@ use crate::id::TunnelId;
 
 /// Cells a lane may send in one turn: over half a frame, so that runs are long and turns are short
 /// (100 lanes at 20 MiB/s come round in 40 ms).
-pub(super) const QUANTUM: usize = 8;
+pub(super) const QUANTUM: u16 = 8;
 
 /// Where a lane stands in the schedule.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,11 +32,11 @@ pub(super) enum Turn {
     #[default]
     Idle,
     /// In the ring of lanes that were idle, with so many cells left to send; perhaps in the other as well.
-    Fresh { left: usize, old: bool },
+    Fresh { left: u16, old: bool },
     /// In the ring of the others: nothing to send, and so many cells left of what it had as fresh.
-    Rest(usize),
+    Rest(u16),
     /// In the ring of the others.
-    Old(usize),
+    Old(u16),
 }
 
 /// The rings. Nothing on a link that has no lanes with something to send.
@@ -118,11 +118,10 @@ impl Schedule {
     /// Books what the lane that `next` named has done, and moves it on.
     pub(super) fn served(&mut self, tunnel: TunnelId, turn: &mut Turn, served: Served) {
         let Some(rings) = &mut self.0 else { return };
-        let deficit = turn.deficit();
         let sent = match served {
             Served::More(sent) | Served::Empty(sent) => sent,
         };
-        let left = deficit.saturating_sub(sent);
+        let left = turn.left().saturating_sub(u16::try_from(sent).unwrap_or(u16::MAX));
         let full = matches!(served, Served::More(_)) && left > 0; // the frame is: same lane again
         if let Turn::Fresh { old, .. } = *turn {
             if full {
@@ -149,6 +148,10 @@ impl Schedule {
 impl Turn {
     /// Cells left in this turn.
     pub(super) const fn deficit(self) -> usize {
+        self.left() as usize
+    }
+
+    const fn left(self) -> u16 {
         match self {
             Self::Idle => 0,
             Self::Fresh { left, .. } | Self::Rest(left) | Self::Old(left) => left,

@@ -36,21 +36,19 @@ impl LinkIo {
         }
         let start = buffer.len();
         while buffer.len() - start + HEAD_LEN + CIPHERTEXT_MAX <= TRANSMIT_MAX {
-            let bytes = core.frame_out(now, buffer);
-            if bytes == 0 {
+            if core.frame_out(now, buffer) == 0 {
                 break;
             }
-            core.counters.frames_out += 1;
         }
         let bytes = buffer.len() - start;
         core.hold(now);
         if bytes > 0 {
             core.pads.sent(now);
-            core.counters.bytes_out += bytes as u64;
+            core.bytes_out += bytes as u64;
             core.pace_out.count(now, bytes);
             core.tell_drained(now);
         }
-        if matches!(core.state, State::Leaving(_)) && core.control.is_empty() {
+        if core.state == State::Leaving && core.load.control.is_empty() {
             core.close(CloseReason::Local);
         }
         bytes
@@ -61,7 +59,7 @@ impl LinkIo {
         let core = &self.core;
         let held = core.load.held;
         core.state != State::Closed
-            && (!core.control.is_empty()
+            && (!core.load.control.is_empty()
                 || core.pads.wants_frame()
                 || core.grants.is_ready()
                 || (core.data_waits(held) && held.data.is_none())
@@ -73,16 +71,10 @@ impl Core {
     /// Writes one frame; says how many bytes.
     pub(super) fn frame_out(&mut self, now: Time, buffer: &mut Vec<u8>) -> usize {
         let mut frame = FrameWriter::begin(buffer);
-        let Self { control, pulse, .. } = self;
-        while control.pop(frame.control_room(), |message| {
-            if LinkMessage::is_answered(message) {
-                pulse.spoke(now);
-            }
-            frame.control(message);
-        }) {}
+        self.control_out(now, &mut frame);
         self.grants_out(now, &mut frame);
         let (mut parts, mut placed) = (0, false);
-        let open = matches!(self.state, State::Open);
+        let open = self.state == State::Open;
         if open
             && self.data_waits(self.load.held)
             && let Ok(most) = self.pace_out.cells(now)
@@ -99,7 +91,7 @@ impl Core {
         }
         let cells = frame.cell_count();
         if cells > 0 {
-            self.counters.lanes().cells_out += cells as u64;
+            self.past.counters().cells_out += cells as u64;
         }
         if cells + parts > 0 {
             self.pulse.spoke(now);
@@ -109,6 +101,17 @@ impl Core {
             self.pace_out.used(now, bytes, placed && cells + parts > 0);
         }
         bytes
+    }
+
+    fn control_out(&mut self, now: Time, frame: &mut FrameWriter<'_>) {
+        let Self { load, pulse, .. } = self;
+        let Some(load) = load.lists() else { return };
+        while load.control.pop(frame.control_room(), |message| {
+            if LinkMessage::is_answered(message) {
+                pulse.spoke(now);
+            }
+            frame.control(message);
+        }) {}
     }
 
     /// Takes note of how long the bandwidth limit keeps back what is left, if it does.
@@ -125,19 +128,20 @@ impl Core {
     /// Whether there is something that nothing but the bandwidth of all may keep back.
     fn data_waits(&self, held: Held) -> bool {
         self.schedule.own_wait()
-            || !self.bulk.is_empty()
+            || !self.load.bulk.is_empty()
             || (held.shared.is_none() && !self.schedule.is_empty())
     }
 
     /// Parts of large messages, and how many: one where cells wait, which then have the other half of
     /// the frame.
     fn parts_out(&mut self, frame: &mut FrameWriter<'_>) -> usize {
+        let Some(load) = self.load.lists() else { return 0 };
         let mut parts = 0;
         while frame.control_room() >= LinkMessage::PART_LEN + PART_HEAD_LEN
             && (parts == 0 || self.schedule.is_empty())
-            && self.bulk.next_part(&mut self.load.scratch)
+            && load.bulk.next_part(&mut load.scratch)
         {
-            frame.control(&self.load.scratch);
+            frame.control(&load.scratch);
             parts += 1;
         }
         parts
@@ -192,7 +196,7 @@ impl Core {
             if !self.schedule.is_placed(tunnel, state) {
                 continue;
             }
-            let sent = state.fill(now, tunnel, frame, &mut self.outputs);
+            let sent = state.fill(now, tunnel, frame, &mut self.load.outputs);
             if sent > 0 && state.left == 0 {
                 self.load.drained.push(tunnel);
             }

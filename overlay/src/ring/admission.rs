@@ -14,7 +14,7 @@ pub use super::network::{
     DIFFICULTY_MAX, Mode, NETWORK_NAME_MAX, Network, NetworkName, SUITE_HYBRID, WEEKLY_MAX,
 };
 use crate::{
-    crypto::puzzle::{self, Difficulty, Search},
+    crypto::puzzle::{self, Difficulty, Params, Search},
     id::{NetworkId, RouterId},
     room::Room,
     table::Table,
@@ -111,8 +111,9 @@ struct Waiting {
 /// In networks of difficulty 0 checks are next to free, and done at once.
 #[derive(Debug)]
 pub struct ProofChecks {
-    network: Network,
-    network_id: NetworkId,
+    network: NetworkId,
+    difficulty: Difficulty,
+    cost: Params,
     /// Results kept: about 40 bytes each.
     cache_max: usize,
     queue: VecDeque<Waiting>,
@@ -131,8 +132,9 @@ impl ProofChecks {
     pub fn new(network: &Network, cache_max: usize) -> Self {
         Self {
             cache_max,
-            network: network.clone(),
-            network_id: network.id(),
+            network: network.id(),
+            difficulty: network.difficulty,
+            cost: network.cost(),
             queue: VecDeque::new(),
             last: None,
             next: Time::ZERO,
@@ -145,7 +147,7 @@ impl ProofChecks {
     /// What is known of this proof without work: over the target is bad at once.
     pub fn known(&self, descriptor: &RouterDescriptor) -> Option<bool> {
         let claimed = descriptor.fields().admission;
-        if !self.network.difficulty.is_met_by(&claimed.output) {
+        if !self.difficulty.is_met_by(&claimed.output) {
             return Some(false);
         }
         self.cache.get(descriptor.claim()).copied()
@@ -175,7 +177,7 @@ impl ProofChecks {
             }
             return;
         }
-        if self.network.difficulty == Difficulty::NONE {
+        if self.difficulty == Difficulty::NONE {
             let good = self.check(descriptor);
             return self.conclude(now, id, source, blame, good);
         }
@@ -212,8 +214,7 @@ impl ProofChecks {
 
     fn check(&mut self, descriptor: &RouterDescriptor) -> bool {
         let claimed = descriptor.fields().admission;
-        let (id, cost) = (descriptor.id(), self.network.cost());
-        let output = puzzle::output(&self.network_id, &id, claimed.nonce, cost);
+        let output = puzzle::output(&self.network, &descriptor.id(), claimed.nonce, self.cost);
         let good = output == Some(claimed.output);
         let claim = *descriptor.claim();
         self.cache.insert(claim, good);

@@ -12,7 +12,7 @@
 //! a linked router:  stranger ── Hello/Welcome ──> neighbour ── Bye, link gone, bad proof ──> stranger
 //! ```
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc};
 
 use super::{
     admission::{ProofChecks, Source},
@@ -30,6 +30,7 @@ use super::{
 };
 use crate::{
     answer::Answer,
+    bucket::{Bucket, Refill},
     crypto::{puzzle::Difficulty, secret::Secret},
     id::{LinkNo, Location, RouterId},
     rng::Rng,
@@ -41,20 +42,19 @@ use crate::{
 
 /// Finds that a linked router which is no neighbour may ask at once, and then one per second: what a
 /// newcomer needs.
-const STRANGER_FINDS: u32 = 8;
+const STRANGER_FINDS: Refill = Refill::per_second(1, 8);
 /// Descriptors that a neighbour may send at once, and then one in ten seconds: as many as a router of ours
 /// names (PROTOCOL P11).
-const GOSSIP_BURST: u32 = 96;
-const GOSSIP_EVERY_S: u32 = 10;
+const GOSSIP: Refill = Refill::every(10, 96);
 /// Offers of blocks that a neighbour may make at once, and then one per second: 64 blocks each. The same for what it
 /// says to compare.
-const REPAIR_BURST: u32 = 64;
+const REPAIRS: Refill = Refill::per_second(1, 64);
 /// Fewest requests for blocks that a neighbour is allowed at a time, in each class.
 const WINDOW_MIN: usize = 4;
 /// Proofs whose results are kept, for each router that is remembered: those forgotten come back.
 const PROOFS_PER_KNOWN: usize = 16;
 /// The same where a check costs next to nothing.
-const FREE_PROOFS_PER_KNOWN: usize = 2;
+const FREE_PROOFS_PER_KNOWN: usize = 1;
 /// Links that the ring knows of; more than a router keeps.
 const LINKS_MAX: usize = 4_096;
 /// What a stranger's request is told, in seconds.
@@ -73,25 +73,6 @@ pub(super) struct LinkState {
     gossip: Bucket,
     offers: Bucket,
     compares: Bucket,
-}
-
-#[derive(Debug)]
-struct Bucket {
-    left: u32,
-    since: Time,
-}
-
-impl Bucket {
-    /// Takes one; one comes back in `every` seconds, up to `burst`.
-    fn take(&mut self, now: Time, burst: u32, every: u32) -> bool {
-        let seconds = u32::try_from(now.since(self.since).as_secs()).unwrap_or(u32::MAX);
-        let back = seconds / every.max(1);
-        self.left = self.left.saturating_add(back).min(burst);
-        self.since = self.since + Duration::from_secs((back * every).into());
-        let some = self.left > 0;
-        self.left = self.left.saturating_sub(1);
-        some
-    }
 }
 
 /// One router's place on the ring.
@@ -206,7 +187,7 @@ impl Ring {
         self.links.rest();
         self.outputs.rest();
         self.neighbours.rest();
-        self.view.rest();
+        self.view.rest(now);
         self.witnesses.rest();
         self.proofs.rest();
         self.requests.rest(now);
@@ -350,9 +331,7 @@ impl Ring {
         let id = peer.id();
         self.view.reached(&id);
         self.learn(now, &peer);
-        let finds = Bucket { left: STRANGER_FINDS, since: now.time };
-        let gossip = Bucket { left: GOSSIP_BURST, since: now.time };
-        let [offers, compares] = [(); 2].map(|()| Bucket { left: REPAIR_BURST, since: now.time });
+        let [finds, gossip, offers, compares] = [Bucket::full(); 4];
         let hello = None;
         let place = remote.prefix();
         let state =
@@ -404,9 +383,7 @@ impl Ring {
                 if !neighbour && state.hello.is_none() {
                     return;
                 }
-                let take = |_: &&Arc<RouterDescriptor>| {
-                    state.gossip.take(now.time, GOSSIP_BURST, GOSSIP_EVERY_S)
-                };
+                let take = |_: &&Arc<RouterDescriptor>| state.gossip.take(now.time, GOSSIP);
                 let taken: Vec<_> = descriptors.iter().take_while(take).collect();
                 let (source, place) = (state.source, state.place);
                 for descriptor in taken {
@@ -418,7 +395,7 @@ impl Ring {
             }
             RingMessage::Request { id, budget, class, visited, body } => {
                 let finding = matches!(body, Body::Find(_));
-                if known || finding && state.finds.take(now.time, STRANGER_FINDS, 1) {
+                if known || finding && state.finds.take(now.time, STRANGER_FINDS) {
                     let request = (id, budget, class, visited, body);
                     let around = &mut self.neighbours;
                     self.requests.arrive(now.time, around, (link, &peer), request);
@@ -449,8 +426,8 @@ impl Ring {
             }
             RingMessage::Repair(repair) => {
                 let may = match repair {
-                    Repair::Offer(_) => state.offers.take(now.time, REPAIR_BURST, 1),
-                    Repair::Compare(_) => state.compares.take(now.time, REPAIR_BURST, 1),
+                    Repair::Offer(_) => state.offers.take(now.time, REPAIRS),
+                    Repair::Compare(_) => state.compares.take(now.time, REPAIRS),
                     Repair::Want(_) => true,
                 };
                 if neighbour && may {

@@ -37,6 +37,8 @@ pub const KEEPERS: usize = REPLICAS + 2;
 pub const DEGREE_RANGE: std::ops::RangeInclusive<usize> = 8..=64;
 /// Descriptors remembered as sent to one neighbour; more than a neighbour table ever holds.
 const SENT_MAX: usize = 128;
+/// Room that is made for more of them at a time: doubling would leave half of it empty.
+const SENT_ROOM: usize = 8;
 /// How long a neighbour that let a request fall is passed over; doubles with each in a row.
 const SUSPECT_TIME: Duration = Duration::from_secs(30);
 /// How long a neighbour that is not needed stays: while a ring grows, who is near changes fast, and
@@ -124,6 +126,9 @@ impl Neighbour {
         }
         if self.sent.len() >= SENT_MAX {
             self.sent.remove(0);
+        }
+        if self.sent.len() == self.sent.capacity() {
+            self.sent.reserve_exact(SENT_ROOM);
         }
         self.sent.push(entry);
         true

@@ -83,8 +83,8 @@ impl Rumours {
             }
             return false;
         }
+        self.kept.truncate(RUMOURS_MAX - 1); // before there is no room: it would be made for twice as many
         self.kept.insert(at, (rank, Arc::clone(descriptor)));
-        self.kept.truncate(RUMOURS_MAX);
         true
     }
 

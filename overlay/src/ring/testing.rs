@@ -34,7 +34,7 @@ fn fields(network: NetworkId, n: u32, admission: Admission) -> DescriptorFields 
         network,
         link_key: [1; 32],
         tunnel_dh: [2; 32],
-        tunnel_kem: Box::new([3; 1184]),
+        tunnel_kem: Arc::new([3; 1184]),
         addresses: vec![SocketAddr::from(([127, b, c, a.wrapping_add(1)], 9_000)).into()],
         capabilities: 0,
         bandwidth_kbps: 1_000,

@@ -257,7 +257,9 @@ impl View {
     }
 
     /// Gives up room that nothing needs.
-    pub(super) fn rest(&mut self) {
+    pub(super) fn rest(&mut self, now: Time) {
+        // Who has not failed again for as long as it would have been avoided then is forgiven.
+        self.failed.retain(|_, (until, failures)| now < *until + FAILED_TIME * (1 << *failures));
         self.failed.rest();
         self.gone.rest();
         self.entries.rest();
@@ -416,6 +418,24 @@ mod tests {
         assert!(view.insert(now(20), &it, true, nobody));
         view.expire(late.wall);
         assert_eq!(view.len(), 0);
+    }
+
+    #[test]
+    fn a_failure_counts_against_a_router_until_it_was_well_for_as_long() {
+        let mut view = view(64, 1);
+        let id = descriptor(1).id();
+        let avoided = |view: &mut View, from, until| {
+            view.rest(now(from).time);
+            view.avoid(now(from).time, &id);
+            assert!(view.has_failed(now(until - 1).time, &id));
+            assert!(!view.has_failed(now(until).time, &id));
+        };
+        avoided(&mut view, 0, 20);
+        avoided(&mut view, 50, 90); // again within 40 s after the 20: twice as long
+        avoided(&mut view, 169, 249);
+        avoided(&mut view, 249 + 160, 249 + 180); // 160 s without a failure
+        view.rest(now(249 + 180 + 40).time);
+        assert!(view.failed.is_empty());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Which first messages are read: each once, and not too many (docs/spec/session.md, 1.5).
 //!
-//! Lives here: the bounded memory of ephemeral keys, and the budget for handshakes. Does not live here: the messages
-//! (`handshake.rs`).
+//! Lives here: the bounded memory of ephemeral keys, and how many handshakes a service does. Does not live
+//! here: the messages (`handshake.rs`).
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -9,6 +9,7 @@ use std::{
 };
 
 use crate::{
+    bucket::Refill,
     crypto::kdf,
     time::{Time, Wall},
 };
@@ -21,6 +22,9 @@ const REMEMBERED: Duration = Duration::from_mins(22);
 /// How many are remembered: 100 handshakes a second all that time; 6 MiB. When full, early data
 /// goes unread: evicting would let a flood replay.
 const REMEMBERED_MAX: usize = 131_072;
+
+/// Full handshakes of one service: some 200 us each, 1 % of a core.
+pub(super) const HANDSHAKES: Refill = Refill::per_second(50, 200);
 
 const SEEN: &str = "warren session seen 1";
 
@@ -80,39 +84,10 @@ impl Replay {
     }
 }
 
-/// How many full handshakes a service does.
-#[derive(Debug)]
-pub(super) struct Budget {
-    /// In millionths.
-    tokens: u64,
-    filled: Time,
-}
-
-impl Budget {
-    /// Full handshakes per second and at once: some 200 us each, 1 % of a core.
-    const PER_S: u64 = 50;
-    const BURST: u64 = 200;
-    const ONE: u64 = 1_000_000;
-
-    pub(super) const fn new() -> Self {
-        Self { tokens: Self::BURST * Self::ONE, filled: Time::ZERO }
-    }
-
-    /// Whether there may be one more now.
-    pub(super) fn take(&mut self, now: Time) -> bool {
-        let micros = u64::try_from(now.since(self.filled).as_micros()).unwrap_or(u64::MAX);
-        let more = micros.saturating_mul(Self::PER_S);
-        self.tokens = self.tokens.saturating_add(more).min(Self::BURST * Self::ONE);
-        self.filled = now;
-        let Some(left) = self.tokens.checked_sub(Self::ONE) else { return false };
-        self.tokens = left;
-        true
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bucket::Bucket;
 
     const MINUTE: Wall = Wall::from_minutes(1_000_000);
 
@@ -165,11 +140,11 @@ mod tests {
 
     #[test]
     fn a_flood_of_handshakes_is_cut_to_fifty_a_second() {
-        let mut budget = Budget::new();
+        let mut budget = Bucket::full();
         let start = Time::from_micros(5_000_000);
-        assert_eq!((0..1_000).filter(|_| budget.take(start)).count(), 200);
+        assert_eq!((0..1_000).filter(|_| budget.take(start, HANDSHAKES)).count(), 200);
         let later = start + Duration::from_secs(1);
-        assert_eq!((0..1_000).filter(|_| budget.take(later)).count(), 50);
+        assert_eq!((0..1_000).filter(|_| budget.take(later, HANDSHAKES)).count(), 50);
     }
 
     #[test]

@@ -26,11 +26,12 @@ use super::{
     names::{events, split},
     path::{Path, PathNo},
     record::Unit,
-    replay::{Budget, Replay, Verdict},
+    replay::{HANDSHAKES, Replay, Verdict},
     resume::{PathNumber, ResumeSecret, Role, Tag, Tags},
     watch::earlier,
 };
 use crate::{
+    bucket::Bucket,
     id::NetworkId,
     rng::Rng,
     time::{Now, Time},
@@ -99,7 +100,7 @@ pub(super) struct Service {
     fresh: Fresh,
     tags: Tags,
     replay: Replay,
-    budget: Budget,
+    budget: Bucket,
     ready: BTreeSet<PathNo>,
     /// The last unit of sessions that this side ended; at most one for each path there was.
     farewells: BTreeMap<PathNo, Vec<u8>>,
@@ -123,7 +124,7 @@ impl Service {
             fresh: Fresh::default(),
             tags: Tags::default(),
             replay: Replay::default(),
-            budget: Budget::new(),
+            budget: Bucket::full(),
             ready: BTreeSet::new(),
             farewells: BTreeMap::new(),
             timers: BTreeSet::new(),
@@ -259,7 +260,7 @@ impl Service {
 
     /// Message 1, whole: whose session it is, or `None` if it is to be closed.
     fn request(&mut self, now: Now, no: PathNo, bytes: &[u8]) -> Option<u32> {
-        if !self.budget.take(now.time) {
+        if !self.budget.take(now.time, HANDSHAKES) {
             return None;
         }
         let request = Request::read(&mut self.rng, self.network, &self.secrets, bytes)?;

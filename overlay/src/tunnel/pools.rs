@@ -32,6 +32,7 @@ use super::{
     select::{Avoid, Path, TooFewRouters},
 };
 use crate::{
+    crypto::kdf,
     id::{EndNo, LinkNo, RouterId, TunnelId},
     plane::LinkCommand,
     rng::Rng,
@@ -68,6 +69,8 @@ const SHORT_PAUSE: Duration = Duration::from_secs(1);
 const NO_GUARD_PAUSE: Duration = Duration::from_secs(1);
 /// The set counts as large enough again after so long without a rule given up.
 const SMALL_MEMORY: Duration = Duration::from_mins(10);
+/// What layers look like as they were stored last.
+const STORED: &str = "warren stored layers 1";
 
 type Side = (LinkNo, TunnelId);
 
@@ -387,7 +390,8 @@ pub struct Pools {
     said_too_few: Option<TooFewRouters>,
     said_no_guard: bool,
     small_since: Option<Time>,
-    stored: Vec<u8>,
+    /// The hash of what was stored last.
+    stored: [u8; 32],
     built: u64,
     failed: u64,
     renewed: u64,
@@ -397,7 +401,7 @@ pub struct Pools {
 impl Pools {
     /// An owner without tunnels; `layers` as stored, or new.
     pub fn new(config: PoolsConfig, layers: Layers, rng: Rng) -> Self {
-        let stored = layers.to_bytes();
+        let stored = kdf::hash(STORED, &[&layers.to_bytes()]);
         Self {
             config,
             rng,

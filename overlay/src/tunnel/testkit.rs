@@ -44,7 +44,7 @@ impl Router {
             network: NETWORK,
             link_key: rng.bytes(),
             tunnel_dh: keys.dh_public(),
-            tunnel_kem: Box::new(*keys.kem_public()),
+            tunnel_kem: keys.kem_public(),
             addresses: vec![SocketAddr::from((ip, 9_000)).into()],
             capabilities: 0,
             bandwidth_kbps: kbps,

@@ -43,7 +43,7 @@ use crate::{
 /// How long a hop waits for the next one, dialling included.
 pub const REPLY_WAIT: Duration = Duration::from_secs(10);
 /// Builds that one neighbour may send in a row.
-pub const BURST: u32 = 100;
+const BURST: u32 = 100;
 /// Builds a second that one neighbour may send for long.
 pub const RATE: u32 = 20;
 
@@ -419,7 +419,7 @@ impl Transit {
 
     /// Whether a build of this neighbour is worth a turn at all.
     fn admits(&mut self, now: Now, link: LinkNo) -> bool {
-        let neighbour = self.neighbours.get_or_insert_with(link, || Neighbour::new(now.time));
+        let neighbour = self.neighbours.get_or_insert_with(link, Neighbour::new);
         neighbour.may_build(now.time) && !self.loaded && !self.closed && self.has_room(now, link)
     }
 

@@ -60,7 +60,7 @@ pub struct DescriptorFields {
     /// X25519 half of today's tunnel key.
     pub tunnel_dh: [u8; 32],
     /// ML-KEM-768 half of today's tunnel key.
-    pub tunnel_kem: Box<[u8; 1184]>,
+    pub tunnel_kem: Arc<[u8; 1184]>,
     /// Where it listens: up to 4 addresses; none for a router that nobody can dial.
     pub addresses: Vec<Address>,
     /// Capability bits: [`NO_TRANSIT`], [`TAKES_WORK`]; others are not looked at.
@@ -143,7 +143,7 @@ impl RouterDescriptor {
         let id = RouterId(r.array("descriptor identity")?);
         let link_key = r.array("descriptor link key")?;
         let tunnel_dh = r.array("descriptor tunnel key")?;
-        let tunnel_kem = Box::new(r.array("descriptor tunnel key")?);
+        let tunnel_kem = Arc::new(r.array("descriptor tunnel key")?);
         let count = r.u8("descriptor addresses")?;
         if usize::from(count) > ADDRESSES_MAX {
             return Err(WireError::Bad("descriptor addresses"));
@@ -374,7 +374,7 @@ mod tests {
             network: NETWORK,
             link_key: rng.bytes(),
             tunnel_dh: rng.bytes(),
-            tunnel_kem: Box::new(rng.bytes()),
+            tunnel_kem: Arc::new(rng.bytes()),
             addresses: (0..u8::try_from(addresses).unwrap()).map(address).collect(),
             capabilities: 0,
             bandwidth_kbps: 8_000,

@@ -26,7 +26,7 @@ use warren_overlay::{
     },
     plane::{Lane, TransitHalf},
     ring::admission::{Mode, Network, NetworkName, ProofWork, SUITE_HYBRID},
-    rng::Rng,
+    rng::{Rng, SharedRng},
     time::{Now, Time, Wall},
     tunnel::build::TunnelKeys,
     wire::{Address, Contact, DescriptorFields, RouterDescriptor},
@@ -127,7 +127,7 @@ fn member(
         network: network.id(),
         link_key: secret.public(),
         tunnel_dh: keys.dh_public(),
-        tunnel_kem: Box::new(*keys.kem_public()),
+        tunnel_kem: keys.kem_public(),
         addresses: vec![address],
         capabilities: 0,
         bandwidth_kbps: 8_000,
@@ -147,8 +147,9 @@ fn member(
 
 /// An established link as the machine that runs it.
 pub(super) fn link_io(now: Time, link: LinkNo, established: Established) -> LinkIo {
-    let settings = LinkSettings::new(Arc::new(CreditQuota::new(MEMORY_BYTES)));
-    LinkIo::new(now, link, established, settings, entropy::generator())
+    let pads = SharedRng::new(entropy::generator());
+    let settings = LinkSettings::new(Arc::new(CreditQuota::new(MEMORY_BYTES)), pads);
+    LinkIo::new(now, link, established, settings)
 }
 
 /// Both ends of a link, made in memory.

@@ -58,7 +58,7 @@ impl Host {
     fn deliver(&mut self, now: Now, to: Address, letter: Letter) {
         match (to, letter) {
             (Address::Link(link), letter) => {
-                let Some(LinkState::Up { io, .. }) = self.links.get_mut(&link) else { return };
+                let Some(LinkState::Up(io)) = self.links.get_mut(&link) else { return };
                 match letter {
                     Letter::Part(from, message) => {
                         io.handle_input(now.time, LinkInput::Part { from, message });
@@ -91,7 +91,7 @@ impl Host {
 
     fn drain_link(&mut self, now: Now, link: LinkNo) {
         let me = Address::Link(link);
-        let Some(LinkState::Up { io, .. }) = self.links.get_mut(&link) else {
+        let Some(LinkState::Up(io)) = self.links.get_mut(&link) else {
             return self.arm(me);
         };
         while let Some(output) = io.poll_output() {

@@ -33,16 +33,16 @@ impl Host {
     /// The links that stand, with what they carry.
     pub fn links(&self) -> impl Iterator<Item = (LinkNo, &LinkIo)> {
         self.links.iter().filter_map(|(no, link)| match link {
-            LinkState::Up { io, .. } => Some((*no, &**io)),
-            LinkState::Dialling(_) | LinkState::Handshake { .. } => None,
+            LinkState::Up(io) => Some((*no, &**io)),
+            LinkState::Dialling(_) | LinkState::Handshake(_) => None,
         })
     }
 
     /// A link that stands.
     pub fn link(&self, link: LinkNo) -> Option<&LinkIo> {
         match self.links.get(&link)? {
-            LinkState::Up { io, .. } => Some(io),
-            LinkState::Dialling(_) | LinkState::Handshake { .. } => None,
+            LinkState::Up(io) => Some(io),
+            LinkState::Dialling(_) | LinkState::Handshake(_) => None,
         }
     }
 
@@ -75,7 +75,7 @@ impl Host {
             .links
             .values()
             .map(|link| match link {
-                LinkState::Up { io, .. } => io.counters().relayed_cells_in,
+                LinkState::Up(io) => io.counters().relayed_cells_in,
                 _ => 0,
             })
             .sum();
@@ -93,7 +93,7 @@ impl Host {
 
     pub(super) fn up_links(&self) -> impl Iterator<Item = (LinkNo, &LinkIo)> {
         self.links.iter().filter_map(|(no, link)| match link {
-            LinkState::Up { io, .. } => Some((*no, &**io)),
+            LinkState::Up(io) => Some((*no, &**io)),
             _ => None,
         })
     }
@@ -102,7 +102,7 @@ impl Host {
     pub fn padding(&mut self, now: Now) -> PadCount {
         let mut sum = self.padded_before;
         for link in self.links.values_mut() {
-            if let LinkState::Up { io, .. } = link {
+            if let LinkState::Up(io) = link {
                 add(&mut sum, io.padding(now.time));
             }
         }

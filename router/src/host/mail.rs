@@ -51,7 +51,7 @@ impl Letter {
 #[derive(Debug, Default)]
 pub(super) struct Mail {
     ready: VecDeque<(Address, Letter)>,
-    deferred: Option<Deferred>,
+    deferred: Option<Box<Deferred>>,
 }
 
 #[derive(Debug)]
@@ -69,14 +69,14 @@ struct Deferred {
 impl Mail {
     /// From now on each letter takes up to `most`.
     pub(super) fn defer(&mut self, most: Duration, rng: Rng) {
-        self.deferred = Some(Deferred {
+        self.deferred = Some(Box::new(Deferred {
             rng,
             most,
             last: BTreeMap::new(),
             waiting: BTreeMap::new(),
             sent: 0,
             unread: BTreeMap::new(),
-        });
+        }));
     }
 
     /// Gives up room that nothing needs.

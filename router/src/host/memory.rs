@@ -125,7 +125,7 @@ impl Host {
             return;
         }
         for link in self.links.values_mut() {
-            if let LinkState::Up { io, .. } = link {
+            if let LinkState::Up(io) = link {
                 io.rest();
             }
         }
@@ -142,7 +142,7 @@ impl Host {
         for victim in victims {
             match victim {
                 Waiter::Lane(link, lane) => {
-                    if let Some(LinkState::Up { io, .. }) = self.links.get_mut(&link) {
+                    if let Some(LinkState::Up(io)) = self.links.get_mut(&link) {
                         io.shed(lane);
                         self.touched.insert(Address::Link(link));
                     }

@@ -66,7 +66,7 @@ impl Node {
         let keys = self.transit.keys();
         let mut fields = DescriptorFields {
             tunnel_dh: keys.dh_public(),
-            tunnel_kem: Box::new(*keys.kem_public()),
+            tunnel_kem: keys.kem_public(),
             published: now.wall,
             expiry: now.wall.plus(DESCRIPTOR_MINUTES),
             ..self.descriptor.fields().clone()

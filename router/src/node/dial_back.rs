@@ -10,7 +10,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use warren_overlay::{
-    bucket::Bucket,
+    bucket::{Bucket, Refill},
     id::LinkNo,
     time::Time,
     wire::{Address, DialBackOutcome},
@@ -21,8 +21,7 @@ const PENDING_MAX: usize = 16;
 /// One for a link in this time.
 const LINK_PAUSE: Duration = Duration::from_mins(1);
 /// For all links together: so many at once, and one a second.
-const BURST: u32 = 8;
-const PER_SECOND: u32 = 1;
+const DIALS: Refill = Refill::per_second(1, 8);
 
 /// A dial that is under way.
 #[derive(Clone, Copy, Debug)]
@@ -50,15 +49,15 @@ pub(super) struct DialBacks {
 
 impl DialBacks {
     /// None yet.
-    pub(super) const fn new(now: Time) -> Self {
-        Self { pending: BTreeMap::new(), last: BTreeMap::new(), all: Bucket::full(now, BURST) }
+    pub(super) const fn new() -> Self {
+        Self { pending: BTreeMap::new(), last: BTreeMap::new(), all: Bucket::full() }
     }
 
     /// Whether the peer on `link` may be dialled back now. Counts as its turn.
     pub(super) fn admits(&mut self, now: Time, link: LinkNo) -> bool {
         self.last.retain(|_, at| now.since(*at) < LINK_PAUSE);
         let free = self.pending.len() < PENDING_MAX && !self.last.contains_key(&link);
-        let admitted = free && self.all.take(now, PER_SECOND, BURST);
+        let admitted = free && self.all.take(now, DIALS);
         if admitted {
             self.last.insert(link, now);
         }
@@ -92,7 +91,7 @@ mod tests {
 
     #[test]
     fn a_link_has_one_turn_a_minute_and_all_together_one_a_second() {
-        let mut dials = DialBacks::new(at(0));
+        let mut dials = DialBacks::new();
         assert!(dials.admits(at(0), LinkNo(1)));
         assert!(!dials.admits(at(59), LinkNo(1)));
         assert!(dials.admits(at(60), LinkNo(1)));
@@ -104,7 +103,7 @@ mod tests {
 
     #[test]
     fn no_more_than_sixteen_are_under_way_and_each_is_told_once() {
-        let mut dials = DialBacks::new(at(0));
+        let mut dials = DialBacks::new();
         for n in 0..16 {
             assert!(dials.admits(at(n.into()), LinkNo(n)));
             dials.began(LinkNo(100 + n), LinkNo(n), here());

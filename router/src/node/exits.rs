@@ -24,7 +24,7 @@ use std::{
 
 use warren_overlay::{
     answer::{Answer, RETRY_MAX_S},
-    bucket::Bucket,
+    bucket::{Bucket, Refill},
     garlic::{
         Admission, Clove, DescriptorBytes, EndHopCommand, EndHopEvent, LeaseBook, RecordBytes,
         Room, Toll,
@@ -58,7 +58,7 @@ const PUTS_FIRST_MAX: usize = 96;
 /// read lose their tunnels after a minute (the link's doing).
 const UNREAD: Places = Places { max: 1_024, few: 1, all: 1_536 };
 /// Leases that one link may show, a second and at once: each costs a key agreement.
-const SHOWN: (u32, u32) = (100, 400);
+const SHOWN: Refill = Refill::per_second(100, 400);
 /// What those are told for whom there is no room, in seconds.
 const BUSY_RETRY_S: u16 = 5;
 /// The same for a put of a block: those under way take a second or so.
@@ -421,11 +421,10 @@ impl Exits {
     }
 
     fn splice_open(&mut self, now: Now, leg: Side, sealed: &[u8; SEALED_LEASE_LEN]) {
-        let (per_second, burst) = SHOWN;
-        let bucket = self.shown.entry(leg.0).or_insert(Bucket::full(now.time, burst));
+        let bucket = self.shown.entry(leg.0).or_insert(Bucket::full());
         if self.legs.contains_key(&leg)
             || self.legs.len() >= LEGS.all
-            || !bucket.take(now.time, per_second, burst)
+            || !bucket.take(now.time, SHOWN)
         {
             return self.reply(leg, false);
         }

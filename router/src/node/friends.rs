@@ -124,7 +124,7 @@ mod tests {
             network: NetworkId([9; 32]),
             link_key: [n; 32],
             tunnel_dh: [2; 32],
-            tunnel_kem: Box::new([3; 1184]),
+            tunnel_kem: Arc::new([3; 1184]),
             addresses: vec![std::net::SocketAddr::from(([127, n, 0, 1], port)).into()],
             capabilities: 0,
             bandwidth_kbps: 1_000,

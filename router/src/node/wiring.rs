@@ -430,7 +430,7 @@ impl Node {
                 self.query(now, query, request, class);
             }
             ExitsOutput::Check { query, record } => {
-                match Record::decode(record.as_bytes(), self.network_id) {
+                match Record::decode(record.as_bytes(), self.network()) {
                     Ok(record) => {
                         let request = Request::Put(record.into());
                         self.query(now, query, request, Class::Interactive);

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::support::*;
 use crate::{
     id::{EndNo, TunnelId},
-    link::{CreditQuota, LinkInput, LinkSettings, channel::HEAD_LEN},
+    link::{LinkInput, channel::HEAD_LEN},
     plane::{CELL_LEN, CloseReason, Lane, LinkCommand, LinkEvent, PartMessage},
     rng::Rng,
     wire::{LinkMessage, Writer},
@@ -197,7 +197,7 @@ fn a_lane_that_was_torn_down_before_it_was_opened_stays_closed() {
 
 #[test]
 fn a_used_up_quota_refuses_lanes_and_says_so() {
-    let small = LinkSettings::new(std::sync::Arc::new(CreditQuota::new(2 * 1_032 * 10)));
+    let small = limited_to(2 * 1_032 * 10);
     let mut pair = pair_with(small, settings());
     for n in 1..=10 {
         let lane = Box::new(Lane::ToEnd { end: EndNo(1) });

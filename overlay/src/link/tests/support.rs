@@ -15,7 +15,7 @@ use crate::{
         LinkOutput, LinkSettings, ReplayFilter,
     },
     plane::{CellBody, CloseReason, LinkCommand, LinkEvent, Part, PartMessage},
-    rng::Rng,
+    rng::{Rng, SharedRng},
     time::{Now, Time, Wall},
     wire::{Admission, Contact, DescriptorFields, RouterDescriptor},
 };
@@ -46,7 +46,7 @@ pub(super) fn router_with(
         network,
         link_key: link_key.unwrap_or(secret.public()),
         tunnel_dh: rng.bytes(),
-        tunnel_kem: Box::new(rng.bytes()),
+        tunnel_kem: Arc::new(rng.bytes()),
         addresses: vec![SocketAddr::from(([127, seed, 0, 1], 9000)).into()],
         capabilities: 0,
         bandwidth_kbps: 8_000,
@@ -141,26 +141,26 @@ pub(super) struct Side {
     pub(super) wire: Vec<u8>,
 }
 
+/// Settings of a router that may hold so many bytes.
+pub(super) fn limited_to(bytes: u64) -> LinkSettings {
+    let pads = SharedRng::new(Rng::from_seed([7; 32]));
+    LinkSettings::new(Arc::new(CreditQuota::new(bytes)), pads)
+}
+
 pub(super) fn settings() -> LinkSettings {
-    LinkSettings::new(Arc::new(CreditQuota::new(1 << 30)))
+    limited_to(1 << 30)
 }
 
 pub(super) fn pair_with(a: LinkSettings, b: LinkSettings) -> Pair {
     let (one, two) = (router(1), router(2));
     let (a_said, b_said) = shake(&one, &two, two.descriptor.contact().unwrap(), 4_096);
-    let side = |link, said: Said, settings, seed| Side {
-        io: LinkIo::new(
-            START,
-            LinkNo(link),
-            *said.established.unwrap(),
-            settings,
-            Rng::from_seed([seed; 32]),
-        ),
+    let side = |link, said: Said, settings| Side {
+        io: LinkIo::new(START, LinkNo(link), *said.established.unwrap(), settings),
         events: Vec::new(),
         parts: VecDeque::new(),
         wire: Vec::new(),
     };
-    Pair { a: side(1, a_said, a, 7), b: side(2, b_said, b, 8), now: START }
+    Pair { a: side(1, a_said, a), b: side(2, b_said, b), now: START }
 }
 
 pub(super) fn pair() -> Pair {

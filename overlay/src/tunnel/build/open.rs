@@ -4,6 +4,8 @@
 //! slot. Does not live here: refusing before the costly work, and the answer's way back
 //! (`transit.rs`, `reply.rs`).
 
+use std::sync::Arc;
+
 use super::{
     BuildMessage,
     replay::ReplayWindow,
@@ -119,8 +121,8 @@ impl TunnelKeys {
     }
 
     /// The ML-KEM half to publish.
-    pub fn kem_public(&self) -> &[u8; KEM_PUBLIC_LEN] {
-        self.today.kem.public()
+    pub fn kem_public(&self) -> Arc<[u8; KEM_PUBLIC_LEN]> {
+        self.today.kem.shared_public()
     }
 
     /// Opens a build. Costs about 150 us when a slot is for us, else 2.

@@ -6,10 +6,11 @@
 use std::cmp::Reverse;
 
 use super::{
-    DEMAND_MEMORY, Holder, MAINTAIN_EVERY, Own, Pools, PoolsOutput, Purpose, SHORT_PAUSE, Side,
-    TUNNELS_PER_END_MAX, Want, builds::first_id,
+    DEMAND_MEMORY, Holder, MAINTAIN_EVERY, Own, Pools, PoolsOutput, Purpose, SHORT_PAUSE, STORED,
+    Side, TUNNELS_PER_END_MAX, Want, builds::first_id,
 };
 use crate::{
+    crypto::kdf,
     id::{EndNo, LinkNo, RouterId},
     time::{Now, Time},
     tunnel::{
@@ -214,8 +215,9 @@ impl Pools {
             self.maintain_at = now.time + SHORT_PAUSE;
         }
         let bytes = self.layers.to_bytes();
-        if bytes != self.stored {
-            self.stored.clone_from(&bytes);
+        let stored = kdf::hash(STORED, &[&bytes]);
+        if stored != self.stored {
+            self.stored = stored;
             self.outputs.push_back(PoolsOutput::StoreGuards(bytes));
         }
     }

@@ -21,7 +21,12 @@ use std::{
 
 use super::Side;
 use crate::{
-    bucket::Bucket, id::LinkNo, table::Table, time::Time, tunnel::build::BuildMessage, wire::Prefix,
+    bucket::{Bucket, Refill},
+    id::LinkNo,
+    table::Table,
+    time::Time,
+    tunnel::build::BuildMessage,
+    wire::Prefix,
 };
 
 /// Builds that may wait in all: 5.4 KB each.
@@ -145,7 +150,7 @@ impl Crowd {
 /// The queue before public-key work.
 #[derive(Debug)]
 pub(super) struct Gate {
-    per_second: u32,
+    refill: Refill,
     bucket: Bucket,
     places: BTreeMap<LinkNo, Prefix>,
     /// At most one per link that has sent a build.
@@ -158,8 +163,8 @@ impl Gate {
     /// A gate for `per_second` builds a second, and half of that at once.
     pub(super) const fn new(per_second: u32) -> Self {
         Self {
-            per_second,
-            bucket: Bucket::full(Time::ZERO, burst(per_second)),
+            refill: Refill::per_second(per_second, if per_second < 2 { 1 } else { per_second / 2 }),
+            bucket: Bucket::full(),
             places: BTreeMap::new(),
             crowds: BTreeMap::new(),
             turns: Turns::new(),
@@ -216,7 +221,7 @@ impl Gate {
 
     /// The next build whose turn has come.
     pub(super) fn next(&mut self, now: Time) -> Option<Turn> {
-        if self.len == 0 || !self.bucket.take(now, self.per_second, burst(self.per_second)) {
+        if self.len == 0 || !self.bucket.take(now, self.refill) {
             return None;
         }
         let crowds = &self.crowds;
@@ -230,13 +235,13 @@ impl Gate {
         if now.since(waiting.since) <= WAIT_MAX {
             return Some(Turn::Open(waiting));
         }
-        self.bucket.give_back(burst(self.per_second));
+        self.bucket.give_back(self.refill);
         Some(Turn::Late(waiting))
     }
 
     /// When to ask again.
     pub(super) fn poll_timeout(&self) -> Option<Time> {
-        (self.len > 0).then(|| self.bucket.next_at(self.per_second))
+        (self.len > 0).then(|| self.bucket.next_at(self.refill))
     }
 
     /// Whether a build under this number waits.
@@ -268,10 +273,6 @@ impl Gate {
             self.turns.leave(group);
         }
     }
-}
-
-const fn burst(per_second: u32) -> u32 {
-    if per_second < 2 { 1 } else { per_second / 2 }
 }
 
 #[cfg(test)]

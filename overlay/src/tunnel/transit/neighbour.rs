@@ -4,15 +4,21 @@
 //! to one router. Does not live here: turns between neighbours (`gate.rs`).
 
 use super::{BURST, RATE};
-use crate::{bucket::Bucket, id::RouterId, table::Table, time::Time};
+use crate::{
+    bucket::{Bucket, Refill},
+    id::RouterId,
+    table::Table,
+    time::Time,
+};
 
 /// Builds of one neighbour that go on to one and the same router, a second and at once. Owners draw
 /// their hops: nobody's honest builds all meet at one router, so that a flood aimed at one through
 /// honest routers comes out of each of them as a trickle.
-pub(super) const ONWARD_RATE: u32 = 4;
-pub(super) const ONWARD_BURST: u32 = 40;
+const ONWARD: Refill = Refill::per_second(4, 40);
 /// Routers counted at one time for one neighbour; others wait until one of these is forgotten.
 const ONWARD_MAX: usize = 64;
+
+const BUILDS: Refill = Refill::per_second(RATE, BURST);
 
 /// What is known of one neighbour; goes with its link.
 #[derive(Debug)]
@@ -27,31 +33,31 @@ pub(super) struct Neighbour {
 }
 
 impl Neighbour {
-    pub(super) const fn new(now: Time) -> Self {
-        Self { builds: Bucket::full(now, BURST), held: 0, pending: 0, onward: Table::new() }
+    pub(super) const fn new() -> Self {
+        Self { builds: Bucket::full(), held: 0, pending: 0, onward: Table::new() }
     }
 
     /// Whether it may send one more build.
     pub(super) fn may_build(&mut self, now: Time) -> bool {
-        self.builds.take(now, RATE, BURST)
+        self.builds.take(now, BUILDS)
     }
 
     /// Gives up the room of buckets that are full again.
     pub(super) fn rest(&mut self, now: Time) {
-        self.onward.retain(|_, bucket| !bucket.is_full(now, ONWARD_RATE, ONWARD_BURST));
+        self.onward.retain(|_, bucket| !bucket.is_full(now));
         self.onward.rest();
     }
 
     /// Whether one more build of it may go on to `next`.
     pub(super) fn may_go_on(&mut self, now: Time, next: RouterId) -> bool {
         if self.onward.len() >= ONWARD_MAX && !self.onward.contains_key(&next) {
-            self.onward.retain(|_, bucket| !bucket.is_full(now, ONWARD_RATE, ONWARD_BURST));
+            self.onward.retain(|_, bucket| !bucket.is_full(now));
             if self.onward.len() >= ONWARD_MAX {
                 return false;
             }
         }
-        let bucket = self.onward.get_or_insert_with(next, || Bucket::full(now, ONWARD_BURST));
-        bucket.take(now, ONWARD_RATE, ONWARD_BURST)
+        let bucket = self.onward.get_or_insert_with(next, Bucket::full);
+        bucket.take(now, ONWARD)
     }
 }
 
@@ -61,7 +67,7 @@ mod tests {
 
     #[test]
     fn builds_to_one_router_are_few_and_to_many_are_not() {
-        let mut neighbour = Neighbour::new(Time::ZERO);
+        let mut neighbour = Neighbour::new();
         let to = |n: u8| RouterId([n; 32]);
         let allowed = |neighbour: &mut Neighbour, now, n| {
             (0..200).filter(|_| neighbour.may_go_on(now, to(n))).count()

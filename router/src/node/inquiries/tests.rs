@@ -1,6 +1,6 @@
 //! One question from its first moment to its last, with pools and end played by hand.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use warren_overlay::{
     answer::Answer,
@@ -31,7 +31,7 @@ fn router(published: Wall) -> Arc<RouterDescriptor> {
         network: NETWORK,
         link_key: [1; 32],
         tunnel_dh: [2; 32],
-        tunnel_kem: Box::new([3; 1184]),
+        tunnel_kem: Arc::new([3; 1184]),
         addresses: vec![SocketAddr::from(([127, 0, 0, 1], 9_000)).into()],
         capabilities: 0,
         bandwidth_kbps: 1_000,

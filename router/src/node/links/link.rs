@@ -17,7 +17,7 @@ use super::Asker;
 pub(super) const DIAL_LIMIT: Duration = Duration::from_secs(20);
 /// How long a link nobody uses stays open: a newcomer meets twice as many routers as it keeps, and in a large
 /// network nobody is likely to ask for one of them soon.
-const IDLE_LIMIT: Duration = Duration::from_secs(20);
+const IDLE_LIMIT: Duration = Duration::from_secs(10);
 /// The same for the loser of two links between one pair of routers.
 pub(super) const RETIRING_LIMIT: Duration = Duration::from_secs(5);
 

@@ -29,7 +29,7 @@ fn published(seed: u8, address: &str, published: Wall) -> Arc<RouterDescriptor> 
         network: NetworkId([9; 32]),
         link_key: rng.bytes(),
         tunnel_dh: rng.bytes(),
-        tunnel_kem: Box::new(rng.bytes()),
+        tunnel_kem: Arc::new(rng.bytes()),
         addresses: vec![address.parse::<SocketAddr>().unwrap().into()],
         capabilities: 0,
         bandwidth_kbps: 1,
@@ -215,9 +215,9 @@ fn a_link_that_nobody_needs_is_retired_and_one_with_a_lane_is_not() {
     links.tidy(at(300).time);
     assert_eq!(links.poll_output(), None);
     links.lane_closed(at(300).time, link, lane);
-    links.tidy(at(315).time);
+    links.tidy(at(308).time);
     assert_eq!(links.poll_output(), None);
-    links.tidy(at(321).time);
+    links.tidy(at(311).time);
     assert_eq!(links.poll_output(), Some(LinksOutput::Retire(link)));
 }
 

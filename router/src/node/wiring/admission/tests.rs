@@ -1,6 +1,6 @@
 //! What one node does with routers that its network's mode keeps out.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use warren_datastore::{MemoryRecords, blocks::MemoryBlocks};
 use warren_overlay::{
@@ -73,7 +73,7 @@ fn router(network: &Network, n: u8, vouches: Vec<Vouch>) -> Arc<RouterDescriptor
         network: network.id(),
         link_key: [n; 32],
         tunnel_dh: [2; 32],
-        tunnel_kem: Box::new([3; 1184]),
+        tunnel_kem: Arc::new([3; 1184]),
         addresses: vec![SocketAddr::from(([127, n, 0, 1], 9_000)).into()],
         capabilities: 0,
         bandwidth_kbps: 1_000,

@@ -1,6 +1,6 @@
 //! What one node does for peers that ask to be dialled back.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use warren_datastore::{MemoryRecords, blocks::MemoryBlocks};
 use warren_overlay::{
@@ -72,7 +72,7 @@ fn guest(n: u8) -> Arc<RouterDescriptor> {
         network: network().id(),
         link_key: [n; 32],
         tunnel_dh: [2; 32],
-        tunnel_kem: Box::new([3; 1184]),
+        tunnel_kem: Arc::new([3; 1184]),
         addresses: Vec::new(),
         capabilities: 0,
         bandwidth_kbps: 1_000,
