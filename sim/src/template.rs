@@ -57,6 +57,7 @@ templates![
     "sybil",
     "sybil-ground",
     "tagging",
+    "ten-thousand",
     "thin-lines",
 ];
 
