@@ -7,7 +7,7 @@
 //! ```text
 //! Idle ──neighbourhood changed──> Passing ──every record was looked at──> Idle
 //!   └───────────┬────────────────────┘
-//!            HandOver ──> Leaving ──all sent, or time is up──> Left (HandedOver)
+//!            HandOver ──> Leaving ──all sent, twice round, or time is up──> Left (HandedOver)
 //! ```
 
 use std::time::Duration;
@@ -53,9 +53,11 @@ pub(super) enum Spread {
         end: Option<Key>,
         wrapped: bool,
     },
+    /// Goes through all records twice: those who are not known to have one come first.
     Leaving {
         at: Time,
         after: Option<Key>,
+        again: bool,
         until: Time,
     },
     Left,
@@ -122,7 +124,7 @@ impl Holder {
         match self.spread {
             Spread::Idle | Spread::Passing { .. } => {
                 let until = now + LEAVE_WAIT;
-                self.spread = Spread::Leaving { at: now, after: None, until };
+                self.spread = Spread::Leaving { at: now, after: None, again: false, until };
                 self.hand_over(now);
             }
             Spread::Leaving { .. } => {}
@@ -178,24 +180,33 @@ impl Holder {
 
     /// Sends some records to those who are closest once this router is gone.
     fn hand_over(&mut self, now: Time) {
-        let Spread::Leaving { mut after, until, .. } = self.spread else { return };
+        let Spread::Leaving { mut after, mut again, until, .. } = self.spread else { return };
+        if now >= until {
+            return self.left();
+        }
         let mut sent = 0;
-        while let Some(key) = self.books.next_after(after).filter(|_| now < until) {
-            // The closest in any case: that it has a copy is presumed, not known.
-            let targets = self.closest(&key, false).targets;
-            let mut missing = self.without_copy(&key, &targets);
-            if let Some(first) = targets.first().filter(|first| !missing.contains(first)) {
-                missing.push(*first);
-            }
-            if sent + missing.len() > LEAVE_SENDS_MAX {
-                self.spread = Spread::Leaving { at: now + LEAVE_EVERY, after, until };
+        loop {
+            let Some(key) = self.books.next_after(after) else {
+                if again {
+                    return self.left();
+                }
+                (after, again) = (None, true);
+                continue;
+            };
+            // That somebody has a copy is presumed, not known: so the closest is sent one at once, and the
+            // others once all who should have none have theirs.
+            let mut targets = self.closest(&key, false).targets;
+            let closest = targets.first().copied();
+            let missing = self.without_copy(&key, &targets);
+            targets.retain(|it| (missing.contains(it) || closest == Some(*it)) != again);
+            if sent + targets.len() > LEAVE_SENDS_MAX {
+                self.spread = Spread::Leaving { at: now + LEAVE_EVERY, after, again, until };
                 return;
             }
             after = Some(key);
-            sent += missing.len();
-            self.replicate(&key, &missing, None);
+            sent += targets.len();
+            self.replicate(&key, &targets, None);
         }
-        self.left();
     }
 
     fn left(&mut self) {

@@ -208,7 +208,8 @@ fn who_leaves_sends_everything_to_those_that_take_its_place() {
         HolderOutput::Send { link, .. } => link.0,
         _ => 0,
     };
-    assert_eq!(outputs.iter().map(to).collect::<Vec<_>>(), [40, 20, 0]);
+    // Who is presumed to have it comes last, unless it is the closest.
+    assert_eq!(outputs.iter().map(to).collect::<Vec<_>>(), [20, 40, 30, 0]);
     assert_eq!(outputs.last(), Some(&HolderOutput::HandedOver));
     assert_eq!(put(&mut holder, at(1), &record(2, 1, WALL.plus(60)), None), Held::Refused);
 }
