@@ -2,7 +2,8 @@
 //!
 //! Lives here: the concrete generator type. A machine owns one, made by its owner's `fork`, so
 //! that a network on the virtual clock replays exactly from one seed (DESIGN section 2). The
-//! driver seeds the first from the operating system.
+//! driver seeds the first from the operating system. Machines that draw little, and are many,
+//! share one (`SharedRng`): the links of a router, for their padding.
 
 use std::{
     fmt,
